@@ -1,0 +1,1 @@
+"""Find the image-instruction samples worth fine-tuning a vision-language model on."""

@@ -1,0 +1,40 @@
+"""Every error that vlmsift raises on purpose. Each message quotes the value and names the cure.
+
+VlmsiftError
+|-- UsageError          an argument that cannot be meant: a budget of 0 %, an unknown signal
+|-- FormatError         a file that cannot be read as a pool
+|-- UnsupportedModel    a model that cannot be opened correctly, and is therefore not scored
+|-- RunMismatch         a run folder that was made with other parameters
+|-- MissingExtra        an optional dependency is not installed
+`-- SampleError         one sample cannot be used; becomes an error row, never stops a run
+"""
+
+from __future__ import annotations
+
+
+class VlmsiftError(Exception):
+    """Base of all errors that are a sentence to the user, not a fault in the program."""
+
+
+class UsageError(VlmsiftError, ValueError):
+    """An argument cannot be meant as given."""
+
+
+class FormatError(VlmsiftError, ValueError):
+    """A file or folder cannot be read as a pool."""
+
+
+class UnsupportedModel(VlmsiftError):
+    """The model cannot be opened correctly; scoring it would give wrong numbers."""
+
+
+class RunMismatch(VlmsiftError):
+    """The run folder holds signals made with other parameters or other data."""
+
+
+class MissingExtra(VlmsiftError, ImportError):
+    """An optional dependency is missing; the message names the extra that brings it."""
+
+
+class SampleError(VlmsiftError):
+    """One sample cannot be used. The text is the reason that its error row carries."""
