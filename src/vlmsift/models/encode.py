@@ -1,0 +1,211 @@
+"""Samples -> batches. One sample is encoded by the model's own processor; encoded samples are then collated.
+
+In: `Sample`. Out: `Encoded` (one sample, no batch dimension) and `Batch`. Runs in worker processes, so it holds the
+processor and a few numbers, never the model. Image positions and supervised positions come from the processor's own
+account of what it replaced, never from constants.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmsift.errors import SampleError
+from vlmsift.models.conversation import render
+from vlmsift.models.quirks import Quirk
+from vlmsift.types import IMAGE_MARK, Batch, ImageRef, Sample
+
+IGNORED = -100
+"""Label of a position that is not supervised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """One sample ready for a model. T is its own length; `images` holds the processor's tensors untouched."""
+
+    id: str
+    input_ids: Tensor  # (T,)
+    labels: Tensor  # (T,), IGNORED where unsupervised
+    image_index: Tensor  # (T,), -1 for text
+    rows: dict[str, Tensor] = field(default_factory=dict)  # other (T,) inputs, e.g. token_type_ids
+    images: dict[str, Tensor] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return int(self.input_ids.shape[0])
+
+
+@dataclass
+class Encoder:
+    """Turns samples into model inputs.
+
+    Attributes:
+        open_image: opens an image reference from under the pool's image root.
+        context: longest sequence the model takes, in tokens.
+    """
+
+    processor: Any
+    image_token_id: int
+    quirk: Quirk
+    context: int
+    open_image: Callable[[ImageRef], Any]
+
+    def __post_init__(self) -> None:
+        tokenizer = self.processor.tokenizer
+        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+        self.special_ids = torch.tensor(sorted((special | set(tokenizer.all_special_ids)) - {self.image_token_id}))
+        self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
+
+    def encode(self, sample: Sample) -> Encoded:
+        """One sample as tensors.
+
+        Raises:
+            SampleError: broken image, empty answer, wrong number of marks, or too long for the model.
+        """
+        if not any(turn.role == "assistant" and turn.text.strip() for turn in sample.turns):
+            raise SampleError("the sample has no answer: every assistant turn is empty or missing")
+        images = [self.open_image(ref) for ref in sample.images]
+        encoded = self._prefix_suffix(sample, images) if self.quirk.prefix_suffix else self._chat(sample, images)
+        if len(encoded) > self.context:
+            raise SampleError(f"the sample is {len(encoded)} tokens long, the model's context is {self.context}")
+        if not (encoded.labels[1:] != IGNORED).any():
+            raise SampleError("no token of the answer is supervised")
+        if len(encoded.image_index) and int(encoded.image_index.max()) + 1 != len(images):
+            raise SampleError(f"{len(images)} images were given, {int(encoded.image_index.max()) + 1} stand in the text")
+        return encoded
+
+    def _chat(self, sample: Sample, images: list[Any]) -> Encoded:
+        rendered = render(self.processor, sample.turns)
+        bos = self.processor.tokenizer.bos_token
+        output = self._process(
+            text=[rendered.text],
+            images=[images] if images else None,
+            return_offsets_mapping=True,
+            return_text_replacement_offsets=True,
+            add_special_tokens=not (bos and rendered.text.startswith(bos)),
+        )
+        input_ids = torch.as_tensor(output.pop("input_ids"))[0]
+        offsets = torch.as_tensor(output.pop("offset_mapping"))[0]
+        replaced = (output.pop("text_replacement_offsets", None) or [[]])[0]
+        ends = [part["span"][1] for part in replaced]
+        shifts = [0] + [part["new_span"][1] - part["span"][1] for part in replaced]
+        starts_at, ends_at = offsets[:, 0], offsets[:, 1]
+        labels = torch.full_like(input_ids, IGNORED)
+        for start, end in rendered.spans:
+            start, end = (place + shifts[bisect_right(ends, place)] for place in (start, end))
+            inside = (starts_at < end) & (ends_at > start)
+            labels[inside] = input_ids[inside]
+        image_index = torch.full_like(input_ids, -1)
+        for number, part in enumerate(part for part in replaced if part["type"] == "image"):
+            start, end = part["new_span"]
+            image_index[(starts_at >= start) & (ends_at <= end) & (input_ids == self.image_token_id)] = number
+        return self._sorted(sample, input_ids, labels, image_index, output)
+
+    def _prefix_suffix(self, sample: Sample, images: list[Any]) -> Encoded:
+        """One question and one answer; supervised is what the processor types as suffix."""
+        roles = [turn.role for turn in sample.turns if turn.role != "system"]
+        if roles != ["user", "assistant"] or not images:
+            raise SampleError("this model takes one image prompt and one answer; export such samples for another model")
+        question = next(turn.text for turn in sample.turns if turn.role == "user")
+        prompt = self.processor.image_token * len(images) + question.replace(IMAGE_MARK, "").strip()
+        output = self._process(
+            text=[prompt], images=[images], suffix=[sample.answer], return_text_replacement_offsets=False
+        )
+        output.pop("labels", None)
+        input_ids = torch.as_tensor(output.pop("input_ids"))[0]
+        supervised = torch.as_tensor(output["token_type_ids"])[0] == 1
+        at_image = input_ids == self.image_token_id
+        per_image = max(1, int(at_image.sum()) // len(images))
+        image_index = torch.where(at_image, (at_image.cumsum(0) - 1) // per_image, -1)
+        return self._sorted(sample, input_ids, input_ids.where(supervised, IGNORED), image_index, output)
+
+    def _process(self, **arguments: Any) -> dict[str, Any]:
+        try:
+            return dict(self.processor(padding=False, truncation=False, return_tensors=None, **arguments))
+        except Exception as error:  # processors raise many kinds; the sample, not the run, is at fault
+            raise SampleError(f"the processor refuses this sample: {error}") from error
+
+    def _sorted(
+        self, sample: Sample, input_ids: Tensor, labels: Tensor, image_index: Tensor, output: dict[str, Any]
+    ) -> Encoded:
+        """Split the processor's remaining outputs into per-token rows and image tensors."""
+        output.pop("attention_mask", None)
+        rows, images = {}, {}
+        for name, value in output.items():
+            tensor = _tensor(value)
+            if tensor is None:
+                continue
+            if tensor.shape == (1, len(input_ids)):
+                rows[name] = tensor[0]
+            else:
+                images[name] = tensor
+        return Encoded(sample.id, input_ids, labels, image_index, rows, images)
+
+    def collate(self, samples: Sequence[Encoded], padding_side: str = "right") -> Batch:
+        """Encoded samples as one batch, padded to the longest. A sample's numbers do not depend on the others."""
+        longest = max(len(sample) for sample in samples)
+
+        def padded(values: Sequence[Tensor], fill: int) -> Tensor:
+            out = values[0].new_full((len(values), longest), fill)
+            for row, value in enumerate(values):
+                place = slice(0, len(value)) if padding_side == "right" else slice(longest - len(value), longest)
+                out[row, place] = value
+            return out
+
+        input_ids = padded([sample.input_ids for sample in samples], self.pad_id)
+        valid = padded([torch.ones_like(sample.input_ids) for sample in samples], 0).bool()
+        labels = padded([sample.labels for sample in samples], IGNORED)
+        image_index = padded([sample.image_index for sample in samples], -1)
+        inputs = {"input_ids": input_ids, "attention_mask": valid.long()}
+        for name in samples[0].rows:
+            inputs[name] = padded([sample.rows[name] for sample in samples], 0)
+        inputs |= _join_images(samples, self.quirk)
+        query_mask = torch.zeros_like(valid)
+        query_mask[:, :-1] = labels[:, 1:] != IGNORED
+        return Batch(
+            ids=tuple(sample.id for sample in samples),
+            inputs=inputs,
+            labels=labels,
+            image_mask=(image_index >= 0) & valid,
+            image_index=image_index,
+            special_mask=torch.isin(input_ids, self.special_ids) & valid,
+            valid=valid,
+            query_mask=query_mask & valid,
+        )
+
+
+def _tensor(value: Any) -> Tensor | None:
+    """What a processor returned, as one tensor; None for values that no model takes."""
+    if isinstance(value, Tensor):
+        return value
+    try:
+        return torch.stack([torch.as_tensor(item) for item in value]) if isinstance(value, list) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError):
+        return None
+
+
+def _join_images(samples: Sequence[Encoded], quirk: Quirk) -> dict[str, Tensor]:
+    """Image tensors of a batch: trailing sizes padded with zeros to the largest, then joined image by image.
+
+    The padding is what every processor itself does for a batch (tiles, rows of images, canvases), and what models undo
+    by their size arguments.
+    """
+    joined: dict[str, Tensor] = {}
+    for name in dict.fromkeys(name for sample in samples for name in sample.images):
+        found = [sample.images[name] for sample in samples if name in sample.images]
+        size = [max(tensor.shape[axis] for tensor in found) for axis in range(1, found[0].ndim)]
+        if quirk.images_per_row:  # a sample without images is a row of zeros
+            empty = found[0].new_zeros((1, *size))
+            found = [sample.images.get(name, empty) for sample in samples]
+        joined[name] = torch.cat([_grown(tensor, size) for tensor in found])
+    return joined
+
+
+def _grown(tensor: Tensor, size: list[int]) -> Tensor:
+    """The tensor with every axis but the first padded at its end to `size`."""
+    margins = [edge for axis in reversed(range(1, tensor.ndim)) for edge in (0, size[axis - 1] - tensor.shape[axis])]
+    return torch.nn.functional.pad(tensor, margins) if any(margins) else tensor

@@ -1,0 +1,121 @@
+"""Attention as numbers: the probabilities of some query rows, never (H, T, T) for a whole model.
+
+In: q and k as the model's own attention function gets them (after rotary positions and norms), its mask, and which rows
+are wanted. Out: float32 probabilities of those rows, a chunk at a time, for observers to reduce at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+CHUNK_ELEMENTS = 1 << 23
+"""Largest (B, H, R, T) chunk held at once, in elements: 32 MiB of float32."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Chosen query rows of a batch, each sample's in order, filled up to the largest count.
+
+    Attributes:
+        index: (B, R) int64 positions.
+        chosen: (B, R) bool; False for filling.
+    """
+
+    index: Tensor
+    chosen: Tensor
+
+    @classmethod
+    def where(cls, mask: Tensor) -> Rows:
+        """The rows at which a (B, T) mask is True."""
+        count = int(mask.sum(1).max())
+        index = torch.argsort(~mask, dim=1, stable=True)[:, :count]
+        return cls(index, mask.gather(1, index))
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a chunk of query rows attends to in one layer.
+
+    Attributes:
+        probabilities: (B, H, R, T') float32; T' <= T, later keys are invisible to all these rows.
+        visible: (B, R, T') bool, the keys that each row may see.
+        rows: the chunk's rows.
+    """
+
+    probabilities: Tensor
+    visible: Tensor
+    rows: Rows
+
+
+class Observer(Protocol):
+    """Reduces attention rows, layer by layer, to what a need asks for."""
+
+    layers: frozenset[int]
+
+    def see(self, layer: int, seen: Seen) -> None:
+        """Take in one chunk of rows of one layer."""
+
+    def result(self) -> Tensor:
+        """The measurement, float32."""
+
+
+class AttentionNeed(Protocol):
+    """A need that is met by an observer of the first pass."""
+
+    def rows(self, batch: Any) -> Tensor:
+        """(B, T) bool: the query rows to look at. Needs with equal rows share the work."""
+
+    def observer(self, batch: Any, depth: int) -> Observer:
+        """A fresh observer; `depth` is L."""
+
+
+def visible_keys(mask: Tensor | None, rows: Rows, keys: int, causal: bool) -> Tensor:
+    """(B, R, `keys`) bool: which keys each row may attend to. A missing mask means causal, or all where not causal."""
+    count = len(rows.index)
+    if mask is None:
+        if not causal:
+            return torch.ones((count, rows.index.shape[1], keys), dtype=torch.bool, device=rows.index.device)
+        return torch.arange(keys, device=rows.index.device) <= rows.index[:, :, None]
+    allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+    allowed = allowed[:, 0].expand(count, -1, -1)
+    return allowed.gather(1, rows.index[:, :, None].expand(-1, -1, allowed.shape[-1]))[..., :keys]
+
+
+def attention_chunks(
+    query: Tensor,
+    key: Tensor,
+    mask: Tensor | None,
+    rows: Rows,
+    *,
+    scaling: float,
+    causal: bool,
+    softcap: float | None = None,
+) -> Iterator[Seen]:
+    """Attention probabilities of the given rows in chunks of bounded size.
+
+    Args:
+        query: (B, H, T, d); key: (B, H_kv, T, d) with H a multiple of H_kv.
+        mask: bool or additive (B or 1, 1, T, T), or None.
+    """
+    batch, heads, _, width = query.shape
+    key_heads, length = key.shape[1], key.shape[2]
+    keys = key.float().transpose(2, 3)  # (B, H_kv, d, T)
+    step = max(1, CHUNK_ELEMENTS // (batch * heads * length))
+    for start in range(0, rows.index.shape[1], step):
+        part = Rows(rows.index[:, start : start + step], rows.chosen[:, start : start + step])
+        # under plain causality no row of this chunk sees past its last one, so later keys need not be touched
+        reach = int(part.index.max()) + 1 if mask is None and causal else length
+        place = part.index[:, None, :, None].expand(-1, heads, -1, width)
+        chosen = query.gather(2, place).float().mul_(scaling)  # (B, H, R, d)
+        grouped = chosen.view(batch, key_heads, -1, width)  # heads that share a key stand together
+        scores = (grouped @ keys[..., :reach]).view(batch, heads, -1, reach)
+        if softcap is not None:
+            scores = torch.tanh(scores / softcap) * softcap
+        visible = visible_keys(mask, part, reach, causal)
+        scores.masked_fill_(~visible[:, None], torch.finfo(scores.dtype).min)
+        yield Seen(torch.softmax(scores, -1), visible, part)

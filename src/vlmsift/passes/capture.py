@@ -1,0 +1,227 @@
+"""Look inside a model while it runs, and leave it as it was.
+
+In: an adapter. While a `Capture` is open, the text layers' attention goes through `attention_forward`, which computes
+what the model would have computed and lets observers see it; hooks record what entered each layer, so that the decoder
+can be run again from any depth. On exit, also after an exception, everything is put back.
+
+The attention implementation is chosen for the text config alone: vision towers keep theirs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, AttentionMaskInterface
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import sdpa_mask
+
+from vlmsift.errors import UnsupportedModel
+from vlmsift.models import Adapter
+from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys
+
+NAME = "vlmsift"
+_WATCHED: WeakKeyDictionary[nn.Module, tuple[Capture, int]] = WeakKeyDictionary()
+"""Attention modules of models that are open now -> their capture and layer. Keyed by module, so captures of several
+models, and backward passes in other threads, do not meet."""
+
+
+@dataclass
+class Trace:
+    """What one forward left behind.
+
+    Attributes:
+        last: (B, T, D) after the final norm.
+        entering: depth -> (B, T, D), the states that entered that layer.
+        calls: per layer, the arguments beside the hidden states.
+        decoder_call: the arguments of the text decoder itself.
+        resumable_from: smallest depth from which running layer after layer gives the model's own result; below it the
+            decoder adds features between its layers (Qwen3-VL), so it is run as a whole.
+    """
+
+    last: Tensor | None = None
+    entering: dict[int, Tensor] = field(default_factory=dict)
+    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
+    decoder_call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    resumable_from: int = 0
+
+
+class Capture:
+    """Context manager around a model; see the module's text.
+
+    Raises:
+        UnsupportedModel: on entry, if the model does not let its attention be replaced.
+    """
+
+    def __init__(self, adapter: Adapter) -> None:
+        self.adapter = adapter
+        self.observers: list[tuple[Rows, list[Observer]]] = []
+        self.dropped_keys: Tensor | None = None  # (B, T) bool: keys that no other position may see
+        self.layers_seen: set[int] = set()
+        self._undo: list[Callable[[], Any]] = []
+
+    def __enter__(self) -> Capture:
+        model: Any = self.adapter.model
+        before = self.adapter.text.config._attn_implementation
+        training = [module for module in model.modules() if module.training]
+        self._undo.append(lambda: [setattr(module, "training", True) for module in training])
+        model.eval()
+        try:
+            if before != NAME:
+                set_text_attention(self.adapter, NAME)
+                self._undo.append(lambda: set_text_attention(self.adapter, before))
+            if self.adapter.text.config._attn_implementation != NAME:
+                raise UnsupportedModel(
+                    f"{self.adapter.name}: {type(model).__name__} does not let its text attention be replaced; its code does "
+                    "not go through transformers' AttentionInterface"
+                )
+            for index, layer in enumerate(self.adapter.layers):
+                for module in layer.modules():
+                    _WATCHED[module] = (self, index)
+            self._undo.append(self._forget)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+
+    def _forget(self) -> None:
+        for layer in self.adapter.layers:
+            for module in layer.modules():
+                _WATCHED.pop(module, None)
+
+    def run(self, forward: Callable[[], Tensor], depths: frozenset[int], *, record: bool = True) -> Trace:
+        """Call `forward` and record the states entering each of `depths` and every later layer's arguments."""
+        trace, outputs = Trace(), {}
+        handles = []
+
+        def entering(index: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+                states = args[0] if args else kwargs["hidden_states"]
+                if index and outputs.pop(index - 1) is not states:
+                    trace.resumable_from = index
+                trace.calls[index] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
+                if index in depths:
+                    trace.entering[index] = states
+
+            return hook
+
+        def leaving(index: int) -> Callable[..., None]:
+            def hook(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+                outputs[index] = output[0] if isinstance(output, tuple) else output
+
+            return hook
+
+        def decoder(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+            trace.decoder_call = (args, dict(kwargs))
+
+        try:
+            if record and depths:
+                handles.append(self.adapter.text.register_forward_pre_hook(decoder, with_kwargs=True))
+                for index, layer in enumerate(self.adapter.layers):
+                    handles.append(layer.register_forward_pre_hook(entering(index), with_kwargs=True))
+                    handles.append(layer.register_forward_hook(leaving(index)))
+            trace.last = forward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        return trace
+
+    def resume(self, trace: Trace, depth: int, states: Tensor) -> Tensor:
+        """Run the decoder from layer `depth` on changed states: (B, T, D) after the final norm.
+
+        Costs (L - depth) / L of a text forward, or a whole one where the decoder adds features below `depth`.
+        """
+        if depth < trace.resumable_from:
+            return self._rerun_decoder(trace, depth, states)
+        for index in range(depth, self.adapter.depth):
+            args, kwargs = trace.calls[index]
+            output = self.adapter.layers[index](states, *args, **kwargs)
+            states = output[0] if isinstance(output, tuple) else output
+        return self.adapter.norm(states)
+
+    def _rerun_decoder(self, trace: Trace, depth: int, states: Tensor) -> Tensor:
+        def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+
+        handle = self.adapter.layers[depth].register_forward_pre_hook(replace, with_kwargs=True)
+        try:
+            args, kwargs = trace.decoder_call
+            return self.adapter.text(*args, **kwargs)[0]
+        finally:
+            handle.remove()
+
+
+def attention_forward(
+    module: nn.Module, query: Tensor, key: Tensor, value: Tensor, attention_mask: Tensor | None, **kwargs: Any
+) -> tuple[Tensor, None]:
+    """The model's attention, with observers. query (B, H, T, d); returns (B, T, H, d) and no weights."""
+    watched = _WATCHED.get(module)
+    capture, layer = watched if watched else (None, -1)
+    causal = bool(getattr(module, "is_causal", True) if kwargs.get("is_causal") is None else kwargs["is_causal"])
+    if kwargs.get("s_aux") is not None:
+        raise UnsupportedModel(f"{type(module).__name__} adds learned attention sinks, which vlmsift does not model yet")
+    if capture is not None and capture.dropped_keys is not None:
+        attention_mask = _without_keys(attention_mask, capture.dropped_keys, causal)
+    scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
+    softcap = kwargs.get("softcap")
+    if softcap is None:
+        output = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
+    else:
+        output = _capped(query, key, value, attention_mask, scaling=scaling, causal=causal, softcap=softcap)
+    if capture is not None:
+        capture.layers_seen.add(layer)
+        for rows, observers in capture.observers:
+            wanting = [observer for observer in observers if layer in observer.layers]
+            if not wanting:
+                continue
+            for seen in attention_chunks(
+                query, key, attention_mask, rows, scaling=scaling, causal=causal, softcap=softcap
+            ):
+                for observer in wanting:
+                    observer.see(layer, seen)
+    return output, None
+
+
+def _without_keys(mask: Tensor | None, dropped: Tensor, causal: bool) -> Tensor:
+    """The mask without some keys. A dropped position still sees itself, so that no row is left empty."""
+    length = dropped.shape[1]
+    everything = torch.arange(length, device=dropped.device).expand(len(dropped), -1)
+    visible = visible_keys(mask, Rows(everything, torch.ones_like(dropped)), length, causal)
+    itself = torch.eye(length, dtype=torch.bool, device=dropped.device)
+    return (visible & (~dropped[:, None, :] | itself))[:, None]
+
+
+def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **how: Any) -> Tensor:
+    """Attention with a soft cap on its scores, which no fused kernel offers here: chunk by chunk."""
+    batch, heads, length, _ = query.shape
+    index = torch.arange(length, device=query.device).expand(batch, -1)
+    repeated = value.repeat_interleave(heads // value.shape[1], 1)
+    parts = [
+        seen.probabilities.to(value.dtype) @ repeated[:, :, : seen.probabilities.shape[-1]]
+        for seen in attention_chunks(query, key, mask, Rows(index, torch.ones_like(index, dtype=torch.bool)), **how)
+    ]
+    return torch.cat(parts, 2).transpose(1, 2).contiguous()
+
+
+def set_text_attention(adapter: Adapter, name: str) -> None:
+    """Choose the attention implementation of the text decoder alone."""
+    model: Any = adapter.model
+    config = model.config
+    key = next((key for key in config.sub_configs if getattr(config, key, None) is adapter.text_config), None)
+    model.set_attn_implementation({key: name} if key else name)
+
+
+AttentionInterface.register(NAME, attention_forward)
+# without a mask function of the same name no mask is built at all, and causality and padding silently vanish
+AttentionMaskInterface.register(NAME, sdpa_mask)

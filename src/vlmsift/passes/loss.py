@@ -1,0 +1,63 @@
+"""What the head says at supervised positions, and nowhere else: never (B, T, V) logits.
+
+In: (B, T, D) final hidden states. Out: one number per sample, the mean over its supervised tokens, in float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vlmsift.models import Adapter
+from vlmsift.types import Batch
+
+HEAD_ELEMENTS = 1 << 26
+"""Largest (rows, V) block of float32 logits held at once, in elements: 256 MiB."""
+
+StatisticName = Literal["loss", "error_norm"]
+
+
+def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
+    """(N, V), (N,) -> (N,) nats."""
+    return torch.nn.functional.cross_entropy(logits, targets, reduction="none")
+
+
+def error_norm(logits: Tensor, targets: Tensor) -> Tensor:
+    """|| softmax - onehot ||_2 per token, 0 .. sqrt 2 (EL2N, methods.md 5.2)."""
+    probabilities = logits.softmax(-1)
+    chosen = probabilities.gather(1, targets[:, None])[:, 0]
+    return (probabilities.square().sum(-1) - chosen.square() + (1 - chosen).square()).sqrt()
+
+
+STATISTICS: dict[StatisticName, Callable[[Tensor, Tensor], Tensor]] = {"loss": cross_entropy, "error_norm": error_norm}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """A statistic of the head's output, mean over supervised tokens: (B,) float32."""
+
+    statistic: StatisticName = "loss"
+
+
+def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Sequence[StatisticName]) -> list[Tensor]:
+    """Per sample means (B,) of each statistic, from one product with the head. NaN where nothing is supervised."""
+    sample, position = batch.query_mask.nonzero(as_tuple=True)
+    targets = batch.labels[sample, position + 1]
+    rows = hidden[sample, position]  # (N, D)
+    step = max(1, HEAD_ELEMENTS // adapter.text_config.vocab_size)
+    tokens: list[list[Tensor]] = [[] for _ in statistics]
+    for start in range(0, len(rows), step):
+        logits = adapter.head(rows[start : start + step])
+        for values, name in zip(tokens, statistics, strict=True):
+            values.append(STATISTICS[name](logits, targets[start : start + step]))
+    count = batch.query_mask.sum(1)
+    means = []
+    for values in tokens:
+        # each sample's tokens are added up on their own, so that no neighbour can change the rounding
+        per_sample = torch.cat(values).split(count.tolist()) if values else []
+        means.append(torch.stack([part.double().mean().float() for part in per_sample]))
+    return means

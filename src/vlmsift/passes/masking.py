@@ -1,0 +1,140 @@
+"""Choose hidden states by the attention they receive, and take them away at one depth.
+
+In: (B, T) scores, and a `Masking` that says which tokens and what becomes of them. Out: (B, T) bool of chosen tokens,
+and the changed states. Source: Delta-AttnMask (methods.md 1); every choice that the paper leaves open is a field here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vlmsift.errors import UsageError
+from vlmsift.passes.received import AttentionReceived, LayersName, RowsName
+from vlmsift.types import Batch
+
+SINK_SHARE = 0.1
+"""A token that receives more than this share of all rows' attention is a sink (ACT's released threshold, 6.8) ..."""
+SINK_FACTOR = 10.0
+"""... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class Masking:
+    """Which hidden states are masked, where, and how. Defaults are ours, from measurements; the paper states none.
+
+    Attributes:
+        depth: the states entering this layer are masked; a fraction of L (0.5 = half way) or an index (negative from
+            the end; -1 = the last layer's input, the paper's likely choice).
+        ratio: share of the eligible tokens that is masked, at least one token.
+        eligible: "image" tokens, the "context" (all but answers and special tokens), or "all" but special tokens.
+        rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token) or "all".
+        layers: which layers' attention is averaged: "all", those "below" the depth, or those from it on ("above").
+        replace: a masked state becomes "zero", the sample's "mean" state, "noise" of the mean norm, or it is left as
+            it is and its key is dropped ("drop") from this layer on.
+        sinks: "exclude" attention sinks and the first position from the eligible tokens, or "keep" them.
+        choose: the tokens that receive "top" or "bottom" attention, or "random" ones (the controls).
+        seed: of random choice and noise, together with the sample's id.
+    """
+
+    depth: float | int = 0.5
+    ratio: float = 0.5
+    eligible: Literal["image", "context", "all"] = "image"
+    rows: RowsName = "answer"
+    layers: LayersName = "all"
+    replace: Literal["zero", "mean", "noise", "drop"] = "zero"
+    sinks: Literal["exclude", "keep"] = "exclude"
+    choose: Literal["top", "random", "bottom"] = "top"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio <= 1:
+            raise UsageError(f"ratio={self.ratio!r} is not a share of tokens; give more than 0 and at most 1, e.g. 0.5")
+        if isinstance(self.depth, float) and not 0 <= self.depth < 1:
+            raise UsageError(
+                f"depth={self.depth!r} is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index such as 12 "
+                "or -1"
+            )
+
+    def layer(self, depth: int) -> int:
+        """The index of the layer whose input is masked, of L = `depth` layers."""
+        if isinstance(self.depth, float):
+            return int(self.depth * depth)
+        index = self.depth + depth if self.depth < 0 else self.depth
+        if not 0 <= index < depth:
+            raise UsageError(f"depth={self.depth} is outside this model's {depth} layers; give {-depth} to {depth - 1}")
+        return index
+
+    def ranking(self, depth: int) -> AttentionReceived:
+        """The attention that ranks the tokens."""
+        layer = self.layer(depth)
+        start, stop = {"all": (0, None), "below": (0, layer), "above": (layer, None)}[self.layers]
+        if stop == 0:
+            raise UsageError(
+                "layers='below' needs a depth above 0: no layer lies below the first; use layers='all' or depth=0.5"
+            )
+        return AttentionReceived(self.rows, start, stop)
+
+
+def eligible_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
+    """(B, T) bool: the tokens that may be chosen."""
+    if masking.eligible == "image":
+        eligible = batch.image_mask.clone()
+    else:
+        eligible = batch.valid & ~batch.special_mask
+        if masking.eligible == "context":
+            eligible &= batch.labels == -100
+    if masking.sinks == "exclude":
+        first = batch.valid.cumsum(1) == 1
+        mean = (scores * batch.valid).sum(1, keepdim=True) / batch.valid.sum(1, keepdim=True)
+        eligible &= ~(first & batch.valid) & ~((scores > SINK_SHARE) & (scores > SINK_FACTOR * mean))
+    return eligible
+
+
+def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
+    """(B, T) bool: `ratio` of the eligible tokens, floor, at least one where any is; ties go to the lower position."""
+    eligible = eligible_tokens(masking, batch, scores)
+    if masking.choose == "random":
+        scores = torch.zeros_like(scores)
+        for row, name in enumerate(batch.ids):
+            places = batch.valid[row].nonzero()[:, 0]
+            drawn = torch.rand(len(places), generator=sample_generator(name, masking.seed))
+            scores[row, places] = drawn.to(scores)
+    elif masking.choose == "bottom":
+        scores = -scores
+    count = eligible.sum(1)
+    wanted = (count * masking.ratio).floor().long().clamp(min=1).minimum(count)
+    order = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    chosen = torch.zeros_like(eligible)
+    chosen.scatter_(1, order, torch.arange(scores.shape[1], device=scores.device) < wanted[:, None])
+    return chosen
+
+
+def masked_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:
+    """(B, T, D) states with the chosen ones replaced; "drop" leaves them."""
+    if masking.replace == "drop":
+        return states
+    if masking.replace == "zero":
+        return states.masked_fill(chosen[..., None], 0)
+    valid = batch.valid[..., None]
+    count = batch.valid.sum(1).view(-1, 1, 1)
+    if masking.replace == "mean":
+        new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)
+    else:
+        norm = (states.float().norm(dim=-1, keepdim=True) * valid).sum(1, keepdim=True) / count
+        new = torch.zeros_like(states, dtype=torch.float32)
+        for row, name in enumerate(batch.ids):
+            places = chosen[row].nonzero()[:, 0]
+            drawn = torch.randn(len(places), states.shape[-1], generator=sample_generator(name, masking.seed + 1))
+            new[row, places] = torch.nn.functional.normalize(drawn, dim=-1).to(new) * norm[row]
+    return torch.where(chosen[..., None], new.to(states.dtype), states)
+
+
+def sample_generator(name: str, seed: int) -> torch.Generator:
+    """A generator that depends on the sample and the seed only, not on the batch or the pool."""
+    digest = hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "big") >> 1)

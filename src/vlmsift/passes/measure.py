@@ -1,0 +1,141 @@
+"""All needs of all signals from as few forwards as possible.
+
+In: an open `Capture`, a batch and the needs. Out: need -> tensor. One first pass serves every need; each masked loss
+adds the layers from its depth on, so a grid of settings costs masked passes, not full scores.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vlmsift.errors import UnsupportedModel
+from vlmsift.passes.attention import Observer, Rows
+from vlmsift.passes.capture import Capture, Trace
+from vlmsift.passes.hidden import PooledHidden, pooled
+from vlmsift.passes.loss import Head, head_means
+from vlmsift.passes.masking import Masking, choose_tokens, masked_states
+from vlmsift.passes.received import AttentionReceived, ImageAttention
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class MaskedLoss:
+    """Answer loss after masking: (B,) float32 nats; NaN where no token is eligible. Costs (L - depth) / L forwards."""
+
+    masking: Masking
+
+
+@dataclass(frozen=True, slots=True)
+class BlindLoss:
+    """Answer loss when no position can see an image token (each still sees itself): (B,) float32; NaN without image.
+
+    The keys are dropped in every layer, so the cost is one more text forward; the images are not encoded again.
+    """
+
+
+def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, Tensor]:
+    """Run the passes that the needs ask for. Results are float32 on the CPU; `Head()` (the loss) is always among them.
+
+    Raises:
+        UnsupportedModel: a text layer whose attention is needed did not call our attention function.
+    """
+    adapter, depth = capture.adapter, capture.adapter.depth
+    batch = _on(batch, adapter.device)
+    wanted = dict.fromkeys([Head(), *needs])
+    masked = [need for need in wanted if isinstance(need, MaskedLoss)]
+    if not batch.image_mask.any():  # nothing to mask: spare the text-only batch its second pass
+        masked = [need for need in masked if need.masking.eligible != "image"]
+    rankings = [need.masking.ranking(depth) for need in masked]
+    observed = [need for need in dict.fromkeys([*wanted, *rankings]) if isinstance(need, (AttentionReceived, ImageAttention))]
+    depths = {need.masking.layer(depth) for need in masked}
+    depths |= {layer for need in wanted if isinstance(need, PooledHidden) and (layer := need.layer(depth)) is not None}
+    blind = any(isinstance(need, BlindLoss) for need in wanted) and bool(batch.image_mask.any())
+    if blind:
+        depths.add(0)
+
+    watching = {need: need.observer(batch, depth) for need in observed}
+    capture.observers = _shared_rows(batch, watching)
+    capture.layers_seen.clear()
+    with torch.no_grad():
+        try:
+            inputs = adapter.inputs(batch)
+            trace = capture.run(lambda: adapter.backbone(batch, inputs), frozenset(depths))
+        finally:
+            capture.observers = []
+        _all_seen(capture, watching)
+        results: dict[Any, Tensor] = {need: observer.result() for need, observer in watching.items()}
+        heads = [need for need in wanted if isinstance(need, Head)]
+        assert trace.last is not None
+        values = head_means(adapter, batch, trace.last, [need.statistic for need in heads])
+        results |= dict(zip(heads, values, strict=True))
+        for need in wanted:
+            if isinstance(need, PooledHidden):
+                layer = need.layer(depth)
+                results[need] = pooled(batch, trace.last if layer is None else trace.entering[layer])
+        for need, ranking in zip(masked, rankings, strict=True):
+            results[need] = _masked_loss(capture, batch, trace, need.masking, results[ranking])
+        if blind:
+            results[BlindLoss()] = _blind_loss(capture, batch, trace)
+    nothing = torch.full((len(batch),), math.nan)
+    return {need: results.get(need, nothing).float().cpu() for need in wanted}
+
+
+def _masked_loss(capture: Capture, batch: Batch, trace: Trace, masking: Masking, scores: Tensor) -> Tensor:
+    layer = masking.layer(capture.adapter.depth)
+    chosen = choose_tokens(masking, batch, scores)
+    states = masked_states(masking, batch, trace.entering[layer], chosen)
+    loss = _resumed_loss(capture, batch, trace, layer, states, chosen if masking.replace == "drop" else None)
+    return loss.masked_fill(~chosen.any(1), math.nan)
+
+
+def _blind_loss(capture: Capture, batch: Batch, trace: Trace) -> Tensor:
+    loss = _resumed_loss(capture, batch, trace, 0, trace.entering[0], batch.image_mask)
+    return loss.masked_fill(~batch.image_mask.any(1), math.nan)
+
+
+def _resumed_loss(
+    capture: Capture, batch: Batch, trace: Trace, layer: int, states: Tensor, dropped: Tensor | None
+) -> Tensor:
+    """(B,) answer loss of the decoder run from `layer` on changed states, some keys dropped from there on."""
+    capture.dropped_keys = dropped
+    try:
+        last = capture.resume(trace, layer, states)
+    finally:
+        capture.dropped_keys = None
+    return head_means(capture.adapter, batch, last, ["loss"])[0]
+
+
+def _shared_rows(batch: Batch, watching: dict[Any, Observer]) -> list[tuple[Rows, list[Observer]]]:
+    """Observers grouped by the query rows they look at, so that each row's probabilities are computed once."""
+    groups: list[tuple[Tensor, list[Observer]]] = []
+    for need, observer in watching.items():
+        mask = need.rows(batch)
+        for known, members in groups:
+            if torch.equal(known, mask):
+                members.append(observer)
+                break
+        else:
+            groups.append((mask, [observer]))
+    return [(Rows.where(mask), members) for mask, members in groups]
+
+
+def _all_seen(capture: Capture, watching: dict[Any, Observer]) -> None:
+    """A layer that never called us would silently count as zero attention."""
+    needed = set().union(*(observer.layers for observer in watching.values())) if watching else set()
+    if missing := sorted(needed - capture.layers_seen):
+        raise UnsupportedModel(
+            f"{capture.adapter.name}: layers {missing} of {capture.adapter.depth} did not pass through transformers' "
+            "AttentionInterface, so their attention cannot be measured"
+        )
+
+
+def _on(batch: Batch, device: torch.device) -> Batch:
+    """The batch's own masks on the model's device; `inputs` are moved by the adapter."""
+    names = ("labels", "image_mask", "image_index", "special_mask", "valid", "query_mask")
+    return replace(batch, **{name: getattr(batch, name).to(device) for name in names})

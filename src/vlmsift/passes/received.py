@@ -1,0 +1,112 @@
+"""What the attention rows say: how much each token receives, and how an answer looks at the image."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from vlmsift.passes.attention import Observer, Seen
+from vlmsift.types import Batch
+
+RowsName = Literal["answer", "all"]
+LayersName = Literal["all", "below", "above"]
+
+
+def rows_mask(name: RowsName, batch: Batch) -> Tensor:
+    """(B, T) bool: "answer" = positions that predict a supervised token, "all" = every position but padding."""
+    return batch.query_mask if name == "answer" else batch.valid
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionReceived:
+    """Attention received per token: (B, T) float32, mean over layers, heads and the rows that can see the token.
+
+    Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (methods.md
+    1.5, and ACT's column rule, 6.8). A token that no row sees gets 0.
+
+    Attributes:
+        start, stop: layers [start, stop) enter the mean; stop None = the last.
+    """
+
+    row_name: RowsName = "answer"
+    start: int = 0
+    stop: int | None = None
+
+    def rows(self, batch: Batch) -> Tensor:
+        return rows_mask(self.row_name, batch)
+
+    def observer(self, batch: Batch, depth: int) -> Observer:
+        return _Received(batch, frozenset(range(self.start, depth if self.stop is None else self.stop)))
+
+
+class _Received:
+    def __init__(self, batch: Batch, layers: frozenset[int]) -> None:
+        self.layers = layers
+        self.total = torch.zeros(batch.valid.shape, dtype=torch.float32, device=batch.valid.device)
+        self.layer_sum = torch.zeros_like(self.total)
+        self.count = torch.zeros_like(self.total)
+        self.layer = -1
+
+    def see(self, layer: int, seen: Seen) -> None:
+        if layer != self.layer:
+            self._close_layer()
+            self.layer = layer
+        batch, heads, rows, reach = seen.probabilities.shape
+        weight = (seen.rows.chosen.float() / heads)[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch, 1, -1)
+        flat = seen.probabilities.view(batch, heads * rows, reach)
+        self.layer_sum[:, :reach] += (weight @ flat)[:, 0]  # one matrix product sums heads and rows
+        self.count[:, :reach] += (seen.visible & seen.rows.chosen[:, :, None]).sum(1)
+
+    def _close_layer(self) -> None:
+        self.total += self.layer_sum / self.count.clamp(min=1)
+        self.layer_sum.zero_()
+        self.count.zero_()
+
+    def result(self) -> Tensor:
+        self._close_layer()
+        return self.total / max(1, len(self.layers))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageAttention:
+    """How answer rows look at the image: (B, 2) float32, [mass, entropy], means over rows and layers; NaN without image.
+
+    mass: share of a row's attention, averaged over heads, that falls on image tokens, 0..1. entropy: of that attention
+    renormalised over the image, divided by the log of the image's token count, 0 (one patch) .. 1 (evenly spread)
+    (methods.md 4.2 and 5.19).
+    """
+
+    def rows(self, batch: Batch) -> Tensor:
+        return rows_mask("answer", batch)
+
+    def observer(self, batch: Batch, depth: int) -> Observer:
+        return _OnImage(batch, frozenset(range(depth)))
+
+
+class _OnImage:
+    def __init__(self, batch: Batch, layers: frozenset[int]) -> None:
+        self.layers = layers
+        self.image = batch.image_mask
+        self.patches = batch.image_mask.sum(1).float()
+        self.sum = torch.zeros((len(batch), 2), dtype=torch.float32, device=self.image.device)
+        self.count = torch.zeros(len(batch), dtype=torch.float32, device=self.image.device)
+
+    def see(self, layer: int, seen: Seen) -> None:
+        reach = seen.probabilities.shape[-1]
+        on_image = seen.probabilities.mean(1) * self.image[:, None, :reach]  # (B, R, T')
+        mass = on_image.sum(-1)
+        share = on_image / mass.clamp(min=1e-12)[..., None]
+        # log of one patch is 0: its entropy is 0, whatever it is divided by
+        spread = self.patches.clamp(min=2).log()[:, None]
+        entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / spread
+        chosen = seen.rows.chosen.float()
+        self.sum += torch.stack([(mass * chosen).sum(1), (entropy * chosen).sum(1)], 1)
+        self.count += chosen.sum(1)
+
+    def result(self) -> Tensor:
+        mean = self.sum / self.count.clamp(min=1)[:, None]
+        return mean.masked_fill((self.patches == 0)[:, None], math.nan)

@@ -1,0 +1,23 @@
+"""The length of the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class AnswerTokens:
+    """Supervised tokens, end tokens included, (B,) float32. The confound of every loss score (methods.md 9.4)."""
+
+    name: ClassVar[str] = "answer_tokens"
+    unit: ClassVar[str] = "tokens"
+    higher_means: ClassVar[str] = "the answer is longer"
+    needs: ClassVar[tuple[object, ...]] = ()
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        return batch.query_mask.sum(1).float()

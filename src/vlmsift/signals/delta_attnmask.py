@@ -1,0 +1,44 @@
+"""Delta-AttnMask: how much the answer's loss rises when the hidden states that receive most attention are masked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.passes.loss import Head
+from vlmsift.passes.masking import Masking
+from vlmsift.passes.measure import MaskedLoss
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class DeltaAttnMask(Masking):
+    """Masked loss minus loss, (B,) float32 nats; NaN where no token is eligible (text-only samples, by default).
+
+    Source: Delta-AttnMask, arXiv 2508.09199: the score, its sign, and "mask what receives most attention". The paper
+    settles none of the fields below; see `Masking` for them. Their defaults are ours (docs/methods.md).
+
+    Attributes:
+        relative: divide by the loss, so that hard answers do not lead by being hard.
+    """
+
+    relative: bool = False
+
+    name: ClassVar[str] = "delta_attnmask"
+    unit: ClassVar[str] = "nats"
+    higher_means: ClassVar[str] = "the answer leans on what the model attends to: image, question and answer belong together"
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (Head(), MaskedLoss(self._masking))
+
+    @property
+    def _masking(self) -> Masking:
+        return Masking(**{name: getattr(self, name) for name in Masking.__dataclass_fields__})
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        loss: Tensor = measured[Head()]
+        rise: Tensor = measured[MaskedLoss(self._masking)] - loss
+        return rise / loss.clamp(min=1e-6) if self.relative else rise

@@ -1,0 +1,28 @@
+"""EL2N: the norm of the prediction error at the answer's tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.passes.loss import Head
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class El2n:
+    """Mean over supervised tokens of || softmax - onehot ||_2, (B,) float32, 0 .. sqrt 2.
+
+    Source: EL2N in its VLM form, one checkpoint and a token mean (methods.md 5.2).
+    """
+
+    name: ClassVar[str] = "el2n"
+    unit: ClassVar[str] = "norm, 0 to 1.41"
+    higher_means: ClassVar[str] = "the model predicts the answer's tokens worse"
+    needs: ClassVar[tuple[object, ...]] = (Head("error_norm"),)
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        norm: Tensor = measured[Head("error_norm")]
+        return norm

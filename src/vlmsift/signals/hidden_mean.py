@@ -1,0 +1,53 @@
+"""Pooled hidden states: what a sample is about, for clustering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmsift.passes.hidden import PooledHidden
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class HiddenMean:
+    """Mean hidden state of prompt and image at one depth, (B, min(dimensions, D)) float32, unit norm.
+
+    Wider states are projected by a seeded Gaussian matrix, which keeps distances well enough for k-means and a
+    million samples small; ours.
+
+    Attributes:
+        depth: fraction of L; 1.0 = after the final norm.
+        dimensions: kept dimensions; 0 = all.
+    """
+
+    depth: float = 0.5
+    dimensions: int = 256
+    seed: int = 0
+
+    name: ClassVar[str] = "hidden_mean"
+    unit: ClassVar[str] = "unit vector"
+    higher_means: ClassVar[str] = "no direction: near vectors are alike samples"
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (PooledHidden(self.depth),)
+
+    def width(self, hidden_size: int) -> int:
+        """Length of the stored vector."""
+        return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        states: Tensor = measured[PooledHidden(self.depth)]
+        if 0 < self.dimensions < states.shape[1]:
+            states = states @ _projection(states.shape[1], self.dimensions, self.seed)
+        return torch.nn.functional.normalize(states, dim=1)
+
+
+@lru_cache(maxsize=2)
+def _projection(wide: int, narrow: int, seed: int) -> Tensor:
+    return torch.randn(wide, narrow, generator=torch.Generator().manual_seed(seed)) / narrow**0.5

@@ -1,0 +1,29 @@
+"""How widely the answer's attention spreads over the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.passes.received import ImageAttention as OnImage
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class ImageEntropy:
+    """Entropy of answer rows' attention over the image, as a share of its maximum, (B,) float32, 0 .. 1.
+
+    NaN for text-only samples. Source: BYE's entropy and MAGIC's focus term (methods.md 4.2, 5.19), without their
+    choice of layers.
+    """
+
+    name: ClassVar[str] = "image_entropy"
+    unit: ClassVar[str] = "share of the maximum"
+    higher_means: ClassVar[str] = "while answering, the model's look is spread over the image, not held by one spot"
+    needs: ClassVar[tuple[object, ...]] = (OnImage(),)
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        entropy: Tensor = measured[OnImage()][:, 1]
+        return entropy

@@ -1,0 +1,30 @@
+"""How much the image helps the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.passes.loss import Head
+from vlmsift.passes.measure import BlindLoss
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class ImageGain:
+    """Loss without the image's keys minus loss with them, (B,) float32 nats; NaN for text-only samples.
+
+    Source: the gain term of MAGIC (methods.md 5.19). Instead of a second input without the image, the image's keys
+    are dropped in every layer, so positions stay where they were; that is ours.
+    """
+
+    name: ClassVar[str] = "image_gain"
+    unit: ClassVar[str] = "nats"
+    higher_means: ClassVar[str] = "the answer is easier to predict with the image than without it"
+    needs: ClassVar[tuple[object, ...]] = (Head(), BlindLoss())
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        gain: Tensor = measured[BlindLoss()] - measured[Head()]
+        return gain

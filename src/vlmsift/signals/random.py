@@ -1,0 +1,27 @@
+"""Nothing but chance: the baseline that every signal has to beat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmsift.passes.masking import sample_generator
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class Random:
+    """Uniform in [0, 1), (B,) float32, drawn from the sample's id and the seed, not from its place."""
+
+    seed: int = 0
+
+    name: ClassVar[str] = "random"
+    unit: ClassVar[str] = "none"
+    higher_means: ClassVar[str] = "nothing"
+    needs: ClassVar[tuple[object, ...]] = ()
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        return torch.stack([torch.rand((), generator=sample_generator(name, self.seed)) for name in batch.ids])
