@@ -196,7 +196,9 @@ def _attention(adapter: Adapter, batch: Batch, report: Report) -> tuple[float, s
     report.facts["layers whose attention is seen"] = f"{len(seen)} of {adapter.depth}"
     if len(seen) < adapter.depth:
         missing = sorted(set(range(adapter.depth)) - set(seen))
-        raise SampleError(f"layers {missing} do not go through transformers' AttentionInterface; they cannot be measured")
+        raise SampleError(
+            f"layers {missing} do not go through transformers' AttentionInterface; they cannot be measured"
+        )
     reference = torch.stack([layer[0].float().mean(0).sum(0).cpu() for layer in theirs])
     # a column sums up to T rows, so the difference is taken per row
     difference = float((total.sums - reference).abs().max() / batch.valid.shape[1])
@@ -235,7 +237,9 @@ def _facts(adapter: Adapter, encoded: list[Encoded]) -> dict[str, str]:
     text = adapter.text_config
     counts = [int((encoded[0].image_index == number).sum()) for number in range(int(encoded[0].image_index.max()) + 1)]
     token = adapter.processor.tokenizer.convert_ids_to_tokens(adapter.image_token_id)
-    heads = f"{text.num_attention_heads} query, {getattr(text, 'num_key_value_heads', text.num_attention_heads)} key-value"
+    heads = (
+        f"{text.num_attention_heads} query, {getattr(text, 'num_key_value_heads', text.num_attention_heads)} key-value"
+    )
     return {
         "family": f"{config.model_type} ({type(adapter.model).__name__})",
         "text layers": f"{adapter.depth} of {type(adapter.text).__name__}, width {text.hidden_size}, heads {heads}",

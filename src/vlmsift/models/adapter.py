@@ -32,9 +32,9 @@ class Adapter:
         context: longest sequence, in tokens.
     """
 
-    model: nn.Module
+    model: Any
     processor: Any
-    text: nn.Module
+    text: Any
     layers: nn.ModuleList
     norm: nn.Module
     image_token_id: int
@@ -51,7 +51,8 @@ class Adapter:
     @property
     def device(self) -> torch.device:
         """Where inputs go: the device of the token embedding."""
-        return next(self.model.get_input_embeddings().parameters()).device
+        device: torch.device = self.model.device
+        return device
 
     @property
     def text_config(self) -> Any:
@@ -61,11 +62,12 @@ class Adapter:
     def backbone(self, batch: Batch, inputs: dict[str, Any]) -> Tensor:
         """Run everything below the head: (B, T, D), after the final norm. Images are encoded here, once."""
         outputs = self.model.base_model(**inputs, use_cache=False, return_dict=True)
-        return outputs.last_hidden_state
+        last: Tensor = outputs.last_hidden_state
+        return last
 
     def head(self, hidden: Tensor) -> Tensor:
         """(N, D) final hidden states -> (N, V) float32 logits, with the model's own soft cap if it has one."""
-        logits = self.model.get_output_embeddings()(hidden).float()
+        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
         cap = getattr(self.text_config, "final_logit_softcapping", None)
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
@@ -114,14 +116,25 @@ def open_model(
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    kinds: dict[str, Any] = {"auto": "auto", "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    kinds: dict[str, Any] = {
+        "auto": "auto",
+        "float32": torch.float32,
+        "bfloat16": torch.bfloat16,
+        "float16": torch.float16,
+    }
     if dtype not in kinds:
         raise UsageError(f"dtype {dtype!r} is unknown; choose one of {', '.join(kinds)}")
+    if not Path(name).exists() and (str(name).count("/") != 1 or str(name).startswith((".", "~", "/"))):
+        raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name such as owner/model")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         processor = transformers.AutoProcessor.from_pretrained(name, **where)
         model = transformers.AutoModelForImageTextToText.from_pretrained(
-            name, dtype=kinds[dtype], attn_implementation="sdpa", **where, **({"device_map": "auto"} if device == "spread" else {})
+            name,
+            dtype=kinds[dtype],
+            attn_implementation="sdpa",
+            **where,
+            **({"device_map": "auto"} if device == "spread" else {}),
         )
     except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError) as error:
         raise _explained(str(name), error) from error
@@ -137,13 +150,13 @@ def open_model(
     return adapt(model, processor, name=str(name), revision=revision or getattr(model.config, "_commit_hash", None))
 
 
-def adapt(model: nn.Module, processor: Any, *, name: str = "model in memory", revision: str | None = None) -> Adapter:
+def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision: str | None = None) -> Adapter:
     """Find the parts of a loaded model. The model is put into eval mode; its weights are never changed.
 
     Raises:
         UnsupportedModel: a part is missing; the message says which.
     """
-    config: Any = model.config
+    config = model.config
     quirk = quirk_of(config.model_type)
     text = _text_decoder(model, config.get_text_config())
     norm = getattr(text, "norm", None)
@@ -156,7 +169,9 @@ def adapt(model: nn.Module, processor: Any, *, name: str = "model in memory", re
             "features in `input_ids`"
         )
     if getattr(processor, "tokenizer", None) is None:
-        raise UnsupportedModel(f"{name}: its processor {type(processor).__name__} has no tokenizer, so it takes no text")
+        raise UnsupportedModel(
+            f"{name}: its processor {type(processor).__name__} has no tokenizer, so it takes no text"
+        )
     if not processor.tokenizer.is_fast:
         raise UnsupportedModel(f"{name}: its tokenizer gives no character offsets; a fast tokenizer is needed")
     if not quirk.prefix_suffix and not getattr(processor, "chat_template", None):
@@ -168,8 +183,9 @@ def adapt(model: nn.Module, processor: Any, *, name: str = "model in memory", re
     return Adapter(model, processor, text, text.layers, norm, image_token_id, context, quirk, name, revision)
 
 
-def _text_decoder(model: nn.Module, text_config: Any) -> Any:
+def _text_decoder(model: Any, text_config: Any) -> Any:
     """The module that runs the text layers: it has that configuration, and as many `layers` as it says."""
+    module: Any
     for module in model.modules():
         layers = getattr(module, "layers", None)
         if (

@@ -54,7 +54,7 @@ def render(processor: Any, turns: Sequence[Turn]) -> Rendered:
         SampleError: the template refuses the conversation, or rewrites the answers so that they cannot be found.
     """
     answers = [turn.text for turn in turns if turn.role == "assistant"]
-    marked = []
+    marked: list[Turn] = []
     for turn in turns:
         number = sum(other.role == "assistant" for other in marked)
         marked.append(Turn(turn.role, _SENTINEL.format(number)) if turn.role == "assistant" else turn)
@@ -62,19 +62,19 @@ def render(processor: Any, turns: Sequence[Turn]) -> Rendered:
         text = processor.apply_chat_template(to_messages(turns), tokenize=False)
         frame = processor.apply_chat_template(to_messages(marked), tokenize=False)
     except Exception as error:  # templates raise whatever their authors wrote
-        raise SampleError(f"the chat template refuses this conversation: {error}") from error
+        raise SampleError(f"refused by the chat template: {error}") from error
     around = _split_frame(frame, len(answers))
     specials = _special_pattern(processor.tokenizer)
     spans, position = [], len(around[0])
     if not text.startswith(around[0]):
-        raise SampleError("the chat template changes the prompt with the answer; its answers cannot be located")
+        raise SampleError("answer not located: the chat template changes the prompt with the answer")
     for answer, after in zip(answers, around[1:], strict=True):
         length = next(
             (len(form) for form in (answer, answer.strip()) if text.startswith(form + after, position)),
             None,
         )
         if length is None:
-            raise SampleError(f"the chat template rewrites the answer {answer[:60]!r}; it cannot be located")
+            raise SampleError(f"answer not located: the chat template rewrites {answer[:60]!r}")
         end = specials.match(after)
         spans.append((position, position + length + (end.end() if end else 0)))
         position += length + len(after)
@@ -87,7 +87,7 @@ def _split_frame(frame: str, count: int) -> list[str]:
     for number in range(count):
         before, found, rest = rest.partition(_SENTINEL.format(number))
         if not found:
-            raise SampleError("the chat template drops an assistant turn; its answers cannot be located")
+            raise SampleError("answer not located: the chat template drops an assistant turn")
         pieces.append(before)
     return [*pieces, rest]
 

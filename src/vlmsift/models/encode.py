@@ -67,15 +67,19 @@ class Encoder:
             SampleError: broken image, empty answer, wrong number of marks, or too long for the model.
         """
         if not any(turn.role == "assistant" and turn.text.strip() for turn in sample.turns):
-            raise SampleError("the sample has no answer: every assistant turn is empty or missing")
+            raise SampleError("empty answer: every assistant turn is empty or missing")
         images = [self.open_image(ref) for ref in sample.images]
         encoded = self._prefix_suffix(sample, images) if self.quirk.prefix_suffix else self._chat(sample, images)
         if len(encoded) > self.context:
-            raise SampleError(f"the sample is {len(encoded)} tokens long, the model's context is {self.context}")
+            raise SampleError(f"too long: {len(encoded)} tokens, the model's context is {self.context}")
         if not (encoded.labels[1:] != IGNORED).any():
-            raise SampleError("no token of the answer is supervised")
+            raise SampleError("empty answer: no token of it is supervised")
         if len(encoded.image_index) and int(encoded.image_index.max()) + 1 != len(images):
-            raise SampleError(f"{len(images)} images were given, {int(encoded.image_index.max()) + 1} stand in the text")
+            raise SampleError(
+                f"wrong image count: {len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
+            )
+        if ((encoded.input_ids == self.image_token_id) & (encoded.image_index < 0)).any():
+            raise SampleError("wrong image count: the text itself writes the model's image token")
         return encoded
 
     def _chat(self, sample: Sample, images: list[Any]) -> Encoded:
@@ -109,7 +113,7 @@ class Encoder:
         """One question and one answer; supervised is what the processor types as suffix."""
         roles = [turn.role for turn in sample.turns if turn.role != "system"]
         if roles != ["user", "assistant"] or not images:
-            raise SampleError("this model takes one image prompt and one answer; export such samples for another model")
+            raise SampleError("not for this model: it takes one image prompt and one answer")
         question = next(turn.text for turn in sample.turns if turn.role == "user")
         prompt = self.processor.image_token * len(images) + question.replace(IMAGE_MARK, "").strip()
         output = self._process(
@@ -127,7 +131,7 @@ class Encoder:
         try:
             return dict(self.processor(padding=False, truncation=False, return_tensors=None, **arguments))
         except Exception as error:  # processors raise many kinds; the sample, not the run, is at fault
-            raise SampleError(f"the processor refuses this sample: {error}") from error
+            raise SampleError(f"refused by the processor: {error}") from error
 
     def _sorted(
         self, sample: Sample, input_ids: Tensor, labels: Tensor, image_index: Tensor, output: dict[str, Any]
@@ -183,7 +187,11 @@ def _tensor(value: Any) -> Tensor | None:
     if isinstance(value, Tensor):
         return value
     try:
-        return torch.stack([torch.as_tensor(item) for item in value]) if isinstance(value, list) else torch.as_tensor(value)
+        return (
+            torch.stack([torch.as_tensor(item) for item in value])
+            if isinstance(value, list)
+            else torch.as_tensor(value)
+        )
     except (TypeError, ValueError, RuntimeError):
         return None
 

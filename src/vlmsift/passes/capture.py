@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -69,7 +70,7 @@ class Capture:
         model: Any = self.adapter.model
         before = self.adapter.text.config._attn_implementation
         training = [module for module in model.modules() if module.training]
-        self._undo.append(lambda: [setattr(module, "training", True) for module in training])
+        self._undo.append(lambda: _set_training(training))
         model.eval()
         try:
             if before != NAME:
@@ -84,6 +85,9 @@ class Capture:
                 for module in layer.modules():
                     _WATCHED[module] = (self, index)
             self._undo.append(self._forget)
+            for module in model.modules():
+                if hasattr(module, "rope_deltas"):  # Qwen-VL leaves the last batch's here, for generation
+                    self._undo.append(partial(setattr, module, "rope_deltas", module.rope_deltas))
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -102,7 +106,8 @@ class Capture:
 
     def run(self, forward: Callable[[], Tensor], depths: frozenset[int], *, record: bool = True) -> Trace:
         """Call `forward` and record the states entering each of `depths` and every later layer's arguments."""
-        trace, outputs = Trace(), {}
+        trace = Trace()
+        outputs: dict[int, Any] = {}
         handles = []
 
         def entering(index: int) -> Callable[..., None]:
@@ -148,7 +153,8 @@ class Capture:
             args, kwargs = trace.calls[index]
             output = self.adapter.layers[index](states, *args, **kwargs)
             states = output[0] if isinstance(output, tuple) else output
-        return self.adapter.norm(states)
+        last: Tensor = self.adapter.norm(states)
+        return last
 
     def _rerun_decoder(self, trace: Trace, depth: int, states: Tensor) -> Tensor:
         def replace(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
@@ -157,7 +163,8 @@ class Capture:
         handle = self.adapter.layers[depth].register_forward_pre_hook(replace, with_kwargs=True)
         try:
             args, kwargs = trace.decoder_call
-            return self.adapter.text(*args, **kwargs)[0]
+            last: Tensor = self.adapter.text(*args, **kwargs)[0]
+            return last
         finally:
             handle.remove()
 
@@ -170,7 +177,9 @@ def attention_forward(
     capture, layer = watched if watched else (None, -1)
     causal = bool(getattr(module, "is_causal", True) if kwargs.get("is_causal") is None else kwargs["is_causal"])
     if kwargs.get("s_aux") is not None:
-        raise UnsupportedModel(f"{type(module).__name__} adds learned attention sinks, which vlmsift does not model yet")
+        raise UnsupportedModel(
+            f"{type(module).__name__} adds learned attention sinks, which vlmsift does not model yet"
+        )
     if capture is not None and capture.dropped_keys is not None:
         attention_mask = _without_keys(attention_mask, capture.dropped_keys, causal)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
@@ -191,6 +200,12 @@ def attention_forward(
                 for observer in wanting:
                     observer.see(layer, seen)
     return output, None
+
+
+def _set_training(modules: list[nn.Module]) -> None:
+    """Put single modules back into train mode; `Module.train` would reach their children too."""
+    for module in modules:
+        module.training = True
 
 
 def _without_keys(mask: Tensor | None, dropped: Tensor, causal: bool) -> Tensor:

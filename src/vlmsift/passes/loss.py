@@ -27,7 +27,7 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def error_norm(logits: Tensor, targets: Tensor) -> Tensor:
-    """|| softmax - onehot ||_2 per token, 0 .. sqrt 2 (EL2N, methods.md 5.2)."""
+    """|| softmax - onehot ||_2 per token, 0 .. sqrt 2 (EL2N)."""
     probabilities = logits.softmax(-1)
     chosen = probabilities.gather(1, targets[:, None])[:, 0]
     return (probabilities.square().sum(-1) - chosen.square() + (1 - chosen).square()).sqrt()
@@ -58,6 +58,6 @@ def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Seque
     means = []
     for values in tokens:
         # each sample's tokens are added up on their own, so that no neighbour can change the rounding
-        per_sample = torch.cat(values).split(count.tolist()) if values else []
+        per_sample = torch.split(torch.cat(values), count.tolist()) if values else []
         means.append(torch.stack([part.double().mean().float() for part in per_sample]))
     return means

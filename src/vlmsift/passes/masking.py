@@ -1,7 +1,7 @@
 """Choose hidden states by the attention they receive, and take them away at one depth.
 
 In: (B, T) scores, and a `Masking` that says which tokens and what becomes of them. Out: (B, T) bool of chosen tokens,
-and the changed states. Source: Delta-AttnMask (methods.md 1); every choice that the paper leaves open is a field here.
+and the changed states. Source: Delta-AttnMask (arXiv 2508.09199); every choice that the paper leaves open is a field here.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vlmsift.passes.received import AttentionReceived, LayersName, RowsName
 from vlmsift.types import Batch
 
 SINK_SHARE = 0.1
-"""A token that receives more than this share of all rows' attention is a sink (ACT's released threshold, 6.8) ..."""
+"""A token that receives more than this share of all rows' attention is a sink (the threshold of ACT's released code, ICML 2024) ..."""
 SINK_FACTOR = 10.0
 """... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
 

@@ -52,7 +52,9 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
     if not batch.image_mask.any():  # nothing to mask: spare the text-only batch its second pass
         masked = [need for need in masked if need.masking.eligible != "image"]
     rankings = [need.masking.ranking(depth) for need in masked]
-    observed = [need for need in dict.fromkeys([*wanted, *rankings]) if isinstance(need, (AttentionReceived, ImageAttention))]
+    observed = [
+        need for need in dict.fromkeys([*wanted, *rankings]) if isinstance(need, (AttentionReceived, ImageAttention))
+    ]
     depths = {need.masking.layer(depth) for need in masked}
     depths |= {layer for need in wanted if isinstance(need, PooledHidden) and (layer := need.layer(depth)) is not None}
     blind = any(isinstance(need, BlindLoss) for need in wanted) and bool(batch.image_mask.any())

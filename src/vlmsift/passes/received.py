@@ -25,8 +25,8 @@ def rows_mask(name: RowsName, batch: Batch) -> Tensor:
 class AttentionReceived:
     """Attention received per token: (B, T) float32, mean over layers, heads and the rows that can see the token.
 
-    Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (methods.md
-    1.5, and ACT's column rule, 6.8). A token that no row sees gets 0.
+    Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (ours;
+    ACT, ICML 2024, divides columns alike). A token that no row sees gets 0.
 
     Attributes:
         start, stop: layers [start, stop) enter the mean; stop None = the last.
@@ -77,7 +77,7 @@ class ImageAttention:
 
     mass: share of a row's attention, averaged over heads, that falls on image tokens, 0..1. entropy: of that attention
     renormalised over the image, divided by the log of the image's token count, 0 (one patch) .. 1 (evenly spread)
-    (methods.md 4.2 and 5.19).
+    (after BYE, arXiv 2505.16916, and MAGIC).
     """
 
     def rows(self, batch: Batch) -> Tensor:

@@ -79,14 +79,16 @@ def parameters(signal: Signal) -> dict[str, Any]:
 
 
 def _fields(entry: Any, name: str, text: str) -> dict[str, Any]:
-    cls = entry.func if isinstance(entry, partial) else entry
+    cls: Any = entry.func if isinstance(entry, partial) else entry
     known = {field.name for field in dataclasses.fields(cls)}
     hints = get_type_hints(cls)
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         field, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or field not in known:
-            raise UsageError(f"{name} has no field {field!r} (in {part!r}); it has {', '.join(sorted(known)) or 'none'}")
+            raise UsageError(
+                f"{name} has no field {field!r} (in {part!r}); it has {', '.join(sorted(known)) or 'none'}"
+            )
         values[field] = _value(name, field, value, hints[field])
     return values
 

@@ -13,7 +13,7 @@ from vlmsift.types import Batch, Measured
 
 @dataclass(frozen=True)
 class AnswerLoss:
-    """Mean cross-entropy of the supervised tokens, (B,) float32 nats; exp of it is the perplexity (methods.md 5.4)."""
+    """Mean cross-entropy of the supervised tokens, (B,) float32 nats; exp of it is the perplexity."""
 
     name: ClassVar[str] = "answer_loss"
     unit: ClassVar[str] = "nats"

@@ -12,7 +12,7 @@ from vlmsift.types import Batch, Measured
 
 @dataclass(frozen=True)
 class AnswerTokens:
-    """Supervised tokens, end tokens included, (B,) float32. The confound of every loss score (methods.md 9.4)."""
+    """Supervised tokens, end tokens included, (B,) float32. Every loss score leans on it somewhat."""
 
     name: ClassVar[str] = "answer_tokens"
     unit: ClassVar[str] = "tokens"

@@ -28,7 +28,9 @@ class DeltaAttnMask(Masking):
 
     name: ClassVar[str] = "delta_attnmask"
     unit: ClassVar[str] = "nats"
-    higher_means: ClassVar[str] = "the answer leans on what the model attends to: image, question and answer belong together"
+    higher_means: ClassVar[str] = (
+        "the answer leans on what the model attends to: image, question and answer belong together"
+    )
 
     @property
     def needs(self) -> tuple[object, ...]:

@@ -15,7 +15,7 @@ from vlmsift.types import Batch, Measured
 class El2n:
     """Mean over supervised tokens of || softmax - onehot ||_2, (B,) float32, 0 .. sqrt 2.
 
-    Source: EL2N in its VLM form, one checkpoint and a token mean (methods.md 5.2).
+    Source: EL2N in its VLM form, one checkpoint and a token mean (Paul et al. 2021; COINCIDE).
     """
 
     name: ClassVar[str] = "el2n"

@@ -45,7 +45,8 @@ class HiddenMean:
         states: Tensor = measured[PooledHidden(self.depth)]
         if 0 < self.dimensions < states.shape[1]:
             states = states @ _projection(states.shape[1], self.dimensions, self.seed)
-        return torch.nn.functional.normalize(states, dim=1)
+        unit: Tensor = torch.nn.functional.normalize(states, dim=1)
+        return unit
 
 
 @lru_cache(maxsize=2)

@@ -13,7 +13,7 @@ from vlmsift.types import Batch, Measured
 
 @dataclass(frozen=True)
 class ImageAttention:
-    """Attention mass of answer rows on image tokens, (B,) float32, 0 .. 1; NaN for text-only samples (methods.md 5.19)."""
+    """Attention mass of answer rows on image tokens, (B,) float32, 0 .. 1; NaN for text-only samples. Source: MAGIC."""
 
     name: ClassVar[str] = "image_attention"
     unit: ClassVar[str] = "share"

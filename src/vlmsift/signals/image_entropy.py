@@ -15,7 +15,7 @@ from vlmsift.types import Batch, Measured
 class ImageEntropy:
     """Entropy of answer rows' attention over the image, as a share of its maximum, (B,) float32, 0 .. 1.
 
-    NaN for text-only samples. Source: BYE's entropy and MAGIC's focus term (methods.md 4.2, 5.19), without their
+    NaN for text-only samples. Source: BYE's entropy and MAGIC's focus term (arXiv 2505.16916), without their
     choice of layers.
     """
 

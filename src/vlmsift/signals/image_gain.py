@@ -16,7 +16,7 @@ from vlmsift.types import Batch, Measured
 class ImageGain:
     """Loss without the image's keys minus loss with them, (B,) float32 nats; NaN for text-only samples.
 
-    Source: the gain term of MAGIC (methods.md 5.19). Instead of a second input without the image, the image's keys
+    Source: the gain term of MAGIC. Instead of a second input without the image, the image's keys
     are dropped in every layer, so positions stay where they were; that is ours.
     """
 

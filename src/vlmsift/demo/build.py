@@ -1,0 +1,86 @@
+"""In: a seed. Out: the embedded LLaVA with random weights, and its processor with tokenizer and chat template.
+
+A CLIP tower of 4 layers, 16 image tokens, a two-layer projector and a Llama of 5 layers; every class is transformers' own, so that the folder loads by the
+Auto classes like any published model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from vlmsift.demo.digits import IMAGE_PIXELS
+from vlmsift.demo.questions import QUESTIONS
+
+PATCH = 8
+SPECIAL = ("<pad>", "<unk>", "<s>", "<|end|>", "<image>", "<|system|>", "<|user|>", "<|assistant|>")
+CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}\
+{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}\
+{% for part in message['content'] %}\
+{% if part['type'] == 'image' %}{{ '<image>\\n' }}{% elif part['type'] == 'text' %}{{ part['text'] | trim }}{% endif %}\
+{% endfor %}{% endif %}{{ eos_token }}{% endfor %}\
+{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+
+
+def build(seed: int = 0) -> tuple[Any, Any]:
+    """The untrained embedded model in evaluation mode, and its processor; the same weights for the same seed.
+
+    Returns:
+        A `LlavaForConditionalGeneration` and a `LlavaProcessor`.
+    """
+    import torch
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
+
+    processor = build_processor()
+    tokenizer = processor.tokenizer
+    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    vision = CLIPVisionConfig(
+        image_size=IMAGE_PIXELS, patch_size=PATCH, hidden_size=96, intermediate_size=256,
+        num_hidden_layers=4, num_attention_heads=4, projection_dim=96,
+    )
+    text = LlamaConfig(
+        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=320, num_hidden_layers=5, num_attention_heads=4,
+        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, **ids,
+    )
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
+        image_seq_length=(IMAGE_PIXELS // PATCH) ** 2, vision_feature_layer=-1, vision_feature_select_strategy="default",
+        tie_word_embeddings=True, **ids,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = LlavaForConditionalGeneration(config)
+    return model.eval(), processor
+
+
+def build_processor() -> Any:
+    """The embedded model's `LlavaProcessor`: PIL image backend, byte-level tokenizer, chat template."""
+    from transformers import CLIPImageProcessorPil, LlavaProcessor
+
+    side = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
+    images = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_PIXELS}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    return LlavaProcessor(
+        images, build_tokenizer(), patch_size=PATCH, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        chat_template=CHAT_TEMPLATE,
+    )
+
+
+def build_tokenizer() -> Any:
+    """Byte-level BPE with each word of the demo as one token, and each decimal digit as one token of its own."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.BPE())
+    core.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    core.decoder = decoders.ByteLevel()
+    answers = [question.answer(values) for question in QUESTIONS for values in ((1, None, 2, None), (None, None, 3, 4))]
+    trainer = trainers.BpeTrainer(
+        vocab_size=1024, special_tokens=list(SPECIAL), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+    )
+    core.train_from_iterator([question.text for question in QUESTIONS] + answers, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="<|end|>", padding_side="right",
+        model_max_length=512, clean_up_tokenization_spaces=False,
+        extra_special_tokens={"image_token": "<image>", "system_token": "<|system|>", "user_token": "<|user|>", "assistant_token": "<|assistant|>"},
+    )

@@ -1,0 +1,124 @@
+"""In: scenes. Out: questions about them with the one right answer, as samples.
+
+Five tasks, a sample's `source`: `which` digit is in a cell, `is_there` a digit, `how_many` digits, `row_sum`, and `describe`. Every question that can be asked
+stands in `QUESTIONS`, so that a right answer can be computed again from a question's text and what a picture shows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vlmsift.demo.digits import CELLS, Scene, Split, draw_scene, to_png
+from vlmsift.types import IMAGE_MARK, Sample, Turn
+
+if TYPE_CHECKING:
+    from numpy.random import Generator
+
+TASKS = ("which", "is_there", "how_many", "row_sum", "describe")
+PLACES = ("top left", "top right", "bottom left", "bottom right")
+ROWS = ("top", "bottom")
+Values = Sequence[int | None]
+"""The digit shown in each of the four cells, None where a cell is empty."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked. `about` is a place (which), a digit (is_there, how_many) or a row (row_sum); None asks about all."""
+
+    task: str
+    text: str
+    about: int | None = None
+
+    def answer(self, values: Values) -> str:
+        """The right answer for a picture that shows `values`."""
+        shown = [value for value in values if value is not None]
+        if self.task == "describe":
+            return _describe(values)
+        if self.about is None:
+            return str(len(shown))
+        if self.task == "which":
+            value = values[self.about]
+            return "none" if value is None else str(value)
+        if self.task == "is_there":
+            return "yes" if self.about in shown else "no"
+        if self.task == "how_many":
+            return str(shown.count(self.about))
+        return str(sum(value or 0 for value in values[2 * self.about : 2 * self.about + 2]))
+
+
+def _describe(values: Values) -> str:
+    parts = [f"{place} is {'empty' if value is None else value}" for place, value in zip(PLACES, values, strict=True)]
+    text = ", ".join(parts) + "."
+    return text[0].upper() + text[1:]
+
+
+def _all_questions() -> tuple[Question, ...]:
+    found = [Question("describe", "Describe the picture."), Question("describe", "What is in each place?")]
+    found += [Question("how_many", "How many digits are there?"), Question("how_many", "Count the digits.")]
+    for place, name in enumerate(PLACES):
+        found.append(Question("which", f"Which digit is {name}?", place))
+        found.append(Question("which", f"What number is in the {name} place?", place))
+    for digit in range(10):
+        article = "an" if digit == 8 else "a"
+        found.append(Question("is_there", f"Is there {article} {digit}?", digit))
+        found.append(Question("is_there", f"Can you see {article} {digit}?", digit))
+        found.append(Question("how_many", f"How many {digit}s are there?", digit))
+        found.append(Question("how_many", f"Count the {digit}s.", digit))
+    for row, name in enumerate(ROWS):
+        found.append(Question("row_sum", f"What is the sum of the {name} row?", row))
+        found.append(Question("row_sum", f"Add up the {name} row.", row))
+    return tuple(found)
+
+
+QUESTIONS = _all_questions()
+BY_TEXT = {question.text: question for question in QUESTIONS}
+_BY_TOPIC: dict[tuple[str, int | None], list[Question]] = {}
+for _question in QUESTIONS:
+    _BY_TOPIC.setdefault((_question.task, _question.about), []).append(_question)
+
+
+def draw_question(rng: Generator, values: Values, task: str) -> Question:
+    """A random question of a task; digits asked after are shown in half (is_there) or three quarters (how_many) of the cases."""
+    about: int | None = None
+    if task == "which":
+        about = int(rng.integers(CELLS))
+    elif task == "row_sum":
+        about = int(rng.integers(len(ROWS)))
+    elif task == "is_there" or (task == "how_many" and rng.random() < 2 / 3):
+        shown = sorted({value for value in values if value is not None})
+        absent = sorted(set(range(10)) - set(shown))
+        about = int(rng.choice(shown if rng.random() < (0.5 if task == "is_there" else 0.75) else absent))
+    phrasings = _BY_TOPIC[task, about]
+    return phrasings[rng.integers(len(phrasings))]
+
+
+def draw(rng: Generator, name: Split, tasks: Sequence[str] = TASKS) -> tuple[Scene, Question]:
+    """A random scene of a split, and a question about it; the tasks are equally likely."""
+    scene = draw_scene(rng, name)
+    return scene, draw_question(rng, scene.values, tasks[rng.integers(len(tasks))])
+
+
+def to_sample(scene: Scene, question: Question, index: int, jitter: Generator | None = None) -> Sample:
+    """The question with its right answer as a sample whose image is PNG bytes and whose id is its index."""
+    turns = (Turn("user", f"{IMAGE_MARK}\n{question.text}"), Turn("assistant", question.answer(scene.values)))
+    return Sample(str(index), index, turns, (to_png(scene.picture(jitter)),), question.task, {})
+
+
+def draw_samples(name: Split, count: int, seed: int = 0, tasks: Sequence[str] = TASKS, jitter: bool = False) -> list[Sample]:
+    """`count` samples of a split, the same for the same arguments; `jitter` varies the handwriting, for training."""
+    rng = np.random.default_rng(seed)
+    return [to_sample(*draw(rng, name, tasks), index, rng if jitter else None) for index in range(count)]
+
+
+def train_scenes(count: int, seed: int = 0) -> list[Sample]:
+    """Samples made from the digits that the shipped model was trained on."""
+    return draw_samples("train", count, seed)
+
+
+def test_scenes(count: int, seed: int = 0) -> list[Sample]:
+    """Samples made from digits that neither the shipped model's training nor any demo pool ever uses."""
+    return draw_samples("test", count, seed)

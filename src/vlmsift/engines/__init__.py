@@ -1,0 +1,1 @@
+"""Ways to run the measuring: here in one process; more to come."""

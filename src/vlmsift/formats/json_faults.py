@@ -1,0 +1,82 @@
+"""Splits a JSON list that the fast way refused. In: a file's bytes. Out: byte ranges of its rows, or the fault.
+
+Python's json module writes, and reads, more than JSON: NaN, Infinity, halves of surrogate pairs. Such rows are taken.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import re
+from array import array
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmsift.errors import FormatError
+
+Spans = NDArray[np.int64]
+Buffer = bytes | mmap.mmap
+
+# A whole string, so that brackets inside a text are not counted, or one structural character.
+_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_BLOCK = 1 << 24
+
+
+def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
+    """(N, 2) byte ranges of the elements of the list that begins at byte `begin`.
+
+    Raises:
+        FormatError: a row that is not JSON, or a list that does not end; names the line, the byte and the row.
+    """
+    spans = array("q")
+    depth, start, end = 0, begin + 1, -1
+    for token in _TOKEN.finditer(buffer, begin):
+        at = token.start()
+        character = buffer[at]
+        if depth == 1 and character in b",]":
+            start, stop = _trim(buffer, start, at)
+            if stop > start or character == ord(",") or spans:
+                _judge(buffer, start, stop, len(spans) // 2, path)
+                spans.extend((start, stop))
+            start = at + 1
+        depth += (character in b"[{") - (character in b"]}")
+        if depth == 0:
+            end = at + 1
+            break
+    if end < 0:
+        where = f"row {len(spans) // 2}, which begins in line {line_of(buffer, start)} (byte {start})"
+        raise FormatError(f"{path}: the list does not end; the text stops inside {where}. Download the file again.")
+    if buffer[end:].strip():
+        line = line_of(buffer, end)
+        raise FormatError(f"{path}: more text follows the end of the list in line {line} (byte {end}). Remove it.")
+    return np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _trim(buffer: Buffer, start: int, stop: int) -> tuple[int, int]:
+    text = buffer[start:stop]
+    return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
+
+
+def _judge(buffer: Buffer, start: int, stop: int, row: int, path: Path) -> None:
+    text = buffer[start:stop]
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+    except (msgspec.DecodeError, RecursionError):
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError) as error:
+            at = start + (error.pos if isinstance(error, json.JSONDecodeError) else 0)
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
+            raise FormatError(
+                f"{path}: not JSON in line {line_of(buffer, at)} (byte {at}, row {row}): {reason}. "
+                "Repair that row, or download the file again."
+            ) from None
+
+
+def line_of(buffer: Buffer, position: int) -> int:
+    """1-based line number of a byte; read in blocks, the file may be large."""
+    blocks = range(0, position, _BLOCK)
+    return 1 + sum(buffer[at : min(at + _BLOCK, position)].count(b"\n") for at in blocks)

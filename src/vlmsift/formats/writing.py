@@ -1,0 +1,81 @@
+"""Writes files whole or not at all. In: rows as Python values, images as bytes. Out: JSON or JSONL, and image files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
+
+
+@contextmanager
+def replacing(out: Path) -> Iterator[Path]:
+    """A temporary name beside `out` to write a file or folder to; at the end it becomes `out`, on an error it goes."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        if out.is_dir() and temporary.is_dir():
+            # A folder cannot be replaced in one step: step the old one aside first.
+            old = out.with_name(f".{out.name}.{os.getpid()}.old.tmp")
+            os.replace(out, old)
+            os.replace(temporary, out)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, out)
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(rows: Iterable[Mapping[str, Any]], out: Path, container: str) -> None:
+    """Write rows as a JSON list, one row per line, or as JSONL. NaN stays NaN, as Python's json module reads it."""
+    opening, separator, closing = (b"[\n", b",\n", b"\n]\n") if container == "json" else (b"", b"\n", b"\n")
+    with out.open("wb") as file:
+        file.write(opening)
+        for place, row in enumerate(rows):
+            file.write(separator if place else b"")
+            file.write(_encode(row))
+        file.write(closing)
+
+
+def _encode(row: Mapping[str, Any]) -> bytes:
+    try:
+        return json.dumps(row, ensure_ascii=False, default=str).encode("utf-8")
+    except UnicodeEncodeError:  # half of a surrogate pair has no UTF-8, but it has an escape
+        return json.dumps(row, default=str).encode("ascii")
+
+
+class ImageFolder:
+    """The folder `<stem of out>_images` for images that lay in the rows as bytes; made when the first one comes."""
+
+    def __init__(self, out: Path) -> None:
+        self._out = out
+        self._name = f"{out.stem}_images"
+
+    def keep(self, image: bytes) -> str:
+        """Write an image under the hash of its content; returns its path relative to the folder of `out`."""
+        suffix = next((suffix for start, suffix in _SUFFIXES.items() if image.startswith(start)), ".bin")
+        path = f"{self._name}/{hashlib.sha256(image).hexdigest()[:32]}{suffix}"
+        target = self._out.parent / path
+        if not target.exists():
+            with replacing(target) as temporary:
+                temporary.write_bytes(image)
+        return path
+
+    def unpack(self, value: Any) -> Any:
+        """The same value with every bytes, or {bytes, path} as `datasets` stores images, replaced by a path."""
+        if isinstance(value, bytes):
+            return self.keep(value)
+        if isinstance(value, dict):
+            if set(value) == {"bytes", "path"}:
+                return self.keep(value["bytes"]) if value["bytes"] else value["path"]
+            return {key: self.unpack(inner) for key, inner in value.items()}
+        return [self.unpack(inner) for inner in value] if isinstance(value, list) else value

@@ -1,0 +1,89 @@
+"""The table of methods: named recipes of signals, selector and defaults. `vlmsift sift --method NAME` runs one whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmsift.pipeline import PoolSelection
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A recipe.
+
+    Attributes:
+        signals: what to score, as on the command line. The first is what is selected by.
+        pick: which end of it is kept; see `vlmsift.selectors`.
+        balance: see `vlmsift.selectors`.
+        cost: forwards of the scoring model per sample, L layers, mask at depth d.
+        source: where the method comes from.
+    """
+
+    signals: tuple[str, ...]
+    pick: str
+    balance: str
+    cost: str
+    source: str
+
+    @property
+    def by(self) -> str:
+        """The column that is selected by."""
+        return self.signals[0].partition(":")[0].partition("=")[0]
+
+
+_GROUPS = ("hidden_mean",)  # lets `balance="auto"` fall back on clusters where answers are open
+
+METHODS: dict[str, Method] = {
+    "delta-attnmask": Method(
+        ("delta_attnmask", "answer_loss", *_GROUPS), "highest", "auto", "1 + (L-d)/L", "arXiv 2508.09199; balance ours"
+    ),
+    "delta-attnmask-plain": Method(
+        ("delta_attnmask", "answer_loss"), "highest", "none", "1 + (L-d)/L", "arXiv 2508.09199, plain top"
+    ),
+    "answer-loss": Method(("answer_loss",), "lowest", "none", "1", "lowest perplexity of the answer"),
+    "el2n": Method(("el2n",), "highest", "none", "1", "EL2N (Paul et al. 2021), one checkpoint"),
+    "image-gain": Method(("image_gain",), "highest", "none", "2", "gain term of MAGIC"),
+    "random": Method(("random",), "highest", "none", "1", "the baseline of every table"),
+}
+
+
+def find_method(name: str) -> Method:
+    """The method of that name. Raises UsageError naming the others."""
+    if name not in METHODS:
+        raise UsageError(f"there is no method {name!r}; choose among {', '.join(METHODS)}")
+    return METHODS[name]
+
+
+def sift(
+    pool: str | Path,
+    model: str | Path,
+    out: str | Path,
+    *,
+    method: str = "delta-attnmask",
+    keep: str | int | float = "20%",
+    run: str | Path | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    **scoring: Any,
+) -> PoolSelection:
+    """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
+
+    Args:
+        run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
+        format: of the exported rows; None = the pool's own.
+        scoring: further arguments of `vlmsift.score`.
+    """
+    from vlmsift import pipeline
+
+    recipe = find_method(method)
+    out = Path(out)
+    folder = Path(run) if run is not None else out.with_name(f"{out.stem}-run")
+    scored = pipeline.score(pool, model, folder, signals=recipe.signals, **scoring)
+    selection = pipeline.select(scored, by=recipe.by, keep=keep, pick=recipe.pick, balance=recipe.balance, seed=seed)
+    selection.export(out, format=format)
+    return selection

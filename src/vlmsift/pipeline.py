@@ -1,0 +1,229 @@
+"""Joins the stages: a pool and a model -> a run folder of signals -> a selection -> an exported file.
+
+These functions are the library's front door; the command line calls nothing else.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.selectors.saved import Decided
+from vlmsift.store import Run
+
+if TYPE_CHECKING:
+    from vlmsift.formats import Pool
+    from vlmsift.models import Adapter
+
+
+@dataclass
+class Progress:
+    """Where a run stands; handed to the `progress` callback after every batch.
+
+    Attributes:
+        done: rows finished, earlier starts included. total: rows of the pool.
+        errors: error rows of this start. waited: seconds that the model waited for samples. seconds: since the start.
+    """
+
+    total: int
+    done: int = 0
+    errors: int = 0
+    waited: float = 0.0
+    seconds: float = 0.0
+
+
+PART_SIZE = 512
+
+
+def score(
+    pool: str | Path | Pool,
+    model: str | Path | Adapter,
+    out: str | Path,
+    *,
+    signals: Sequence[str] | None = None,
+    images: str | Path | None = None,
+    format: str | None = None,
+    source_field: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    chat_template: str | None = None,
+    trust_remote_code: bool = False,
+    tokens_per_batch: int = 8192,
+    workers: int | None = None,
+    part_size: int = PART_SIZE,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+) -> Run:
+    """Measure signals of every sample of a pool and keep them in the folder `out`; resumes a run that was stopped.
+
+    Args:
+        pool: a file or folder of samples, or an open pool.
+        model: a folder or hub name, or an open adapter.
+        signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; None = the default set.
+        workers: processes that read and encode; None = all cores but one, at least 1, at most 8.
+        part_size: pool rows per file; a killed run loses at most one part's work.
+
+    Raises:
+        UsageError, FormatError, UnsupportedModel: with what to change.
+        RunMismatch: `out` holds a run with other parameters.
+    """
+    import os
+    import time
+
+    from vlmsift.engines.feed import Feed
+    from vlmsift.engines.local import Scorer, signal_width
+    from vlmsift.formats import open_image, open_pool
+    from vlmsift.models import open_model
+    from vlmsift.models.fingerprint import fingerprint
+    from vlmsift.passes.capture import Capture
+    from vlmsift.signals import DEFAULT_SIGNALS, build_signals, parameters
+
+    if tokens_per_batch < 1 or part_size < 1:
+        raise UsageError(f"tokens_per_batch={tokens_per_batch} and part_size={part_size} must be at least 1")
+    chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
+    if isinstance(pool, (str, Path)):
+        pool = open_pool(pool, images=images, format=format, source_field=source_field)
+    if isinstance(model, (str, Path)):
+        model = open_model(
+            model,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            chat_template=chat_template,
+            trust_remote_code=trust_remote_code,
+        )
+    hidden_size = model.text_config.hidden_size
+    identity = {
+        "model": fingerprint(model),
+        "data": {"fingerprint": pool.fingerprint(), "format": pool.format},
+        "rows": len(pool),
+        "part_size": part_size,
+        "signals": {
+            column: {
+                "signal": signal.name,
+                "parameters": parameters(signal),
+                "width": signal_width(signal, hidden_size),
+                "unit": signal.unit,
+                "higher_means": signal.higher_means,
+            }
+            for column, signal in chosen.items()
+        },
+    }
+    info = {
+        "pool": str(pool.path.resolve()),
+        "images": str(pool.image_root.resolve()),
+        "source_field": source_field,
+        "device": str(model.device),
+        "tokens_per_batch": tokens_per_batch,
+        "versions": _versions(),
+    }
+    run = Run.create_or_resume(out, {"identity": identity, "info": info}, overwrite=overwrite)
+    parts = -(-len(pool) // part_size)
+    wanted = sorted(set(range(parts)) - run.finished_parts())
+    ranges = [range(part * part_size, min((part + 1) * part_size, len(pool))) for part in wanted]
+    if workers is None:
+        workers = min(8, max(1, (os.cpu_count() or 2) - 1))
+    encoder = model.encoder(partial(open_image, root=pool.image_root))
+    feed = Feed(pool, encoder, [index for rows in ranges for index in rows], workers)
+    state, started = Progress(len(pool), len(pool) - len(feed.indices)), time.perf_counter()
+
+    def tick(rows: int, errors: int) -> None:
+        state.done, state.errors = state.done + rows, state.errors + errors
+        state.waited, state.seconds = feed.waited, time.perf_counter() - started
+        if progress is not None:
+            progress(state)
+
+    with Capture(model) as capture:
+        scorer = Scorer(capture, encoder, chosen, tokens_per_batch, tick)
+        for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
+            run.write_part(part, columns)
+    return run
+
+
+@dataclass(frozen=True)
+class PoolSelection(Decided):
+    """A selection that remembers its run, so that it can be exported. Made by `select`."""
+
+    run: Run
+
+    def export(
+        self, out: str | Path, *, format: str | None = None, dropped: bool = False, pool: str | Path | None = None
+    ) -> Path:
+        """Write the kept (or the dropped) rows, in the pool's order, untouched in the source format or converted.
+
+        Args:
+            out: .json, .jsonl, .parquet, or a folder for a saved Hugging Face data set.
+            pool: where the pool is now, if it was moved since scoring.
+        """
+        return export(self.run, self, out, format=format, dropped=dropped, pool=pool)
+
+
+def select(run: Run | str | Path, **how: Any) -> PoolSelection:
+    """Choose samples by a run's signals; see `vlmsift.selectors.select` for the arguments. Needs no model."""
+    from vlmsift.selectors import select as choose
+
+    run = run if isinstance(run, Run) else Run.open(run)
+    missing = run.summary()["missing"]
+    if missing:
+        raise UsageError(
+            f"{run.folder}: {missing} of {run.pool_rows} rows are not scored yet; start the same score command again to finish"
+        )
+    chosen = choose(run, **how)
+    return PoolSelection(chosen.ids, chosen.dropped, chosen.made_by, chosen.decisions, run)
+
+
+def export(
+    run: Run,
+    selection: Decided,
+    out: str | Path,
+    *,
+    format: str | None = None,
+    dropped: bool = False,
+    pool: str | Path | None = None,
+) -> Path:
+    """Write the selection's rows of the pool that the run was scored on.
+
+    Raises:
+        RunMismatch: the pool is not the one that was scored.
+    """
+    source = run_pool(run, pool)
+    rows = selection.decisions
+    kept = rows["kept"].to_numpy()
+    indices = rows["index"].to_numpy()[~kept if dropped else kept].tolist()
+    return source.export(indices, out, format=format)
+
+
+def run_pool(run: Run, path: str | Path | None = None) -> Pool:
+    """The pool that a run was scored on, opened again and proven to be unchanged."""
+    from vlmsift.formats import open_pool
+
+    info, data = run.settings["info"], run.settings["identity"]["data"]
+    where = Path(path or info["pool"])
+    if not where.exists():
+        raise UsageError(f"the pool {where} is no longer there; name its new place with --pool")
+    images = None if path else info["images"]
+    pool = open_pool(where, images=images, format=data["format"], source_field=info.get("source_field"))
+    if pool.fingerprint() != data["fingerprint"]:
+        raise RunMismatch(
+            f"{where} is not the pool that {run.folder} was scored on: its content differs. Score it again, or name the "
+            "right file with --pool"
+        )
+    return pool
+
+
+def _versions() -> dict[str, str]:
+    """What the numbers were made with."""
+    found = {"python": platform.python_version()}
+    for name in ("vlmsift", "torch", "transformers", "tokenizers", "pillow", "torchvision"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,130 @@
+"""What a selector is: rows to choose from (Candidates) in, the chosen ones with reasons (Choice) out.
+
+The rows arrive in a seeded random order that depends on their ids alone, not on the pool's order. So whoever breaks
+ties, draws or fits clusters by the order in which the rows come is random, repeatable, and blind to the pool's order.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+
+_CHUNK = 2**18
+
+
+@dataclass(frozen=True)
+class Candidates:
+    """N rows of a run that may be chosen.
+
+    Attributes:
+        table: N rows, the scalar columns (`store.FIXED` and the signals that the selector asked for).
+        stratum: what they have in common, for people: "images" or "text-only".
+        seed: for generators; 0 to 2**32 - 1.
+        rows: (N,) int64, each row's place in what `vectors` return.
+        vectors: the run's vector columns; each name's function loads (all rows of the run, K) float32.
+    """
+
+    table: Any
+    stratum: str
+    seed: int
+    rows: NDArray[np.int64]
+    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, places: NDArray[np.int64], stratum: str) -> Candidates:
+        """Those at `places` (int64), in that order."""
+        return Candidates(self.table.take(pa.array(places)), stratum, self.seed, self.rows[places], self.vectors)
+
+    def number(self, column: str) -> NDArray[np.floating[Any]]:
+        """(N,) float values of a scalar column, in its own precision; NaN where undefined."""
+        if column in self.vectors:
+            raise UsageError(f"the signal {column!r} is a vector; choose by a signal that is one number per sample")
+        kind = self.table.schema.field(column).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            raise UsageError(f"Column {column!r} holds {kind}, not numbers; it cannot rank samples.")
+        values: NDArray[Any] = self.table[column].to_numpy()
+        return values if values.dtype.kind == "f" else values.astype(np.float64)
+
+    def vector(self, column: str) -> NDArray[np.float32]:
+        """(N, K) float32 of a vector column; rows of NaN where undefined."""
+        if column not in self.vectors:
+            known = ", ".join(self.vectors) or "none"
+            cure = "Score with that signal as well, or choose a rule that does without (such as balance='answer')."
+            raise UsageError(f"The run lacks the vector signal {column!r} (vector signals it has: {known}). {cure}")
+        return self.vectors[column]()[self.rows]
+
+    def defined(self, column: str) -> NDArray[np.bool_]:
+        """(N,) True where the scalar or vector column holds a finite value."""
+        scalar = column in self.table.column_names
+        values = self.number(column)[:, None] if scalar else self.vector(column)
+        return np.asarray(np.isfinite(values).all(axis=1), np.bool_)
+
+
+class Choice(NamedTuple):
+    """What a selector did with N candidates and a budget.
+
+    Attributes:
+        kept: (budget,) int64 places of the kept candidates, best first.
+        groups: N strings (`pyarrow.Array`), the group of each.
+        reasons: N strings (`pyarrow.Array`), why each was dropped; ignored for kept ones.
+        details: JSON values that `Selection.made_by` is to record (a rule that was worked out, a number of clusters).
+    """
+
+    kept: NDArray[np.int64]
+    groups: Any
+    reasons: Any
+    details: Mapping[str, Any]
+
+
+class Cause(NamedTuple):
+    """Why rows may not be chosen: a label for the summary, (N,) bool, and one reason or N (`pyarrow.Array`)."""
+
+    label: str
+    mask: NDArray[np.bool_]
+    reason: Any
+
+
+@dataclass(frozen=True)
+class Selector:
+    """Base of all selectors. A new one is a frozen dataclass in a file of its own, with `name` and `__call__`."""
+
+    name: ClassVar[str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Signals that must be defined for a row to be ranked; the first, where scalar, is saved as its value."""
+        return ()
+
+    def screen(self, candidates: Candidates) -> list[Cause]:
+        """Rows this selector rules out before the budget is split, beyond the undefined ones. None by default."""
+        return []
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        """Choose exactly `budget` (0 to N) of the N candidates (N at least 1)."""
+        raise NotImplementedError
+
+
+def seeded_order(ids: Any, seed: int) -> NDArray[np.int64]:
+    """(N,) int64 places of the `ids` (`pyarrow` strings, unique) in random order by BLAKE2b of seed and id.
+
+    The same ids come in the same order, however they were mixed: up to two ids of one 64-bit hash (for 10^6 ids, one
+    pool in 4 * 10^7).
+    """
+    salt = struct.pack("<Q", seed)
+    hashes = np.empty(len(ids), np.uint64)
+    for start in range(0, len(ids), _CHUNK):
+        words = ids.slice(start, _CHUNK).to_pylist()
+        digest = b"".join([blake2b(word.encode(), digest_size=8, salt=salt).digest() for word in words])
+        hashes[start : start + len(words)] = np.frombuffer(digest, "<u8")
+    return np.argsort(hashes, kind="stable")

@@ -1,0 +1,139 @@
+"""What every selector has in common. In: a run, a selector, a budget. Out: a Selection that accounts for every row.
+
+all rows -> ruled out (errors, `where`, undefined signals), each with its reason
+         -> strata: with images | text-only with the signals | text-only without them
+         -> the budget is split over the strata, and the selector chooses in each (uniformly in the last)
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.budget import parse_keep
+from vlmsift.selectors.candidates import Candidates, Cause, Selector, seeded_order
+from vlmsift.selectors.ledger import Ledger
+from vlmsift.selectors.quota import split
+from vlmsift.selectors.random import Random
+from vlmsift.selectors.saved import Decided, decided
+from vlmsift.selectors.source import open_source
+from vlmsift.store import Run
+
+TEXT_ONLY = ("same-rate", "keep", "drop")
+PACKAGES = ("vlmsift", "numpy", "pyarrow", "scikit-learn")
+
+
+def choose(
+    run: Run | Any,
+    selector: Selector,
+    keep: str | int = "20%",
+    *,
+    where: str | None = None,
+    text_only: str = "same-rate",
+    seed: int = 0,
+) -> Decided:
+    """Let `selector` choose exactly `keep` samples of a finished run, or of a `pyarrow.Table`.
+
+    Args:
+        run: the run; or a table with `id`, the selector's columns, and any of `store.FIXED` (without them every row is
+            "ok" and has an image).
+        selector: ranks and chooses.
+        keep: share of all rows, or a count (see `budget.parse_keep`).
+        where: SQL condition that each kept row fulfils (see `store.matching`).
+        text_only: rows without images are a stratum of their own: "same-rate" keeps the same share of them as of the
+            others, "keep" all, "drop" none. Those for which the selector's signals are undefined are drawn uniformly.
+        seed: of ties, draws and clusters, 0 to 2**32 - 1. The pool's order plays no part.
+
+    Raises:
+        UsageError: an argument cannot be meant, or fewer rows than the budget can be chosen.
+    """
+    if text_only not in TEXT_ONLY:
+        raise UsageError(f"text_only={text_only!r} is unknown. Give one of: {', '.join(TEXT_ONLY)}.")
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
+        raise UsageError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}.")
+    source = open_source(run, selector.columns)
+    budget = parse_keep(keep, len(source.table))
+    order = seeded_order(source.table["id"], seed)
+    rows = Candidates(source.table.take(order), "images", seed, order, source.vectors)
+
+    ledger = Ledger(rows)
+    failed = pc.not_equal(rows.table["status"], "ok").to_numpy()
+    ledger.rule_out([Cause("error rows", failed, rows.table["reason"])], np.arange(len(rows)))
+    if where is not None:
+        missed = ~np.isin(rows.table["index"].to_numpy(), source.matching(where))
+        ledger.rule_out([Cause(f"not ({where})", missed, f"not ({where})")], np.arange(len(rows)))
+    strata = _strata(rows, selector, ledger, text_only)
+    shares = _shares(budget, strata, ledger, text_only)
+
+    told = []
+    for (places, stratum, chooser), share in zip(strata, shares, strict=True):
+        choice = chooser(rows.take(places, stratum), share)
+        if not len(np.unique(choice.kept)) == len(choice.kept) == share:
+            raise RuntimeError(f"the selector {chooser.name!r} kept {len(choice.kept)} rows where {share} were due")
+        ledger.settle(places, choice)
+        told.append(
+            {"stratum": stratum, "selector": chooser.name, "rows": len(places), "keeps": share, **choice.details}
+        )
+    made_by = {
+        "selector": selector.name,
+        **asdict(selector),
+        "keep": keep,
+        "budget": budget,
+        "rows": len(rows),
+        "where": where,
+        "text_only": text_only,
+        "seed": seed,
+        "ruled_out": ledger.ruled_out,
+        "strata": told,
+        "signals": source.digest,
+        "versions": {name: version(name) for name in PACKAGES},
+    }
+    scalar = [name for name in selector.columns[:1] if name not in source.vectors]
+    value = rows.number(scalar[0]) if scalar else np.full(len(rows), np.nan)
+    return decided(ledger.decisions(value), made_by)
+
+
+Stratum = tuple[NDArray[np.int64], str, Selector]
+
+
+def _strata(rows: Candidates, selector: Selector, ledger: Ledger, text_only: str) -> list[Stratum]:
+    """The strata that are not empty, after all that rules rows out."""
+    everywhere = np.arange(len(rows))
+    text = rows.table["images"].to_numpy() == 0
+    if text_only == "drop":
+        ledger.rule_out([Cause("text-only", text, "text-only, and text_only='drop'")], everywhere)
+    defined = {name: rows.defined(name) for name in selector.columns}
+    causes = [Cause(f"{name} is undefined", ~known & ~text, f"{name} is undefined") for name, known in defined.items()]
+    ledger.rule_out(causes, everywhere)
+    ranked = np.logical_and.reduce([np.ones(len(rows), np.bool_), *defined.values()])
+    places = np.flatnonzero(ledger.open & ranked)
+    ledger.rule_out(selector.screen(rows.take(places, "ranked")), places)
+    strata: list[Stratum] = [
+        (np.flatnonzero(ledger.open & ~text), "images", selector),
+        (np.flatnonzero(ledger.open & text & ranked), "text-only", selector),
+        (np.flatnonzero(ledger.open & text & ~ranked), "text-only", Random()),
+    ]
+    return [stratum for stratum in strata if len(stratum[0])]
+
+
+def _shares(budget: int, strata: list[Stratum], ledger: Ledger, text_only: str) -> list[int]:
+    """The part of the budget that each stratum gets. Raises UsageError where it cannot be spent."""
+    sizes = np.array([len(places) for places, _, _ in strata], np.int64)
+    if sizes.sum() < budget:
+        why = ", ".join(f"{count} {label}" for label, count in ledger.ruled_out.items())
+        can = f"only {sizes.sum()} of {len(ledger.rows)} rows can be chosen ({why})"
+        raise UsageError(f"The budget is {budget} rows, but {can}. Ask for at most {sizes.sum()}, or rule out fewer.")
+    if text_only != "keep":
+        return [int(share) for share in split(budget, sizes, sizes)]
+    text = np.array([name == "text-only" for _, name, _ in strata])
+    kept = np.where(text, sizes, 0)
+    if kept.sum() > budget:
+        cure = "Raise the budget, or give text_only='same-rate'."
+        raise UsageError(f"text_only='keep' keeps all {kept.sum()} text-only rows, but the budget is {budget}. {cure}")
+    return [int(share) for share in kept + split(budget - int(kept.sum()), ~text * sizes, ~text * sizes)]

@@ -1,0 +1,22 @@
+"""A uniform draw: the baseline of every comparison, and the rule for text-only samples without a signal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from vlmsift.selectors.candidates import Candidates, Choice, Selector
+from vlmsift.selectors.groups import one_group
+from vlmsift.selectors.quota import best_of_groups
+
+
+@dataclass(frozen=True)
+class Random(Selector):
+    """The first candidates: they come in a seeded random order. A smaller budget draws a part of a larger one."""
+
+    name: ClassVar[str] = "random"
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        return best_of_groups(np.zeros(len(candidates)), one_group(candidates), np.array([budget]))

@@ -1,0 +1,106 @@
+"""Rank by one signal, within groups that keep their share: the selector of Delta-AttnMask, losses and lengths."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
+from vlmsift.selectors.groups import BALANCES, grouped
+from vlmsift.selectors.quota import best_of_groups, ranks_within, split
+
+Floats = NDArray[np.floating[Any]]
+PICKS = ("highest", "lowest", "middle", "band")
+
+
+@dataclass(frozen=True)
+class Top(Selector):
+    """Each group keeps its share of the budget: the rows of highest, lowest or middle value, or random ones of a band.
+
+    Attributes:
+        by: the signal to rank by.
+        pick: "highest"; "lowest"; "middle", the window around the group's median; "band", a random draw among the rows
+            with `low` <= value <= `high`.
+        balance: the groups: "auto", "answer", "source", "clusters" or "none" (see `groups.grouped`).
+        low, high: ends of the band: a value, or a quantile of the ranked rows such as "30%"; None is open.
+        clusters: how many, for `balance="clusters"`; None is sqrt(N / 2), at most 1,000.
+        vector: the vector signal to cluster.
+        min_group: an answer of its own group occurs at least so often in its source.
+    """
+
+    by: str = "delta_attnmask"
+    pick: str = "highest"
+    balance: str = "auto"
+    low: float | str | None = None
+    high: float | str | None = None
+    clusters: int | None = None
+    vector: str = "hidden_mean"
+    min_group: int = 10
+    name: ClassVar[str] = "top"
+
+    def __post_init__(self) -> None:
+        for word, value, known in (("pick", self.pick, PICKS), ("balance", self.balance, BALANCES)):
+            if value not in known:
+                raise UsageError(f"{word}={value!r} is unknown. Give one of: {', '.join(known)}.")
+        if (self.pick == "band") != ((self.low, self.high) != (None, None)):
+            ends = f"low={self.low!r} and high={self.high!r}"
+            raise UsageError(f"{ends} with pick={self.pick!r}: give at least one with pick='band', none otherwise.")
+        for word, number in (("clusters", self.clusters), ("min_group", self.min_group)):
+            if number is not None and number < 1:
+                raise UsageError(f"{word}={number!r} is no number of samples or clusters. Give 1 or more.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.by,)
+
+    def screen(self, candidates: Candidates) -> list[Cause]:
+        if self.pick != "band":
+            return []
+        values = candidates.number(self.by)
+        low, high = _bound("low", self.low, values, -np.inf), _bound("high", self.high, values, np.inf)
+        if low > high:
+            raise UsageError(f"The band is empty: low={self.low!r} is {low:.6g}, above high={self.high!r}, {high:.6g}.")
+        band = f"outside the band {low:.6g} to {high:.6g}"
+        shown = pc.cast(pa.array(values), pa.string())
+        reasons = pc.binary_join_element_wise(f"{self.by} = ", shown, f" is {band}", "")
+        return [Cause(f"{self.by} is {band}", (values < low) | (values > high), reasons)]
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        options = {key: value for key, value in asdict(self).items() if key in ("vector", "clusters", "min_group")}
+        groups = grouped(candidates, self.balance, has_vector=self.vector in candidates.vectors, **options)
+        sizes = np.bincount(groups.codes)
+        badness = self._badness(candidates.number(self.by), groups.codes, sizes)
+        return best_of_groups(badness, groups, split(budget, sizes, sizes))
+
+    def _badness(self, values: Floats, codes: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
+        """(N,) what to keep the least of."""
+        if self.pick == "lowest":
+            return values
+        if self.pick == "highest":
+            return -values
+        if self.pick == "band":
+            return np.zeros_like(values)
+        # middle: distance of the rank from its group's middle, as a share of the group, so that groups compare
+        off_centre: Floats = np.abs(2 * ranks_within(values, codes) - (sizes[codes] - 1)) / sizes[codes]
+        return off_centre
+
+
+def _bound(word: str, end: float | str | None, values: Floats, default: float) -> float:
+    """An end of the band as a value, rounded as the column is, so that `high=0.3` takes in a stored 0.3."""
+    if end is None:
+        return default
+    try:
+        if isinstance(end, str) and end.strip().endswith("%"):
+            return float(np.quantile(values, float(end.strip()[:-1]) / 100)) if len(values) else default
+        number = float(values.dtype.type(end))
+    except ValueError:
+        number = np.nan
+    if np.isnan(number):
+        raise UsageError(f"{word}={end!r} is no end of a band. Give a value, or a quantile from '0%' to '100%'.")
+    return number

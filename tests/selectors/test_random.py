@@ -1,0 +1,22 @@
+"""The uniform draw."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from tests.runs import make_table
+from vlmsift.selectors import Random, choose
+
+
+def test_every_row_is_as_likely() -> None:
+    table = make_table({"loss": range(10)})
+    drawn = Counter(key for seed in range(200) for key in choose(table, Random(), 3, seed=seed).ids)
+    # 60 expected of each, standard deviation sqrt(200 * 0.3 * 0.7) = 6.5
+    assert all(abs(count - 60) < 30 for count in drawn.values())
+    assert len(drawn) == 10
+
+
+def test_a_smaller_draw_is_part_of_a_larger_one() -> None:
+    table = make_table({"loss": range(50)})
+    few, many = (choose(table, Random(), count, seed=5).ids for count in (10, 30))
+    assert many[:10] == few

@@ -1,0 +1,114 @@
+"""Ranking by one signal: each pick and each balance against a case done by hand, and what cannot be meant."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runs import make_table
+from tests.selectors.parts import candidates
+from vlmsift.errors import UsageError
+from vlmsift.selectors import Top, choose
+
+VALUES = [3.0, 9.0, 1.0, 7.0, 5.0, 8.0]
+
+
+def kept(top: Top, budget: int, **fixed: Any) -> list[str]:
+    rows = candidates({"loss": VALUES, "states": np.repeat(np.eye(2), 3, axis=0)}, **fixed)
+    return rows.table["id"].take(top(rows, budget).kept).to_pylist()
+
+
+@pytest.mark.parametrize(
+    ("pick", "budget", "ids"),
+    [
+        ("highest", 3, ["s1", "s5", "s3"]),
+        ("lowest", 3, ["s2", "s0", "s4"]),
+        ("middle", 2, ["s3", "s4"]),  # 5 and 7, as near to the middle as each other, in the order given
+        ("middle", 4, ["s3", "s4", "s0", "s5"]),
+        ("highest", 0, []),
+        ("lowest", 6, ["s2", "s0", "s4", "s3", "s5", "s1"]),
+    ],
+)
+def test_picks(pick: str, budget: int, ids: list[str]) -> None:
+    assert kept(Top("loss", pick, "none"), budget) == ids
+
+
+def test_the_middle_of_an_odd_number_is_the_median() -> None:
+    rows = candidates({"loss": [5, 1, 100, 2, 3]})
+    assert Top("loss", "middle", "none")(rows, 3).kept.tolist() == [4, 0, 3]
+
+
+def test_each_source_keeps_its_share() -> None:
+    source = ["a", "b", "b", "b", "b", "a"]  # a: 3, 8; b: 9, 1, 7, 5
+    assert kept(Top("loss", "highest", "source"), 3, source=source) == ["s1", "s5", "s3"]
+    assert kept(Top("loss", "lowest", "source"), 3, source=source) == ["s2", "s0", "s4"]
+    assert kept(Top("loss", "highest", "none"), 3, source=source) == ["s1", "s5", "s3"]
+    assert kept(Top("loss", "lowest", "source"), 3, source=["a", "b", "b", "a", "b", "b"]) == ["s2", "s0", "s4"]
+
+
+def test_each_answer_and_each_cluster_keeps_its_share() -> None:
+    answers = ["yes", "no", "yes", "no", "yes", "no"]  # yes: 3, 1, 5; no: 9, 7, 8
+    assert kept(Top("loss", "highest", "answer", min_group=3), 2, answer_key=answers) == ["s1", "s4"]
+    assert kept(Top("loss", "highest", "none"), 2, answer_key=answers) == ["s1", "s5"]
+    states = Top("loss", "highest", "clusters", vector="states", clusters=2)  # s0 s1 s2 | s3 s4 s5
+    assert kept(states, 4) == ["s1", "s5", "s3", "s0"]
+    assert set(kept(states, 2)) == {"s1", "s5"}
+
+
+def test_the_middle_is_each_group_s_own() -> None:
+    source = ["a", "a", "a", "b", "b", "b"]  # a: 3, 9, 1; b: 7, 5, 8
+    assert kept(Top("loss", "middle", "source"), 2, source=source) == ["s0", "s3"]
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "inside"),
+    [
+        (3, 7, {"s0", "s3", "s4"}),  # ends belong to the band
+        (None, "20%", {"s0", "s2"}),  # the quantile is 3
+        ("60%", None, {"s1", "s3", "s5"}),  # the quantile is 7
+        ("0%", "100%", {"s0", "s1", "s2", "s3", "s4", "s5"}),
+        ("3", "7.0", {"s0", "s3", "s4"}),
+    ],
+)
+def test_a_band_draws_from_its_inside(low: Any, high: Any, inside: set[str]) -> None:
+    table = make_table({"loss": VALUES})
+    band = Top("loss", "band", "none", low=low, high=high)
+    assert set(choose(table, band, len(inside)).ids) == inside
+    outside = choose(table, band, 1).dropped
+    assert sum("is outside the band" in reason for reason in outside.values()) == 6 - len(inside)
+    draws = {choose(table, band, 1, seed=seed).ids for seed in range(40)}
+    assert draws == {(key,) for key in inside}
+
+
+def test_a_band_s_end_means_the_stored_number() -> None:
+    table = make_table({"loss": [0.3, 0.7, 0.1]})  # float32(0.3) is above 0.3, float32(0.7) below 0.7
+    assert set(choose(table, Top("loss", "band", "none", low=0.3, high=0.7), 2).ids) == {"s0", "s1"}
+    reasons = choose(table, Top("loss", "band", "none", low=0.3, high=0.7), 2).dropped
+    assert dict(reasons) == {"s2": "loss = 0.1 is outside the band 0.3 to 0.7"}
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"pick": "best"}, r"pick='best' is unknown.*highest, lowest, middle, band"),
+        ({"balance": "task"}, r"balance='task' is unknown.*auto, answer, source, clusters, none"),
+        ({"pick": "band"}, "give at least one with pick='band'"),
+        ({"low": 0.5}, "low=0.5 and high=None with pick='highest'"),
+        ({"pick": "band", "low": "much"}, "low='much' is no end"),
+        ({"pick": "band", "high": "120%"}, "high='120%' is no end"),
+        ({"pick": "band", "high": float("nan")}, "high=nan is no end"),
+        ({"pick": "band", "low": 8, "high": "10%"}, r"band is empty: low=8 is 8, above high='10%', 2"),
+        ({"clusters": 0}, "clusters=0"),
+        ({"min_group": 0}, "min_group=0"),
+        ({"by": "lost"}, r"no signal 'lost'.*loss"),
+        ({"by": "source"}, "no signal 'source'"),
+        ({"by": "states"}, "signal 'states' is a vector"),
+        ({"balance": "clusters", "vector": "spectra"}, r"lacks the vector signal 'spectra'.*has: states"),
+    ],
+)
+def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
+    table = make_table({"loss": VALUES, "states": np.eye(6)})
+    with pytest.raises(UsageError, match=said):
+        choose(table, Top(**{"by": "loss", **wrong}), 2)
