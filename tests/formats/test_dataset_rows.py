@@ -26,14 +26,12 @@ FEATURES = datasets.Features(
 
 
 def dataset(rows: int = 6) -> datasets.Dataset:
+    question, answer = {"role": "user", "content": "<image>?"}, {"role": "assistant", "content": "yes"}
     columns = {
         "images": [[{"bytes": png("red" if row % 2 else "blue"), "path": "x.png"}] for row in range(rows)],
         "id": list(range(rows)),
         "label": [row % 2 for row in range(rows)],
-        "messages": [
-            [{"role": "user", "content": f"<image>{row}?"}, {"role": "assistant", "content": "yes"}]
-            for row in range(rows)
-        ],
+        "messages": [[question, answer]] * rows,
     }
     info = datasets.DatasetInfo(description="Six pictures.", license="CC0", features=FEATURES)
     return datasets.Dataset.from_dict(columns, info=info, split=datasets.Split.TRAIN)

@@ -110,7 +110,7 @@ def test_parts_with_other_columns(folder: Path) -> None:
         open_pool(folder)
     other = table(0, 1).set_column(1, "id", pa.array(["x"]))
     pq.write_table(other, folder / "2.parquet")
-    with pytest.raises(FormatError, match="column 'id' is string, but uint64 in 0.parquet"):
+    with pytest.raises(FormatError, match=r"column 'id' is string, but uint64 in 0\.parquet"):
         open_pool(folder)
 
 

@@ -17,9 +17,7 @@ from vlmsift.formats.text_rows import TextRows
 TURNS = '"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]'
 # Each row is something that decoding and encoding again would change.
 DELICATE = [
-    '{"id": 1.0, "n": [1e0, 1E+2, -0, -0.0, 0.10, 12345678901234567890, 123456789012345678901234567890], '
-    + TURNS
-    + "}",
+    '{"id": 1.0, "n": [1e0, 1E+2, -0, -0.0, 0.10, 12345678901234567890, 1234567890123456789012345], ' + TURNS + "}",
     '{"id": "\\u00e9", "é": "é \\u00e9 \\/ / \\ud83d\\ude00 😀 \\u0000 \\u2028", ' + TURNS + "}",
     '{"id": 3, "id": 4, "a": 1, "a": {"b": null, "b": []}, ' + TURNS + "}",
     '{"z": null, "a": [null, [], {}, [[{"x": null}]]], "id": null, ' + TURNS + "}",

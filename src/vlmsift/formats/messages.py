@@ -90,6 +90,8 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
             raise SampleError(f"a part of a message must be an object, but is {str(part)[:80]!r}")
         refuse_media(part)
         kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image")
+        if kind in ("video", "video_url"):
+            raise SampleError("videos are not supported yet")
         if kind == "text" and isinstance(part.get("text"), str):
             texts.append(part["text"])
         elif kind in ("image", "image_url"):

@@ -1,0 +1,172 @@
+"""`vlmsift demo`: a pool with a known spoiled part, sifted by the embedded model.
+
+In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows and a figure; on the terminal what was done
+and how well it worked. Every figure printed is computed from this run.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vlmsift import pipeline, selectors
+from vlmsift.demo import MODEL_PATH
+from vlmsift.demo.pool import make_pool
+from vlmsift.show import progress_bar, say, show_run
+from vlmsift.store import Run
+
+SIGNALS = (
+    "delta_attnmask",
+    "delta_random",
+    "delta_bottom",
+    "answer_loss",
+    "el2n",
+    "image_gain",
+    "image_attention",
+    "image_entropy",
+    "hidden_mean",
+    "random",
+)
+KEEPS = {"answer_loss": "lowest", "el2n": "lowest", "image_entropy": "lowest"}
+"""The end at which clean samples are expected, where it is not the highest."""
+SPOILED = ("wrong_image", "wrong_answer", "blank_image")
+"""A duplicate is not among them: no per-sample signal can tell a copy from its original."""
+KEEP = "20%"
+RANDOM_SEEDS = 5
+
+
+def run_demo(out: Path, size: int = 3000, seed: int = 0) -> Path:
+    """Make the pool, score it, select, export, and print what came out. Returns the folder.
+
+    Raises:
+        RunMismatch: `out` holds a demo of another size or seed.
+    """
+    started = time.perf_counter()
+    out.mkdir(parents=True, exist_ok=True)
+    pool = out / f"pool-{size}-seed{seed}"
+    if not (pool / "pool.json").exists():
+        make_pool(pool, size=size, seed=seed)
+    truth = _truth(pool / "truth.jsonl")
+    made = time.perf_counter()
+    kinds = {kind: list(truth.values()).count(kind) for kind in sorted(set(truth.values()))}
+    say(f"1. pool: {size:,} samples of handwritten digits in {pool}")
+    say("   " + ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kinds.items()))
+    say("2. score: every signal from one forward, plus one masked pass each, by the embedded model")
+    with progress_bar() as progress:
+        run = pipeline.score(pool / "pool.json", MODEL_PATH, out / "run", signals=SIGNALS, progress=progress)
+    show_run(run, progress.last)
+    scored = time.perf_counter()
+
+    table = run.table(["id", "source", *(name for name in SIGNALS if name != "hidden_mean")]).to_pandas()
+    table["kind"] = table["id"].map(truth)
+    say(f"3. how well each signal tells clean samples from spoiled ones (AUROC; 0.5 is chance; {size:,} samples)")
+    aurocs = _auroc_table(table)
+    say(f"4. select {KEEP}: share of clean samples among the kept (of the whole pool: {(table.kind == 'clean').mean():.2f})")
+    shares, chosen = _select_table(run, truth)
+    selectors.save(chosen, run, "delta-attnmask")
+    kept = chosen.export(out / "kept.json")
+    selected = time.perf_counter()
+    say(f"5. exported {len(chosen.ids):,} rows, equal to the originals, to {kept}")
+    _print_extremes(pool, table)
+    from vlmsift.demo.figure import draw_figure
+
+    figure = draw_figure(out / "demo.png", pool, table, aurocs, shares)
+    say(f"6. figure: {figure}")
+    steps = {
+        "pool": made - started,
+        "score": scored - made,
+        "select and export": selected - scored,
+        "figure": time.perf_counter() - selected,
+    }
+    say("   seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()))
+    return out
+
+
+def _truth(path: Path) -> dict[str, str]:
+    """Sample id -> kind, as the pool's maker wrote it."""
+    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
+    return {row["id"]: row["kind"] for row in rows}
+
+
+def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
+    """Chance that a clean sample's value is above a spoiled one's; samples without a value are left out."""
+    from sklearn.metrics import roc_auc_score
+
+    known = ~np.isnan(values)
+    return float(roc_auc_score(clean[known], values[known]))
+
+
+def _auroc_table(table: Any) -> dict[str, float]:
+    shown = Table()
+    shown.add_column("signal")
+    shown.add_column("clean is")
+    for column in ("all three", *(kind.replace("_", " ") for kind in SPOILED)):
+        shown.add_column(column, justify="right")
+    found = {}
+    for name in (name for name in SIGNALS if name != "hidden_mean"):
+        sign = -1 if KEEPS.get(name) == "lowest" else 1
+        values = sign * table[name].to_numpy(float)
+        row = []
+        for bad in (SPOILED, *((kind,) for kind in SPOILED)):
+            part = table.kind.isin(["clean", *bad]).to_numpy()
+            row.append(auroc((table.kind == "clean").to_numpy()[part], values[part]))
+        found[name] = row[0]
+        shown.add_row(name, "low" if sign < 0 else "high", *(f"{value:.3f}" for value in row))
+    Console().print(shown)
+    return found
+
+
+def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float]], Any]:
+    """Share of clean samples that each way of choosing keeps; and the default method's selection."""
+    ways: dict[str, dict[str, Any]] = {
+        "delta-attnmask (balanced)": {"by": "delta_attnmask", "balance": "auto"},
+        "delta-attnmask-plain": {"by": "delta_attnmask", "balance": "none"},
+        "delta_random (control)": {"by": "delta_random", "balance": "none"},
+        "answer_loss, lowest": {"by": "answer_loss", "pick": "lowest", "balance": "none"},
+        "el2n, lowest": {"by": "el2n", "pick": "lowest", "balance": "none"},
+        "image_gain": {"by": "image_gain", "balance": "none"},
+    }
+    shares: dict[str, list[float]] = {}
+    chosen = None
+    for name, how in ways.items():
+        selection = pipeline.select(run, keep=KEEP, **how)
+        chosen = chosen or selection
+        shares[name] = [_clean_share(selection.ids, truth)]
+    draws = [selectors.choose(run, selectors.Random(), KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
+    shares["random"] = [_clean_share(draw.ids, truth) for draw in draws]
+    shown = Table()
+    shown.add_column("method")
+    shown.add_column("clean among the kept", justify="right")
+    for name, values in shares.items():
+        spread = f" +- {np.std(values, ddof=1):.3f} ({len(values)} seeds)" if len(values) > 1 else ""
+        shown.add_row(name, f"{np.mean(values):.3f}{spread}")
+    Console().print(shown)
+    return shares, chosen
+
+
+def _clean_share(names: tuple[str, ...], truth: dict[str, str]) -> float:
+    return sum(truth[name] == "clean" for name in names) / len(names)
+
+
+def _print_extremes(pool: Path, table: Any) -> None:
+    """The five samples with the highest and the five with the lowest Delta-AttnMask."""
+    rows = {row["id"]: row for row in json.loads((pool / "pool.json").read_text(encoding="utf-8"))}
+    ordered = table.sort_values(["delta_attnmask", "id"], ascending=[False, True])
+    shown = Table(title="best and worst five by delta_attnmask (nats)", title_justify="left")
+    for column in ("delta", "kind", "question", "answer", "image"):
+        shown.add_column(column)
+    for place, row in enumerate([*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()]):
+        question, answer = (turn["value"] for turn in rows[row.id]["conversations"])
+        question = question.replace("<image>\n", "")
+        image = rows[row.id]["image"]
+        cells = (f"{row.delta_attnmask:+.2f}", row.kind.replace("_", " "), question, answer, image)
+        shown.add_row(*map(escape, cells), end_section=place == 4)
+    Console().print(shown)
