@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -281,6 +282,7 @@ def _options(
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run the command line; every error that is the user's to mend is one sentence on stderr and exit code 2."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported, later
     try:
         return app(arguments)
     except VlmsiftError as error:

@@ -181,7 +181,7 @@ def attention_forward(
             f"{type(module).__name__} adds learned attention sinks, which vlmsift does not model yet"
         )
     if capture is not None and capture.dropped_keys is not None:
-        attention_mask = _without_keys(attention_mask, capture.dropped_keys, causal)
+        attention_mask = _without_keys(attention_mask, capture.dropped_keys.to(query.device), causal)
     scaling = kwargs.get("scaling") or query.shape[-1] ** -0.5
     softcap = kwargs.get("softcap")
     if softcap is None:
@@ -194,9 +194,10 @@ def attention_forward(
             wanting = [observer for observer in observers if layer in observer.layers]
             if not wanting:
                 continue
-            for seen in attention_chunks(
-                query, key, attention_mask, rows, scaling=scaling, causal=causal, softcap=softcap
-            ):
+            # where a model is spread over devices, its layers' q and k come to the device of the batch
+            place = rows.index.device
+            q, k, mask = query.to(place), key.to(place), None if attention_mask is None else attention_mask.to(place)
+            for seen in attention_chunks(q, k, mask, rows, scaling=scaling, causal=causal, softcap=softcap):
                 for observer in wanting:
                     observer.see(layer, seen)
     return output, None

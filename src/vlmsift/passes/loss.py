@@ -47,11 +47,11 @@ def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Seque
     """Per sample means (B,) of each statistic, from one product with the head. NaN where nothing is supervised."""
     sample, position = batch.query_mask.nonzero(as_tuple=True)
     targets = batch.labels[sample, position + 1]
-    rows = hidden[sample, position]  # (N, D)
+    rows = hidden[sample.to(hidden.device), position.to(hidden.device)]  # (N, D)
     step = max(1, HEAD_ELEMENTS // adapter.text_config.vocab_size)
     tokens: list[list[Tensor]] = [[] for _ in statistics]
     for start in range(0, len(rows), step):
-        logits = adapter.head(rows[start : start + step])
+        logits = adapter.head(rows[start : start + step]).to(targets.device)
         for values, name in zip(tokens, statistics, strict=True):
             values.append(STATISTICS[name](logits, targets[start : start + step]))
     count = batch.query_mask.sum(1)

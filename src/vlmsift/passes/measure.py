@@ -79,7 +79,9 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
         for need in wanted:
             if isinstance(need, PooledHidden):
                 layer = need.layer(depth)
-                results[need] = pooled(batch, trace.last if layer is None else trace.entering[layer])
+                results[need] = pooled(
+                    batch, (trace.last if layer is None else trace.entering[layer]).to(batch.valid.device)
+                )
         for need, ranking in zip(masked, rankings, strict=True):
             results[need] = _masked_loss(capture, batch, trace, need.masking, results[ranking])
         if blind:
@@ -91,7 +93,7 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
 def _masked_loss(capture: Capture, batch: Batch, trace: Trace, masking: Masking, scores: Tensor) -> Tensor:
     layer = masking.layer(capture.adapter.depth)
     chosen = choose_tokens(masking, batch, scores)
-    states = masked_states(masking, batch, trace.entering[layer], chosen)
+    states = masked_states(masking, batch, trace.entering[layer].to(chosen.device), chosen)
     loss = _resumed_loss(capture, batch, trace, layer, states, chosen if masking.replace == "drop" else None)
     return loss.masked_fill(~chosen.any(1), math.nan)
 
