@@ -3,9 +3,9 @@
     python benchmarks/passes.py                     # SmolVLM-256M shape, T = 1000, bf16 and fp32
     python benchmarks/passes.py --memory            # peak memory of each way as T grows, each in a process of its own
 
-Only the text decoder runs: vision costs the same for every way but the naive one, which pays it twice, so leaving it out
-favours the naive way and makes the ratio to the plain loss as large as it can be. Ways are timed in turn, round after
-round, and the table gives medians and the median of the per-round ratios.
+Only the text decoder runs. Vision costs the same for every way but the naive one, which pays it twice: leaving it out
+favours the naive way, and makes the ratio to the plain loss as large as it can be. The ways take turns, round after
+round; the table gives medians, and the median of the per-round ratios.
 """
 
 from __future__ import annotations

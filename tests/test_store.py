@@ -39,6 +39,15 @@ def test_values_come_back_as_written(tmp_path: Path) -> None:
     assert run.columns() == [Column("loss", 1, "nats", "more"), Column("states", 3, "nats", "more")]
 
 
+def test_vectors_that_are_undefined_in_a_whole_part(tmp_path: Path) -> None:
+    vectors = [[NAN, NAN], [NAN, NAN], [1, 2]]
+    run = make_run(tmp_path, {"states": vectors}, part_size=2)
+    np.testing.assert_array_equal(run.vector("states"), vectors)
+    assert store.as_vectors(run.table()["states"][:2]).shape == (2, 1)
+    with pytest.raises(UsageError, match="different lengths"):
+        store.as_vectors(pa.chunked_array([[[1.0], [1.0, 2.0]]]))
+
+
 def test_columns_are_chosen_and_unknown_ones_named(tmp_path: Path) -> None:
     run = make_run(tmp_path, {"loss": [1, 2]})
     assert run.table(["loss", "id"]).column_names == ["loss", "id"]
@@ -101,6 +110,7 @@ def test_the_same_settings_resume_and_sessions_are_listed(tmp_path: Path) -> Non
     assert record["info"] == {"device": "cpu"}
     assert [session["device"] for session in record["sessions"]] == ["cpu", "cuda"]
     assert again.settings == record
+    assert run.settings["identity"] == record["identity"]
 
 
 def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None:
@@ -189,6 +199,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None
     with pytest.raises(OSError, match="disk full"):
         store.write_atomically(path, fail)
     assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader:
+        store.write_atomically(path, lambda temporary: temporary.write_text("new"))
+        assert (reader.read(), path.read_text()) == ("old", "new")
 
 
 WRITER = """
@@ -280,7 +298,9 @@ def test_query_finds_rows(scored: Run, where: str, rows: list[int]) -> None:
         "exists (select * from read_csv('/etc/passwd'))",
         "exists (select * from read_text('/etc/passwd'))",
         "exists (select * from '/etc/passwd')",
-        "exists (select * from store)",  # a Python variable in reach
+        "exists (select * from scalars)",  # a Python variable in reach
+        "true) union (select * from run where true",
+        "true) or (true",
         "states is not null",
         "sum(delta) > 1",
         "id",

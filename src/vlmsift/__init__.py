@@ -36,7 +36,24 @@ _PLACES = {
     "sift": "vlmsift.methods",
 }
 
-__all__ = [*_PLACES, "__version__"]
+__all__ = [
+    "METHODS",
+    "Adapter",
+    "Pool",
+    "PoolSelection",
+    "Run",
+    "Sample",
+    "Selection",
+    "Signal",
+    "Turn",
+    "__version__",
+    "export",
+    "open_model",
+    "open_pool",
+    "score",
+    "select",
+    "sift",
+]
 
 
 def __getattr__(name: str) -> Any:

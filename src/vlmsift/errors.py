@@ -37,4 +37,4 @@ class MissingExtra(VlmsiftError, ImportError):
 
 
 class SampleError(VlmsiftError):
-    """One sample cannot be used. The text is its error row's reason, as "kind: detail"; kinds are counted in summaries."""
+    """One sample cannot be used. The text is its error row's reason, as "kind: detail"; summaries count the kinds."""

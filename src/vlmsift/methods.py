@@ -1,4 +1,4 @@
-"""The table of methods: named recipes of signals, selector and defaults. `vlmsift sift --method NAME` runs one whole."""
+"""The table of methods: named recipes of signals, selector and defaults. `vlmsift sift --method NAME` runs one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import UsageError
 
 if TYPE_CHECKING:
+    from vlmsift.formats import Pool
+    from vlmsift.models import Adapter
     from vlmsift.pipeline import PoolSelection
 
 
@@ -60,15 +62,18 @@ def find_method(name: str) -> Method:
 
 
 def sift(
-    pool: str | Path,
-    model: str | Path,
+    pool: str | Path | Pool,
+    model: str | Path | Adapter,
     out: str | Path,
     *,
     method: str = "delta-attnmask",
-    keep: str | int | float = "20%",
+    keep: str | int = "20%",
     run: str | Path | None = None,
     seed: int = 0,
     format: str | None = None,
+    pool_format: str | None = None,
+    images: str | Path | None = None,
+    source_field: str | None = None,
     **scoring: Any,
 ) -> PoolSelection:
     """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
@@ -76,14 +81,27 @@ def sift(
     Args:
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
         format: of the exported rows; None = the pool's own.
-        scoring: further arguments of `vlmsift.score`.
+        pool_format: of the pool; None = guessed.
+        images, source_field, scoring: further arguments of `vlmsift.score`.
+
+    Raises:
+        UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
     """
     from vlmsift import pipeline
+    from vlmsift.formats import FORMATS, open_pool
+    from vlmsift.selectors.budget import parse_keep
 
     recipe = find_method(method)
-    out = Path(out)
-    folder = Path(run) if run is not None else out.with_name(f"{out.stem}-run")
-    scored = pipeline.score(pool, model, folder, signals=recipe.signals, **scoring)
+    if isinstance(pool, (str, Path)):
+        pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
+    parse_keep(keep, len(pool))
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
+    place = Path(out)
+    if place.resolve() == pool.path.resolve():
+        raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
+    folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
+    scored = pipeline.score(pool, model, folder, signals=recipe.signals, source_field=source_field, **scoring)
     selection = pipeline.select(scored, by=recipe.by, keep=keep, pick=recipe.pick, balance=recipe.balance, seed=seed)
     selection.export(out, format=format)
     return selection

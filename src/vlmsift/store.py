@@ -51,7 +51,10 @@ _PART = re.compile(r"part-(\d{6,})\.parquet")
 
 @dataclass(frozen=True)
 class Column:
-    """A signal as stored: float32, or a fixed-size list of `width` float32 where `width` > 1; undefined is null."""
+    """A signal as stored: float32, or a list of `width` float32 where `width` > 1; undefined is null.
+
+    The list type is Parquet's own; many readers fail on nulls in Arrow's fixed-size one.
+    """
 
     name: str
     width: int = 1
@@ -61,7 +64,7 @@ class Column:
     @property
     def field(self) -> Any:
         """The column as a `pyarrow.Field`."""
-        return pa.field(self.name, pa.float32() if self.width == 1 else pa.list_(pa.float32(), self.width))
+        return pa.field(self.name, pa.float32() if self.width == 1 else pa.list_(pa.float32()))
 
 
 class Run:
@@ -88,7 +91,7 @@ class Run:
         folder = Path(folder)
         identity, info = _plain(settings["identity"]), _plain(settings.get("info", {}))
         if taken := [name for name in identity["signals"] if name in FIXED.names and name != "answer_tokens"]:
-            raise UsageError(f"A signal cannot be called {taken[0]!r}: each run has a column of that name. Rename it.")
+            raise UsageError(f"a signal cannot be called {taken[0]!r}: each run has a column of that name. Rename it.")
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": []}
         if (folder / "run.json").exists():
@@ -153,10 +156,12 @@ class Run:
         first, end = part * self.part_size, min((part + 1) * self.part_size, self.pool_rows)
         if not np.array_equal(index[order], np.arange(first, end)) or first >= end:
             raise ValueError(f"part {part} of {self.pool_rows} rows takes rows {first} to {end - 1}, got {index}")
-        schema = self.schema
+        schema, widths = self.schema, self._widths()
         if unknown := [name for name in rows if name not in schema.names]:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
-        arrays = [_to_arrow(rows, field, len(index)).take(pa.array(order)) for field in schema]
+        arrays = [
+            _to_arrow(rows, field, widths.get(field.name, 1), len(index)).take(pa.array(order)) for field in schema
+        ]
         table = pa.Table.from_arrays(arrays, schema=schema)
         lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
@@ -169,7 +174,7 @@ class Run:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
         for name in columns or ():
             if name not in self.schema.names:
-                raise UsageError(f"The run has no column {name!r}. It has: {', '.join(self.schema.names)}.")
+                raise UsageError(f"the run has no column {name!r}. It has: {', '.join(self.schema.names)}.")
         return self._scan(columns)
 
     def query(self, where: str) -> NDArray[np.int64]:
@@ -178,14 +183,14 @@ class Run:
 
     def vector(self, column: str) -> NDArray[np.float32]:
         """(N, K) float32 of a vector signal, in the pool's order; rows of NaN where it is undefined."""
-        widths = {signal.name: signal.width for signal in self.columns()}
-        if widths.get(column, 1) == 1:
+        width = self._widths().get(column, 1)
+        if width == 1:
             raise UsageError(f"{self.folder} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
-        vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)
+        vectors = np.empty((len(self.table(["index"])), width), np.float32)
         start = 0
         for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
-            part = as_vectors(self._scan([column], files=[file])[column], column)
-            vectors[start : start + len(part)] = part
+            part = as_vectors(self._scan([column], files=[file])[column])
+            vectors[start : start + len(part)] = part  # (n, 1) of NaN spreads
             start += len(part)
         return vectors
 
@@ -211,6 +216,9 @@ class Run:
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()
 
+    def _widths(self) -> dict[str, int]:
+        return {column.name: column.width for column in self.columns()}
+
     def _scan(self, columns: Any, condition: Any = None, files: Sequence[Path] | None = None) -> Any:
         chosen = [str(file) for file in (self._files() if files is None else files)]
         try:
@@ -235,10 +243,11 @@ def matching(table: Any, where: str) -> NDArray[np.int64]:
     closed = ("enable_external_access", "autoload_known_extensions", "autoinstall_known_extensions")
     connection = duckdb.connect(":memory:", config=dict.fromkeys(closed, "false"))
     try:
-        connection.execute("SET python_enable_replacements = false")  # a name in `where` is never a Python variable
         connection.register("run", scalars)
         connection.execute("SET lock_configuration = true")
-        rows = connection.view("run").filter(where).project('"index"').fetchnumpy()["index"]
+        # twice: bare, so that no bracket can be closed; in brackets, because some versions overlook a trailing LIMIT
+        found = connection.view("run").filter(where).filter(f"({where}\n)")
+        rows = found.project('"index"').fetchnumpy()["index"]
     except duckdb.Error as error:
         said = str(error).strip().splitlines()[0]
         columns = ", ".join(scalars.column_names)
@@ -248,18 +257,21 @@ def matching(table: Any, where: str) -> NDArray[np.int64]:
     return np.sort(np.asarray(rows, np.int64))
 
 
-def as_vectors(column: Any, name: str) -> NDArray[np.float32]:
-    """(N, K) float32 from a chunked column of fixed-size lists; a null list becomes a row of NaN."""
-    if not pa.types.is_fixed_size_list(column.type):
-        raise UsageError(f"Column {name!r} holds one {column.type} per sample, not a vector.")
-    width = column.type.list_size
-    out = np.full((len(column), width), np.nan, np.float32)
+def as_vectors(column: Any) -> NDArray[np.float32]:
+    """(N, K) float32 from a chunked column of lists; a null list becomes a row of NaN. K is 1 where all are null.
+
+    Raises:
+        UsageError: the lists are not all of one length.
+    """
+    widths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
+    if len(widths) > 1:
+        raise UsageError(f"a vector column has lists of different lengths: {sorted(widths)[:3]}")
+    out = np.full((len(column), max(widths, default=1)), np.nan, np.float32)
     start = 0
     for chunk in column.chunks:
-        # .values ignores both the slice and the nulls of the lists
-        values = chunk.values.slice(chunk.offset * width, len(chunk) * width).to_numpy(zero_copy_only=False)
         defined = chunk.is_valid().to_numpy(zero_copy_only=False)
-        out[start : start + len(chunk)][defined] = values.reshape(-1, width)[defined]
+        values = chunk.flatten().to_numpy(zero_copy_only=False)  # without those of null lists
+        out[start : start + len(chunk)][defined] = values.reshape(-1, out.shape[1])
         start += len(chunk)
     return out
 
@@ -285,7 +297,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def _to_arrow(rows: Mapping[str, Any], field: Any, count: int) -> Any:
+def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> Any:
     """One column of a part as a `pyarrow.Array` of `field`'s type, NaN as null."""
     if field.name not in rows:
         if field.name not in FIXED.names or not field.nullable:
@@ -294,14 +306,15 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, count: int) -> Any:
     values = rows[field.name]
     if len(values) != count:
         raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
-    if not pa.types.is_fixed_size_list(field.type):
+    if width == 1:
         return pa.array(values, field.type, from_pandas=True)
     vectors = np.asarray(values, np.float32)
-    if vectors.shape != (count, field.type.list_size):
-        raise ValueError(f"column {field.name!r} takes ({count}, {field.type.list_size}) values, got {vectors.shape}")
-    undefined = pa.array(np.isnan(vectors).all(axis=1))
-    flat = pa.array(vectors.ravel(), from_pandas=True)
-    return pa.FixedSizeListArray.from_arrays(flat, field.type.list_size, mask=undefined)
+    if vectors.shape != (count, width):
+        raise ValueError(f"column {field.name!r} takes ({count}, {width}) values, got {vectors.shape}")
+    defined = ~np.isnan(vectors).all(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)
+    flat = pa.array(vectors[defined].ravel(), from_pandas=True)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 
 def _plain(value: Any) -> Any:

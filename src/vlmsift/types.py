@@ -1,6 +1,6 @@
-"""The words of the house as types: what goes in (Sample), what a model sees (Batch), what comes out (Signal, Selection).
+"""The words of the house as types: what goes in (Sample), what a model sees (Batch), what comes out (Signal).
 
-Notation, used in every shape: B samples, T positions, L text layers, H attention heads, D hidden width. Losses are in nats.
+Notation of every shape: B samples, T positions, L text layers, H attention heads, D hidden width. Losses are in nats.
 """
 
 from __future__ import annotations

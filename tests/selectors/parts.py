@@ -16,5 +16,5 @@ def candidates(signals: dict[str, Any], seed: int = 0, **fixed: Any) -> Candidat
     """Candidates with those columns (see `tests.runs.make_table`), not reordered."""
     table = make_table(signals, **fixed)
     nested = [name for name, values in signals.items() if np.ndim(values) > 1]
-    vectors = {name: partial(as_vectors, table[name], name) for name in nested}
+    vectors = {name: partial(as_vectors, table[name]) for name in nested}
     return Candidates(table.drop_columns(nested), "images", seed, np.arange(len(table)), vectors)

@@ -60,6 +60,11 @@ def test_anything_else_is_refused_with_the_value_and_the_cure(keep: Any) -> None
     assert "'20%' or a count from 1 to 7" in str(caught.value)
 
 
+def test_a_fraction_could_mean_either() -> None:
+    with pytest.raises(UsageError, match="a share or a count"):
+        parse_keep(0.2, 7)  # type: ignore[arg-type]
+
+
 def test_an_empty_run_has_no_budget() -> None:
     with pytest.raises(UsageError, match="no rows"):
         parse_keep("20%", 0)

@@ -75,6 +75,7 @@ def test_text_only_rows_without_the_signal_are_drawn_at_the_same_rate() -> None:
     assert len(chosen.ids) == 6
     drawn = {key for seed in range(30) for key in choose(table, PLAIN, "20%", seed=seed).ids[4:]}
     assert drawn == {f"s{row}" for row in range(20, 30)}
+    assert [stratum["selector"] for stratum in chosen.made_by["strata"]] == ["top", "random"]
     assert list(chosen.dropped.values())[-1].endswith("of 10 in group 'text-only', the group keeps 2")
 
 

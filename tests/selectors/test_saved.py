@@ -71,9 +71,13 @@ def test_a_selection_made_by_hand_is_saved_too(run: Run) -> None:
     save(by_hand, run, "mine")
     again = load(run, "mine")
     assert (again.ids, dict(again.dropped), again.made_by) == (by_hand.ids, by_hand.dropped, by_hand.made_by)
+    assert again.decisions["rank"].to_pylist() == [2, None, None, 1]
 
 
-@pytest.mark.parametrize("change", [{"ids": ("s3", "s9")}, {"dropped": {"s1": "dull"}}, {"ids": ("s3", "s0", "s1")}])
+@pytest.mark.parametrize(
+    "change",
+    [{"ids": ("s3", "s9")}, {"dropped": {"s1": "dull"}}, {"ids": ("s3", "s0", "s1")}, {"ids": ("s3", "s0", "s9")}],
+)
 def test_a_selection_of_another_run_is_refused(run: Run, change: dict[str, object]) -> None:
     by_hand = Selection(("s3", "s0"), {"s1": "dull", "s2": "dull"}, {})
     with pytest.raises(UsageError, match=r"not one of .*kept or have a reason"):

@@ -62,6 +62,14 @@ def test_the_middle_is_each_group_s_own() -> None:
     assert kept(Top("loss", "middle", "source"), 2, source=source) == ["s0", "s3"]
 
 
+def test_the_middles_of_groups_compare_as_shares_of_their_groups() -> None:
+    rows = candidates({"loss": range(12)}, source=["a"] * 3 + ["b"] * 9)
+    places = Top("loss", "middle", "source")(rows, 8).kept.tolist()
+    assert places[:2] == [1, 7]  # the medians
+    assert places[2:6] == [6, 8, 5, 9]  # a ninth, then two ninths of b from its median
+    assert places[6:] == [0, 4]  # a third of each
+
+
 @pytest.mark.parametrize(
     ("low", "high", "inside"),
     [

@@ -21,8 +21,10 @@ def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], sh
     figure = Figure(figsize=(13, 8), layout="constrained")
     above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
     scores, signals, methods = above.subplots(1, 3)
-    kinds = [kind for kind in ("clean", "duplicate", "wrong_image", "wrong_answer", "blank_image") if kind in set(table.kind)]
-    edges = np.linspace(*np.nanpercentile(table.delta_attnmask, [1, 99]), 40)
+    kinds = [
+        kind for kind in ("clean", "duplicate", "wrong_image", "wrong_answer", "blank_image") if kind in set(table.kind)
+    ]
+    edges = np.linspace(*map(float, np.nanpercentile(table.delta_attnmask, [1, 99])), 40)
     for kind in kinds:
         values = np.clip(table.delta_attnmask[table.kind == kind].dropna(), edges[0], edges[-1])
         scores.hist(values, bins=edges, histtype="step", density=True, label=kind.replace("_", " "))
@@ -51,7 +53,8 @@ def _draw_extremes(below: Any, pool: Path, table: Any) -> None:
     rows = {row["id"]: row for row in json.loads((pool / "pool.json").read_text(encoding="utf-8"))}
     ordered = table.sort_values(["delta_attnmask", "id"], ascending=[False, True])
     below.suptitle("five best (above) and five worst (below)", fontsize=10)
-    for axes, row in zip(below.subplots(2, 5).flat, [*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()]):
+    extremes = [*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()]
+    for axes, row in zip(below.subplots(2, 5).flat, extremes, strict=True):
         record = rows[row.id]
         question, answer = (turn["value"].replace("<image>\n", "") for turn in record["conversations"])
         with Image.open(pool / record["image"]) as image:

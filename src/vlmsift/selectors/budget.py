@@ -19,7 +19,7 @@ def parse_keep(keep: str | int, total: int) -> int:
         UsageError: not a share in (0 %, 100 %] nor a whole number from 1 to `total`.
     """
     if total < 1:
-        raise UsageError("There is nothing to choose from: the run has no rows.")
+        raise UsageError("there is nothing to choose from: the run has no rows.")
     text = str(keep).strip()
     cure = f"Give a share such as '20%' or a count from 1 to {total}."
     if match := _SHARE.fullmatch(text):
@@ -29,7 +29,7 @@ def parse_keep(keep: str | int, total: int) -> int:
         return max(1, int(percent * total / 100))
     if isinstance(keep, float):
         raise UsageError(f"keep={keep!r} can be read as a share or a count. {cure}")
-    if isinstance(keep, bool) or not re.fullmatch("-?[0-9]+", text):
+    if not re.fullmatch("-?[0-9]+", text):
         raise UsageError(f"keep={keep!r} is neither a share nor a count. {cure}")
     if not 1 <= int(text) <= total:
         raise UsageError(f"keep={keep!r} asks for {text} of the run's {total} rows. {cure}")

@@ -52,7 +52,7 @@ class Candidates:
             raise UsageError(f"the signal {column!r} is a vector; choose by a signal that is one number per sample")
         kind = self.table.schema.field(column).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            raise UsageError(f"Column {column!r} holds {kind}, not numbers; it cannot rank samples.")
+            raise UsageError(f"column {column!r} holds {kind}, not numbers; it cannot rank samples.")
         values: NDArray[Any] = self.table[column].to_numpy()
         return values if values.dtype.kind == "f" else values.astype(np.float64)
 
@@ -61,7 +61,7 @@ class Candidates:
         if column not in self.vectors:
             known = ", ".join(self.vectors) or "none"
             cure = "Score with that signal as well, or choose a rule that does without (such as balance='answer')."
-            raise UsageError(f"The run lacks the vector signal {column!r} (vector signals it has: {known}). {cure}")
+            raise UsageError(f"the run lacks the vector signal {column!r} (vector signals it has: {known}). {cure}")
         return self.vectors[column]()[self.rows]
 
     def defined(self, column: str) -> NDArray[np.bool_]:

@@ -128,7 +128,7 @@ def _shares(budget: int, strata: list[Stratum], ledger: Ledger, text_only: str) 
     if sizes.sum() < budget:
         why = ", ".join(f"{count} {label}" for label, count in ledger.ruled_out.items())
         can = f"only {sizes.sum()} of {len(ledger.rows)} rows can be chosen ({why})"
-        raise UsageError(f"The budget is {budget} rows, but {can}. Ask for at most {sizes.sum()}, or rule out fewer.")
+        raise UsageError(f"the budget is {budget} rows, but {can}. Ask for at most {sizes.sum()}, or rule out fewer.")
     if text_only != "keep":
         return [int(share) for share in split(budget, sizes, sizes)]
     text = np.array([name == "text-only" for _, name, _ in strata])

@@ -54,7 +54,7 @@ def by_answer(candidates: Candidates, min_group: int = 10) -> Groups:
     labels = [*answers, OTHER]
     titles = [f"{name} / " for name in sources] + [""]
     names = [titles[pair // (opened + 1)] + labels[pair % (opened + 1)] for pair in found.tolist()]
-    repeated = round(float(np.mean(answer < opened)), 4)
+    repeated = float(np.mean(answer < opened))
     return Groups(codes, names, {"balance": "answer", "repeated": repeated})
 
 

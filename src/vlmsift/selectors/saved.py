@@ -109,7 +109,7 @@ def _tabled(selection: Selection, run: Run) -> Any:
     kept = pc.is_valid(known)
     told = np.asarray(kept) != np.asarray(pc.is_valid(reasons))
     if not told.all() or pc.sum(kept).as_py() != len(selection.ids):
-        raise UsageError(f"The selection is not one of {run.folder}: each of its rows must be kept or have a reason.")
+        raise UsageError(f"the selection is not one of {run.folder}: each of its rows must be kept or have a reason.")
     columns = {"id": rows["id"], "index": rows["index"], "kept": kept, "rank": pc.add(known, 1), "reason": reasons}
     absent = pa.nulls(len(rows))
     return pa.table([pc.cast(columns.get(item.name, absent), item.type) for item in DECISIONS], schema=DECISIONS)

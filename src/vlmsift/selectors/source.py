@@ -43,13 +43,13 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
     else:
         bare = _complete(run)
         schema, fetch, query = bare.schema, bare.select, partial(matching, bare)
-        load = lambda name: as_vectors(bare[name], name)  # noqa: E731
+        load = lambda name: as_vectors(bare[name])  # noqa: E731
     wanted = list(columns)
     signals = [name for name in schema.names if name not in FIXED.names or name == "answer_tokens"]
     for name in wanted:
         if name not in signals:
-            raise UsageError(f"There is no signal {name!r} to choose by. The run has: {', '.join(signals)}.")
-    nested = [field.name for field in schema if pa.types.is_fixed_size_list(field.type)]
+            raise UsageError(f"there is no signal {name!r} to choose by. The run has: {', '.join(signals)}.")
+    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     table = fetch([*FIXED.names, *(name for name in wanted if name not in (*nested, *FIXED.names))])
     if isinstance(run, Run) and len(table) < run.pool_rows:
         cure = (
@@ -59,7 +59,7 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
     counts = pc.value_counts(table["id"])
     if len(counts) < len(table):
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
-        raise UsageError(f"The id {twice.as_py()!r} occurs more than once; ids must be unique.")
+        raise UsageError(f"the id {twice.as_py()!r} occurs more than once; ids must be unique.")
     vectors = {name: cache(partial(load, name)) for name in nested}
     return Source(table, vectors, query, run.signals_hash() if isinstance(run, Run) else None)
 
@@ -67,7 +67,7 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
 def _complete(table: Any) -> Any:
     """A table with all of `store.FIXED`: rows are "ok" and have an image unless it says otherwise."""
     if "id" not in table.column_names:
-        raise UsageError(f"The table has no column 'id'. It has: {', '.join(table.column_names)}.")
+        raise UsageError(f"the table has no column 'id'. It has: {', '.join(table.column_names)}.")
     count = len(table)
     given = {"index": np.arange(count), "images": np.ones(count, np.int32), "status": pa.repeat("ok", count)}
     for field in FIXED:

@@ -65,7 +65,7 @@ class Top(Selector):
         values = candidates.number(self.by)
         low, high = _bound("low", self.low, values, -np.inf), _bound("high", self.high, values, np.inf)
         if low > high:
-            raise UsageError(f"The band is empty: low={self.low!r} is {low:.6g}, above high={self.high!r}, {high:.6g}.")
+            raise UsageError(f"the band is empty: low={self.low!r} is {low:.6g}, above high={self.high!r}, {high:.6g}.")
         band = f"outside the band {low:.6g} to {high:.6g}"
         shown = pc.cast(pa.array(values), pa.string())
         reasons = pc.binary_join_element_wise(f"{self.by} = ", shown, f" is {band}", "")
@@ -92,13 +92,13 @@ class Top(Selector):
 
 
 def _bound(word: str, end: float | str | None, values: Floats, default: float) -> float:
-    """An end of the band as a value, rounded as the column is, so that `high=0.3` takes in a stored 0.3."""
+    """An end of the band as a value."""
     if end is None:
         return default
     try:
         if isinstance(end, str) and end.strip().endswith("%"):
             return float(np.quantile(values, float(end.strip()[:-1]) / 100)) if len(values) else default
-        number = float(values.dtype.type(end))
+        number = float(end)
     except ValueError:
         number = np.nan
     if np.isnan(number):
