@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import datasets
@@ -81,6 +82,19 @@ def test_between_parquet_and_data_set_the_features_stay(path: Path, tmp_path: Pa
     assert open_pool(back)[1].row == open_pool(path)[0].row
 
 
+def test_features_that_only_the_description_tells_are_kept(path: Path, tmp_path: Path) -> None:
+    stream = next(path.glob("*.arrow"))
+    table = pa.ipc.open_stream(stream.read_bytes()).read_all().replace_schema_metadata(None)
+    with pa.ipc.new_stream(str(stream), table.schema) as writer:
+        writer.write_table(table)
+    pool = open_pool(path)
+    parquet = pool.export([2, 0], tmp_path / "kept.parquet")
+    assert datasets.Features.from_arrow_schema(pq.read_schema(parquet)) == FEATURES
+    saved = pool.export([0], tmp_path / "kept", container="dataset")
+    told = pa.ipc.open_stream(next(saved.glob("*.arrow")).read_bytes()).schema
+    assert datasets.Features.from_arrow_schema(told) == FEATURES
+
+
 def test_an_existing_data_set_is_replaced(path: Path, tmp_path: Path) -> None:
     pool = open_pool(path)
     for order in ([0, 1, 2], [5]):
@@ -114,3 +128,30 @@ def test_a_saved_selection_is_read_as_selected(tmp_path: Path) -> None:
 def test_a_written_row_is_a_data_set_too(tmp_path: Path) -> None:
     pool = open_pool(write(tmp_path, [{"id": "a", "messages": [{"role": "user", "content": "x"}]}], "dataset"))
     assert pool[0].turns[0].text == "x"
+
+
+@pytest.mark.skipif(not hasattr(datasets, "Json"), reason="this version of datasets has no Json feature")
+def test_values_of_mixed_types_are_read_as_what_they_are(tmp_path: Path) -> None:
+    parts = [{"type": "image", "image": "a.png"}, {"type": "text", "text": "q"}]
+    rows = [
+        {"id": 7, "messages": [{"role": "user", "content": parts}, {"role": "user", "content": "hi"}], "x": {"a": 1}},
+        {"id": "r", "messages": [{"role": "assistant", "content": "yes"}], "x": None},
+    ]
+    data = datasets.Dataset.from_list(rows, on_mixed_types="use_json")
+    data.save_to_disk(str(tmp_path / "saved"))
+    data.to_parquet(tmp_path / "saved.parquet")
+    for name in ("saved", "saved.parquet"):
+        pool = open_pool(tmp_path / name)
+        assert list(pool.ids) == ["7", "r"]
+        assert [turn.text for index in range(2) for turn in pool[index].turns] == ["<image>q", "hi", "yes"]
+        assert pool[0].images == ("a.png",)
+        assert [pool[index].row for index in range(2)] == rows
+        for out in (tmp_path / "kept.parquet", tmp_path / "kept"):
+            kept = open_pool(pool.export([1, 0], out, container="parquet" if out.suffix else "dataset"))
+            assert [kept[index].row for index in range(2)] == rows[::-1]
+        assert [json.loads(line) for line in pool.export([0, 1], tmp_path / "out.jsonl").open()] == rows
+
+
+def test_rows_can_be_pickled(path: Path) -> None:
+    pool = open_pool(path)
+    assert pickle.loads(pickle.dumps(pool))[4] == pool[4]  # noqa: S301  # our own bytes

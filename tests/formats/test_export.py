@@ -65,7 +65,7 @@ def test_moved_rows_keep_keys_and_nested_values(source: str, to: str, tmp_path: 
 def test_encoded_images_arrive(source: str, to: str, format: str, tmp_path: Path) -> None:
     pool = open_pool(write(tmp_path, with_bytes(), source))
     out = open_pool(pool.export([1, 0, 2, 1], target(tmp_path / "there", to, "the out"), format=format))
-    (tmp_path / "there" / "x.png").write_bytes(png("green"))
+    (out.image_root / "x.png").write_bytes(png("green"))
     assert [out[index].turns for index in range(4)] == [pool[0].turns] * 4
     colors = [open_image(out[index].images[0], out.image_root).getpixel((0, 0)) for index in range(4)]
     assert colors == [(0, 0, 255), (255, 0, 0), (0, 128, 0), (0, 0, 255)]
@@ -116,8 +116,16 @@ def test_indices_may_be_numpy_negative_and_repeated(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("out", "container"),
-    [("a.json", "json"), ("a.JSONL", "jsonl"), ("a.ndjson", "jsonl"), ("a.parquet", "parquet"), ("new/", "dataset")]
-    + [("a.v2", "jsonl"), ("there", "dataset"), ("deep/er/a.json", "json")],
+    [
+        ("a.json", "json"),
+        ("a.JSONL", "jsonl"),
+        ("a.ndjson", "jsonl"),
+        ("a.parquet", "parquet"),
+        ("new/", "dataset"),
+        ("there", "dataset"),
+        ("a.v2", "jsonl"),
+        ("deep/er/a.json", "json"),
+    ],
 )
 def test_the_name_says_the_container(out: str, container: str, tmp_path: Path) -> None:
     (tmp_path / "there").mkdir()

@@ -55,6 +55,14 @@ def test_the_picture_is_turned_upright(root: Path) -> None:
     assert open_image("x.jpg", root).size == (2, 5)
 
 
+def test_the_first_of_several_frames_is_read(root: Path) -> None:
+    for kind in ("MPO", "GIF", "WEBP", "TIFF"):
+        path = root / f"x.{kind}"
+        frames = [Image.new("RGB", (9, 9), color) for color in ("white", "black")]
+        frames[0].save(path, kind, save_all=True, append_images=frames[1:])
+        assert open_image(path.name, root).getpixel((4, 4)) == (255, 255, 255)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF"])
 def test_a_truncated_file_fails(kind: str, root: Path) -> None:
     buffer = io.BytesIO()
@@ -72,10 +80,10 @@ def outside(root: Path) -> dict[str, str]:
         "../secret.png": "'..'",
         "sub/../../secret.png": "'..'",
         "sub/../sub/a.png": "'..'",
-        str(root.parent / "secret.png"): "outside the image folder",
-        "/etc/passwd": "outside the image folder",
-        "out/secret.png": "outside the image folder",
-        "out.png": "outside the image folder",
+        str(root.parent / "secret.png"): "outside the image folder: .* is not below",
+        "/etc/passwd": "outside the image folder: .* is not below",
+        "out/secret.png": "outside the image folder: .* is not below",
+        "out.png": "outside the image folder: .* is not below",
     }
 
 
@@ -90,7 +98,7 @@ def test_a_folder_whose_name_begins_like_the_root_is_outside(root: Path) -> None
     beside = root.with_name(root.name + " too")
     beside.mkdir()
     (beside / "a.png").write_bytes(png())
-    with pytest.raises(SampleError, match="outside"):
+    with pytest.raises(SampleError, match="outside the image folder"):
         open_image(str(beside / "a.png"), root)
 
 

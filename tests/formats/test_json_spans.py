@@ -39,6 +39,11 @@ def test_every_line_is_found(rows: list[object], line_end: str, last: bool) -> N
     assert pieces(text, line_spans(text, 0)) == rows
 
 
+def test_line_ends_and_blank_lines_are_no_part_of_a_row() -> None:
+    text = b'\n{"a": 1}\r\n \t\r\n\r\n{"b": 2} \n [3]'
+    assert [text[start:end] for start, end in line_spans(text, 1)] == [b'{"a": 1}', b'{"b": 2} ', b" [3]"]
+
+
 def test_a_list_in_an_object_is_found() -> None:
     text = b'{"version": [1], "data": [ {"a": 1} , {"a": [2]}], "more": null}'
     assert pieces(text, array_spans(text, 0, PATH)) == [{"a": 1}, {"a": [2]}]

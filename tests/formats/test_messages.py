@@ -97,7 +97,9 @@ def test_rows_are_refused(record: dict[str, Any], reason: str) -> None:
 def test_writing_reads_back(said: str) -> None:
     turns = (Turn("system", "s"), Turn("user", said), Turn("assistant", ""))
     images = tuple(f"{number}.png" for number in range(said.count("<image>")))
-    assert messages.read(messages.write(turns, images)) == (turns, images)
+    written = messages.write(turns, images)
+    assert messages.read(written) == (turns, images)
+    assert all(turn["content"] for turn in written["messages"])
 
 
 def test_marks_in_plain_texts_are_another_format() -> None:

@@ -83,18 +83,28 @@ def test_a_long_export_in_any_order(folder: Path, tmp_path: Path) -> None:
     assert pq.read_table(out, columns=["id"])["id"].to_pylist() == [2**63 + index for index in order]
 
 
+def damage(path: Path, column: int) -> None:
+    """Overwrite a column's values in the first row group."""
+    chunk = pq.ParquetFile(path).metadata.row_group(0).column(column)
+    content = bytearray(path.read_bytes())
+    start = chunk.dictionary_page_offset or chunk.data_page_offset
+    content[start : start + chunk.total_compressed_size] = b"\xff" * chunk.total_compressed_size
+    path.write_bytes(content)
+
+
 def test_only_the_id_columns_are_read_for_ids(folder: Path) -> None:
-    damaged = folder / "1.parquet"
-    column = pq.ParquetFile(damaged).metadata.row_group(0).column(3)  # image.bytes
-    content = bytearray(damaged.read_bytes())
-    start = column.dictionary_page_offset or column.data_page_offset
-    content[start : start + column.total_compressed_size] = b"\xff" * column.total_compressed_size
-    damaged.write_bytes(content)
+    damage(folder / "1.parquet", 4)  # image.bytes
     pool = open_pool(folder)
     assert len(set(pool.ids)) == 20
     assert pool[9].images == (png(),)
     with pytest.raises(SampleError, match="cannot be read"):
         pool[10]
+
+
+def test_damaged_ids_name_the_file(folder: Path) -> None:
+    damage(folder / "1.parquet", 1)
+    with pytest.raises(FormatError, match=r"1\.parquet: columns \['id', 'source'\] cannot be read"):
+        len(open_pool(folder).ids)
 
 
 def test_a_cut_off_file(tmp_path: Path) -> None:
@@ -124,3 +134,13 @@ def test_an_object_of_lists_is_read_as_turns(tmp_path: Path) -> None:
     turns = {"from": ["human", "gpt"], "value": ["q", "a"]}
     pool = open_pool(write(tmp_path, [{"id": "x", "conversations": turns}], "parquet"))
     assert (pool.format, [turn.text for turn in pool[0].turns]) == ("llava", ["q", "a"])
+
+
+@pytest.mark.skipif(not hasattr(pa, "json_"), reason="this version of pyarrow has no JSON type")
+def test_json_columns_are_decoded_and_nulls_stay(tmp_path: Path) -> None:
+    turns = [{"from": "human", "value": "q"}]
+    mixed = pa.array([None, '{"a": [1]}', '"x"'], pa.json_(pa.string()))
+    table = pa.table({"id": [1, 2, 3], "conversations": [turns] * 3, "mixed": mixed})
+    pq.write_table(table, tmp_path / "pool.parquet")
+    pool = open_pool(tmp_path / "pool.parquet")
+    assert [pool[index].row["mixed"] for index in range(3)] == [None, {"a": [1]}, "x"]

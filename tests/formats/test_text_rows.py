@@ -47,6 +47,12 @@ def test_exporting_a_whole_list_copies_the_file(indent: int | None, tmp_path: Pa
     assert pool.export(range(5), tmp_path / "out.json").read_text("utf-8") == text
 
 
+def test_a_byte_order_mark_is_not_handed_on(tmp_path: Path) -> None:
+    text = json.dumps([llava_row(0)])
+    pool = open_pool(text_pool(tmp_path, "\ufeff" + text))
+    assert pool.export([0], tmp_path / "out.json").read_text("utf-8") == text
+
+
 def test_what_is_around_the_rows_of_an_object_is_kept(tmp_path: Path) -> None:
     rows = ", ".join(json.dumps(llava_row(index)) for index in range(3))
     pool = open_pool(text_pool(tmp_path, '{"version": 1e0, "data": [' + rows + '], "licence": "x"}'))

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.formats.helpers import png
-from vlmsift.formats.writing import ImageFolder, replacing, write_text
+from vlmsift.formats.writing import ImageFolder, remove_leftovers, replacing, write_text
+
+
+def fail(out: Path, begin: Callable[[Path], object]) -> None:
+    """Begin to write `out`, then fail."""
+    with replacing(out) as temporary:
+        begin(temporary)
+        raise KeyError
 
 
 def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -23,9 +31,8 @@ def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
 def test_an_error_leaves_the_old_file(tmp_path: Path) -> None:
     out = tmp_path / "out.txt"
     out.write_text("old")
-    with pytest.raises(KeyError), replacing(out) as temporary:
-        temporary.write_text("half")
-        raise KeyError
+    with pytest.raises(KeyError):
+        fail(out, lambda temporary: temporary.write_text("half"))
     assert out.read_text() == "old"
     assert list(tmp_path.iterdir()) == [out]
 
@@ -36,9 +43,8 @@ def test_a_folder_is_replaced_and_an_error_leaves_the_old_one(tmp_path: Path) ->
         with replacing(out) as temporary:
             temporary.mkdir()
             (temporary / content).touch()
-    with pytest.raises(KeyError), replacing(out) as temporary:
-        temporary.mkdir()
-        raise KeyError
+    with pytest.raises(KeyError):
+        fail(out, Path.mkdir)
     assert [part.name for part in tmp_path.iterdir()] == ["out"]
     assert [part.name for part in out.iterdir()] == ["second"]
 
@@ -70,3 +76,11 @@ def test_bytes_anywhere_in_a_row_become_paths(tmp_path: Path) -> None:
         "images": [path, "y.png", None],
         "deep": [{"deeper": [path, "text", 1, None]}],
     }
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".out [1].json.17.tmp").touch()
+    (tmp_path / ".out [1].json.18.old.tmp").mkdir()
+    (tmp_path / ".out 1.json.17.tmp").touch()
+    remove_leftovers(tmp_path / "out [1].json")
+    assert [part.name for part in tmp_path.iterdir()] == [".out 1.json.17.tmp"]

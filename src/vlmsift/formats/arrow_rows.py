@@ -6,6 +6,7 @@ features among it) are moved as Arrow, never through Python values. Compression 
 
 from __future__ import annotations
 
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from vlmsift.errors import FormatError, SampleError
+from vlmsift.errors import SampleError
 from vlmsift.formats.arrow_writing import CHUNK, write_tables
 
 
@@ -32,6 +33,10 @@ class ArrowRows(ABC):
     def take(self, indices: Sequence[int]) -> pa.Table:
         """The rows `indices` in that order, (K, columns). Raises what pyarrow raises for a damaged file."""
 
+    def one(self, index: int) -> pa.Table:
+        """Row `index`, (1, columns)."""
+        return self.take([index])
+
     @abstractmethod
     def batches(self, names: list[str]) -> Iterator[pa.Table | pa.RecordBatch]:
         """Only the named columns of all rows, in row order, piece by piece."""
@@ -40,25 +45,22 @@ class ArrowRows(ABC):
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
-            return dict(self.take([index]).to_pylist()[0])
+            return _values(self.one(index))[0]
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise SampleError(f"the row cannot be read: {error}") from error
+            raise SampleError(f"unreadable row: it cannot be read: {error}") from error
 
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """For every row the named fields that its schema has; other columns stay on disk.
 
         Raises:
-            FormatError: the file is damaged where these columns lie.
+            FormatError: a file is damaged where these columns lie.
         """
         present = [name for name in names if name in self.schema.names]
         if not present:
             yield from ({} for _ in range(len(self)))
             return
-        try:
-            for batch in self.batches(present):
-                yield from batch.to_pylist()
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{self.files[0]}: columns {present} cannot be read: {error}") from error
+        for batch in self.batches(present):
+            yield from _values(batch)
 
     def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
         """Write rows to a Parquet file or a saved data set, as the tables they are.
@@ -72,3 +74,31 @@ class ArrowRows(ABC):
     def about(self) -> Path | None:
         """A saved data set's folder, whose description a copy inherits."""
         return None
+
+
+def _values(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
+    """Rows as Python values; columns of type `arrow.json`, where `datasets` puts values of mixed types, are decoded."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for field in table.schema:
+        if _holds_json(field.type):
+            for row in rows:
+                row[field.name] = _decoded(row[field.name], field.type)
+    return rows
+
+
+def _is_json(kind: pa.DataType) -> bool:
+    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
+
+
+def _holds_json(kind: pa.DataType) -> bool:
+    return _is_json(kind) or any(_holds_json(kind.field(part).type) for part in range(kind.num_fields))
+
+
+def _decoded(value: Any, kind: pa.DataType) -> Any:
+    if value is None or not _holds_json(kind):
+        return value
+    if isinstance(value, list):
+        return [_decoded(element, kind.field(0).type) for element in value]
+    if isinstance(value, dict):
+        return {name: _decoded(inner, kind.field(name).type) for name, inner in value.items()}
+    return json.loads(value)

@@ -53,12 +53,12 @@ def write_tables(
         if container == "parquet":
             with pq.ParquetWriter(out, schema) as writer:
                 for table in tables:
-                    writer.write_table(table.replace_schema_metadata(schema.metadata))
+                    writer.write_table(table)
             return
         out.mkdir()
         with pa.ipc.new_stream(str(out / _DATA), schema) as stream:
             for table in tables:
-                stream.write_table(table.replace_schema_metadata(schema.metadata))
+                stream.write_table(table)
         _describe(out, schema, about)
     except _UNFIT as error:
         raise FormatError(f"{container} cannot hold these rows: {error}. Export them as .jsonl instead.") from error

@@ -33,8 +33,7 @@ class DatasetRows(ArrowRows):
         self._path = path
         self._data = dataset.with_format("arrow")
         self.files = tuple(Path(file["filename"]) for file in dataset.cache_files)
-        metadata = dataset.features.arrow_schema.metadata
-        self.schema = (self._data[:1].schema if len(dataset) else dataset.data.schema).with_metadata(metadata)
+        self.schema = dataset.data.schema
 
     def __len__(self) -> int:
         return len(self._data)

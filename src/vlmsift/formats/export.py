@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.formats.known import FORMATS
 from vlmsift.formats.rows import CONTAINERS, SUFFIXES, TEXT, Rows
-from vlmsift.formats.writing import ImageFolder, replacing, write_text
+from vlmsift.formats.writing import ImageFolder, remove_leftovers, replacing, write_text
 from vlmsift.types import Sample
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def export_rows(
 
             values.decide_storage()
             write_rows(values, temporary, container)
+    remove_leftovers(target)
     return target
 
 

@@ -17,7 +17,7 @@ MAX_PIXELS = 89_478_485
 """Largest picture that is decoded (width x height); Pillow's own limit: beyond, a small file can fill the memory."""
 
 # No EPS (Ghostscript would be run) and none of the rarely used decoders.
-KINDS = ("PNG", "JPEG", "MPO", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM")
+KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 
 
 def open_image(ref: ImageRef, root: Path) -> Image.Image:
@@ -36,38 +36,38 @@ def open_image(ref: ImageRef, root: Path) -> Image.Image:
     name = f"{len(ref)} bytes" if isinstance(ref, bytes) else repr(ref if len(ref) <= 200 else ref[:200] + "...")
     source = io.BytesIO(ref) if isinstance(ref, bytes) else _below(ref, root, name)
     try:
-        with Image.open(source, formats=_kinds()) as image:
+        with Image.open(source, formats=KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
-                raise SampleError(f"image {name} has {size} pixels, above the limit of {MAX_PIXELS}; scale it down")
+                raise SampleError(
+                    f"image too large: {name} has {size} pixels, the limit is {MAX_PIXELS}; scale it down"
+                )
             image.load()
             return ImageOps.exif_transpose(image).convert("RGB")
     except SampleError:
         raise
     except UnidentifiedImageError as error:
-        raise SampleError(f"image {name} is none of {', '.join(KINDS)}; convert it to PNG or JPEG") from error
+        raise SampleError(f"broken image: {name} is none of {', '.join(KINDS)}; convert it to PNG or JPEG") from error
     except Exception as error:  # decoders raise anything from struct.error to MemoryError
-        raise SampleError(f"image {name} cannot be decoded: {error}; replace the file or drop the row") from error
-
-
-def _kinds() -> tuple[str, ...]:
-    """Those of KINDS that this Pillow was built with; asking for others is an error in some versions."""
-    Image.init()
-    return tuple(kind for kind in KINDS if kind in Image.OPEN)
+        raise SampleError(
+            f"broken image: {name} cannot be decoded: {error}; replace the file or drop the row"
+        ) from error
 
 
 def _below(ref: str, root: Path, name: str) -> Path:
     """The existing file that `ref` means, provably below `root`."""
     if "://" in ref:
-        raise SampleError(f"image {name} is a link; download it first: vlmsift opens no network")
+        raise SampleError(f"image is a link: {name}; download it first: vlmsift opens no network")
     if ".." in Path(ref).parts:
-        raise SampleError(f"image {name} has '..' in its path; write it relative to the image folder {root}")
+        raise SampleError(f"outside the image folder: {name} has '..' in it; write it relative to {root}")
     try:
         path, base = (root / ref).resolve(), root.resolve()
         if not path.is_relative_to(base):
-            raise SampleError(f"image {name} lies outside the image folder {root}; name the folder that holds all")
+            raise SampleError(f"outside the image folder: {name} is not below {root}; name the folder that holds all")
         if not path.is_file():
-            raise SampleError(f"image {name} is not a file below {root}; name the right image folder, or drop the row")
+            raise SampleError(
+                f"missing image: {name} is not a file below {root}; name the right folder, or drop the row"
+            )
     except (OSError, ValueError) as error:  # a name too long, a zero byte
-        raise SampleError(f"image {name} is not a usable path: {error}") from error
+        raise SampleError(f"missing image: {name} is not a usable path: {error}") from error
     return path

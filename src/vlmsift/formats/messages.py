@@ -57,7 +57,9 @@ def read(row: Row) -> Read:
         if user is not None and not any(IMAGE_MARK in turn.text for turn in turns):
             turns[user] = Turn("user", IMAGE_MARK * len(images) + turns[user].text)
     elif len(column.used) != len(column.refs):
-        raise SampleError(f"the row has {len(column.refs)} images, but its messages use {len(column.used)} of them")
+        raise SampleError(
+            f"wrong image count: the row has {len(column.refs)} images, but its messages use {len(column.used)}"
+        )
     refuse_miscount(turns, tuple(images))
     return tuple(turns), tuple(images)
 
@@ -72,7 +74,9 @@ class _Column:
     def take(self, index: Any) -> ImageRef:
         place = index if isinstance(index, int) else len(self.used)
         if not 0 <= place < len(self.refs):
-            raise SampleError(f"an image part asks for image {place}, but the row has {len(self.refs)} images")
+            raise SampleError(
+                f"wrong image count: a part asks for image {place}, but the row has {len(self.refs)} images"
+            )
         self.used.add(place)
         return self.refs[place]
 
@@ -83,11 +87,13 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise SampleError(f"a message's content must be text or a list of parts, but is {str(content)[:80]!r}")
+        raise SampleError(
+            f"malformed row: a message's content must be text or a list of parts, but is {str(content)[:80]!r}"
+        )
     texts = []
     for part in content:
         if not isinstance(part, Mapping):
-            raise SampleError(f"a part of a message must be an object, but is {str(part)[:80]!r}")
+            raise SampleError(f"malformed row: a part of a message must be an object, but is {str(part)[:80]!r}")
         refuse_media(part)
         kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image")
         if kind in ("video", "video_url"):
@@ -98,7 +104,9 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
             texts.append(IMAGE_MARK)
             images.append(_image(part, column))
         else:
-            raise SampleError(f"a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}")
+            raise SampleError(
+                f"malformed row: a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}"
+            )
     return "".join(texts)
 
 

@@ -29,6 +29,7 @@ class ParquetRows(ArrowRows):
     def __init__(self, files: tuple[Path, ...]) -> None:
         self.files = files
         self._cache: dict[int, pa.Table] = {}
+        self._readers: dict[int, pq.ParquetFile] = {}  # the last one only: there may be thousands of parts
         self._groups: list[tuple[int, int]] = []  # (file, row group within it)
         sizes = []
         for number, path in enumerate(files):
@@ -47,13 +48,19 @@ class ParquetRows(ArrowRows):
         return int(self._first_rows[-1])
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_cache": {}}
+        return {**self.__dict__, "_cache": {}, "_readers": {}}
 
     def _reader(self, number: int) -> pq.ParquetFile:
-        try:
-            return pq.ParquetFile(self.files[number], memory_map=True)
-        except (pa.ArrowException, OSError) as error:
-            raise FormatError(f"{self.files[number]}: not a whole Parquet file: {error} Download it again.") from error
+        if number not in self._readers:
+            try:
+                # Mapped, so that forked workers share no file position.
+                reader = pq.ParquetFile(self.files[number], memory_map=True)
+            except (pa.ArrowException, OSError) as error:
+                raise FormatError(
+                    f"{self.files[number]}: not a whole Parquet file: {error} Download it again."
+                ) from error
+            self._readers = {number: reader}
+        return self._readers[number]
 
     def _group(self, number: int) -> pa.Table:
         if number not in self._cache:
@@ -64,6 +71,11 @@ class ParquetRows(ArrowRows):
                 self._cache.pop(next(iter(self._cache)))
             self._cache[number] = table
         return self._cache[number]
+
+    def one(self, index: int) -> pa.Table:
+        """Row `index`, (1, columns), without copying its neighbours."""
+        group = bisect_right(self._first_rows, index) - 1
+        return self._group(group).slice(index - self._first_rows[group], 1)
 
     def take(self, indices: Sequence[int]) -> pa.Table:
         """The rows `indices` in that order, (K, columns); each row group is read once per call."""
@@ -78,9 +90,12 @@ class ParquetRows(ArrowRows):
         return pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
 
     def batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
-        """The named columns only."""
-        for number in range(len(self.files)):
-            yield from self._reader(number).iter_batches(columns=names, use_threads=False)
+        """The named columns only. Raises FormatError for a file that is damaged there."""
+        for number, path in enumerate(self.files):
+            try:
+                yield from self._reader(number).iter_batches(columns=names, use_threads=False)
+            except (pa.ArrowException, OSError) as error:
+                raise FormatError(f"{path}: columns {names} cannot be read: {error}. Download it again.") from error
 
 
 def _difference(schema: pa.Schema, first: pa.Schema) -> str:

@@ -59,7 +59,8 @@ class Pool:
             try:
                 turn.text.encode("utf-8")
             except UnicodeEncodeError as error:
-                raise SampleError(f"a text holds half a character ({error.object[error.start]!r}); repair it") from None
+                half = error.object[error.start]
+                raise SampleError(f"malformed row: a text holds half a character ({half!r}); repair it") from None
         return Sample(self.ids[index], index, turns, images, self.source(index), row)
 
     def _checked(self, index: int) -> int:

@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from glob import escape
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,15 @@ def replacing(out: Path) -> Iterator[Path]:
         if temporary.is_dir():
             shutil.rmtree(temporary)
         temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(out: Path) -> None:
+    """Remove what `replacing` left beside `out` when it was killed. One process at a time writes to a target."""
+    for path in out.parent.glob(f".{escape(out.name)}.*.tmp"):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def write_text(rows: Iterable[Mapping[str, Any]], out: Path, container: str) -> None:
