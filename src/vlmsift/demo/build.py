@@ -1,7 +1,7 @@
 """In: a seed. Out: the embedded LLaVA with random weights, and its processor with tokenizer and chat template.
 
-A CLIP tower of 4 layers, 16 image tokens, a two-layer projector and a Llama of 5 layers; every class is transformers' own, so that the folder loads by the
-Auto classes like any published model.
+A CLIP tower that gives 16 image tokens, a projector and a Llama of 5 layers. Every class is transformers' own, so that
+the folder loads by the Auto classes like any published model. Nothing here knows how the model is trained.
 """
 
 from __future__ import annotations
@@ -12,13 +12,34 @@ from vlmsift.demo.digits import IMAGE_PIXELS
 from vlmsift.demo.questions import QUESTIONS
 
 PATCH = 8
-SPECIAL = ("<pad>", "<unk>", "<s>", "<|end|>", "<image>", "<|system|>", "<|user|>", "<|assistant|>")
-CHAT_TEMPLATE = """{{ bos_token }}{% for message in messages %}{{ '<|' + message['role'] + '|>' }}\
-{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}\
-{% for part in message['content'] %}\
-{% if part['type'] == 'image' %}{{ '<image>\\n' }}{% elif part['type'] == 'text' %}{{ part['text'] | trim }}{% endif %}\
-{% endfor %}{% endif %}{{ eos_token }}{% endfor %}\
-{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"""
+IMAGE_TOKENS = (IMAGE_PIXELS // PATCH) ** 2
+LONGEST = 512
+"""Tokens of the longest text; the demo's samples have about 50."""
+SPECIAL = {
+    "pad_token": "<pad>",
+    "unk_token": "<unk>",
+    "bos_token": "<s>",
+    "eos_token": "<|end|>",
+    "image_token": "<image>",
+    "system_token": "<|system|>",
+    "user_token": "<|user|>",
+    "assistant_token": "<|assistant|>",
+}
+# Each turn is its role's token, its text and the end token. No blanks stand around the text, so that a question or an
+# answer has the same tokens wherever it stands.
+CHAT_TEMPLATE = (
+    "{{ bos_token }}"
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['content'] is string %}{{ message['content'] | trim }}{% else %}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ '<image>\n' }}"
+    "{% elif part['type'] == 'text' %}{{ part['text'] | trim }}{% endif %}"
+    "{% endfor %}{% endif %}"
+    "{{ eos_token }}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
 
 
 def build(seed: int = 0) -> tuple[Any, Any]:
@@ -32,19 +53,38 @@ def build(seed: int = 0) -> tuple[Any, Any]:
 
     processor = build_processor()
     tokenizer = processor.tokenizer
-    ids = {"pad_token_id": tokenizer.pad_token_id, "bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     vision = CLIPVisionConfig(
-        image_size=IMAGE_PIXELS, patch_size=PATCH, hidden_size=96, intermediate_size=256,
-        num_hidden_layers=4, num_attention_heads=4, projection_dim=96,
+        image_size=IMAGE_PIXELS,
+        patch_size=PATCH,
+        hidden_size=96,
+        intermediate_size=256,
+        num_hidden_layers=4,
+        num_attention_heads=4,
+        projection_dim=96,
     )
     text = LlamaConfig(
-        vocab_size=len(tokenizer), hidden_size=128, intermediate_size=320, num_hidden_layers=5, num_attention_heads=4,
-        num_key_value_heads=2, max_position_embeddings=512, tie_word_embeddings=True, **ids,
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=320,
+        num_hidden_layers=5,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=LONGEST,
+        # The usual 0.02 is meant for far wider models; this narrow one learns faster from larger weights.
+        initializer_range=0.05,
+        tie_word_embeddings=True,
+        **ids,
     )
     config = LlavaConfig(
-        vision_config=vision, text_config=text, image_token_index=tokenizer.convert_tokens_to_ids("<image>"),
-        image_seq_length=(IMAGE_PIXELS // PATCH) ** 2, vision_feature_layer=-1, vision_feature_select_strategy="default",
-        tie_word_embeddings=True, **ids,
+        vision_config=vision,
+        text_config=text,
+        image_token_index=tokenizer.convert_tokens_to_ids(SPECIAL["image_token"]),
+        image_seq_length=IMAGE_TOKENS,
+        vision_feature_layer=-1,
+        vision_feature_select_strategy="default",
+        tie_word_embeddings=True,
+        **ids,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -56,16 +96,25 @@ def build_processor() -> Any:
     """The embedded model's `LlavaProcessor`: PIL image backend, byte-level tokenizer, chat template."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
-    side = {"height": IMAGE_PIXELS, "width": IMAGE_PIXELS}
-    images = CLIPImageProcessorPil(size={"shortest_edge": IMAGE_PIXELS}, crop_size=side, image_mean=[0.5] * 3, image_std=[0.5] * 3)
+    images = CLIPImageProcessorPil(
+        size={"shortest_edge": IMAGE_PIXELS},
+        crop_size={"height": IMAGE_PIXELS, "width": IMAGE_PIXELS},
+        image_mean=[0.5] * 3,
+        image_std=[0.5] * 3,
+    )
     return LlavaProcessor(
-        images, build_tokenizer(), patch_size=PATCH, vision_feature_select_strategy="default", num_additional_image_tokens=1,
+        images,
+        build_tokenizer(),
+        patch_size=PATCH,
+        vision_feature_select_strategy="default",
+        # CLIP's class token, which the "default" strategy drops again.
+        num_additional_image_tokens=1,
         chat_template=CHAT_TEMPLATE,
     )
 
 
 def build_tokenizer() -> Any:
-    """Byte-level BPE with each word of the demo as one token, and each decimal digit as one token of its own."""
+    """Byte-level BPE, lossless on any text, with each word of the demo and each decimal digit as one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -74,13 +123,21 @@ def build_tokenizer() -> Any:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     core.decoder = decoders.ByteLevel()
-    answers = [question.answer(values) for question in QUESTIONS for values in ((1, None, 2, None), (None, None, 3, 4))]
+    shown = ((1, None, 2, None), (None, None, 3, 4))
+    answers = [question.answer(values) for question in QUESTIONS for values in shown]
     trainer = trainers.BpeTrainer(
-        vocab_size=1024, special_tokens=list(SPECIAL), initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False
+        vocab_size=1024,
+        special_tokens=list(SPECIAL.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+        show_progress=False,
     )
     core.train_from_iterator([question.text for question in QUESTIONS] + answers, trainer)
+    extra = {name: token for name, token in SPECIAL.items() if name[:3] not in ("pad", "unk", "bos", "eos")}
     return PreTrainedTokenizerFast(
-        tokenizer_object=core, pad_token="<pad>", unk_token="<unk>", bos_token="<s>", eos_token="<|end|>", padding_side="right",
-        model_max_length=512, clean_up_tokenization_spaces=False,
-        extra_special_tokens={"image_token": "<image>", "system_token": "<|system|>", "user_token": "<|user|>", "assistant_token": "<|assistant|>"},
+        tokenizer_object=core,
+        extra_special_tokens=extra,
+        padding_side="right",
+        model_max_length=LONGEST,
+        clean_up_tokenization_spaces=False,
+        **{name: token for name, token in SPECIAL.items() if name not in extra},
     )

@@ -1,8 +1,8 @@
 """In: the handwritten digits that scikit-learn ships. Out: scenes, four cells in a 2 x 2 grid, as 32 x 32 pictures.
 
-Which digit images a scene may use is a matter of its split. The splits share no image, so that a model trained on
-`train` has never seen a digit of `pool` or of `test`. They are fixed by a hash, not by a random generator: a new version of numpy must
-not move a digit from one to another under a model that is already trained.
+A scene uses the digit images of one split, and the splits share none: a model trained on `train` has seen no digit of
+`pool` or of `test`. They are fixed by a hash, not by a random generator, so that no new version of numpy moves a digit
+from one split to another under a model that is already trained.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def split(name: Split) -> tuple[int, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """Four cells, top left, top right, bottom left, bottom right: indices into `digit_data`, `EMPTY` where there is none."""
+    """Cells top left, top right, bottom left, bottom right: indices into `digit_data`, `EMPTY` where there is none."""
 
     cells: tuple[int, int, int, int]
 
@@ -62,7 +62,7 @@ class Scene:
         return tuple(None if cell == EMPTY else int(labels[cell]) for cell in self.cells)
 
     def picture(self, jitter: Generator | None = None) -> Image.Image:
-        """The scene as a 32 x 32 RGB image, white ink on black; `jitter` turns, scales and shifts each digit a little."""
+        """The scene as a 32 x 32 RGB image, white ink on black; `jitter` turns, scales and shifts its digits."""
         canvas = Image.new("L", (IMAGE_PIXELS, IMAGE_PIXELS))
         for place, cell in enumerate(self.cells):
             if cell != EMPTY:

@@ -1,9 +1,9 @@
-"""In: a size and a seed. Out: a folder with a pool in LLaVA format, a known part of it spoiled, and the truth beside it.
+"""In: a size and a seed. Out: a folder with a pool in LLaVA format, a known part of it spoiled, and the truth.
 
     pool.json       what a user would have: id, source, image, conversations
     images/*.png    one picture per sample
-    truth.jsonl     what a user would not have, one line per sample in the pool's order: its kind, the sample it was made `of`, the digits
-                    that its picture `shown`, and the answer that would be `right` for that picture
+    truth.jsonl     what a user would not have, a line per sample in the pool's order: its `kind`, the sample it was
+                    made `of`, the digits `shown` in its picture, and the answer that is `right` for that picture
 
 Ids and file names are positions in a shuffled order, so that neither says which samples are spoiled.
 """
@@ -152,8 +152,9 @@ def _write(folder: Path, entries: list[_Entry]) -> None:
         turns = [("human", f"{IMAGE_MARK}\n{entry.question.text}"), ("gpt", entry.answer)]
         conversations = [{"from": role, "value": text} for role, text in turns]
         rows.append({"id": entry.id, "source": entry.question.task, "image": image, "conversations": conversations})
-        values = entry.scene.values
+        shown = entry.scene.values
         of = entry.of.id if entry.of else None
-        truth.append({"id": entry.id, "kind": entry.kind, "of": of, "shown": values, "right": entry.question.answer(values)})
+        right = entry.question.answer(shown)
+        truth.append({"id": entry.id, "kind": entry.kind, "of": of, "shown": shown, "right": right})
     (folder / "pool.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     (folder / "truth.jsonl").write_text("".join(json.dumps(row) + "\n" for row in truth), encoding="utf-8")

@@ -1,7 +1,9 @@
 """In: scenes. Out: questions about them with the one right answer, as samples.
 
-Five tasks, a sample's `source`: `which` digit is in a cell, `is_there` a digit, `how_many` digits, `row_sum`, and `describe`. Every question that can be asked
-stands in `QUESTIONS`, so that a right answer can be computed again from a question's text and what a picture shows.
+Five tasks, a sample's `source`: `which` digit is in a cell, `is_there` a digit, `how_many` digits, `row_sum` and
+`describe`. A sixth, `where` a digit is, is asked in training only: it teaches to look a digit up, which yes and no
+teach slowly. Every question that can be asked stands in `QUESTIONS`, so that the right answer can be computed again
+from a question's text and from what a picture shows.
 """
 
 from __future__ import annotations
@@ -21,13 +23,15 @@ if TYPE_CHECKING:
 TASKS = ("which", "is_there", "how_many", "row_sum", "describe")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 ROWS = ("top", "bottom")
+ASKED_SHOWN = {"is_there": 0.5, "how_many": 0.75, "where": 0.9}
+"""How often a question about a digit asks for one that is in the picture."""
 Values = Sequence[int | None]
 """The digit shown in each of the four cells, None where a cell is empty."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked. `about` is a place (which), a digit (is_there, how_many) or a row (row_sum); None asks about all."""
+    """What is asked; `about` is a place (which), a row (row_sum), a digit (other tasks), or None for all cells."""
 
     task: str
     text: str
@@ -43,6 +47,8 @@ class Question:
         if self.task == "which":
             value = values[self.about]
             return "none" if value is None else str(value)
+        if self.task == "where":
+            return " and ".join(PLACES[place] for place in range(CELLS) if values[place] == self.about) or "nowhere"
         if self.task == "is_there":
             return "yes" if self.about in shown else "no"
         if self.task == "how_many":
@@ -66,6 +72,7 @@ def _all_questions() -> tuple[Question, ...]:
         article = "an" if digit == 8 else "a"
         found.append(Question("is_there", f"Is there {article} {digit}?", digit))
         found.append(Question("is_there", f"Can you see {article} {digit}?", digit))
+        found.append(Question("where", f"Where is the {digit}?", digit))
         found.append(Question("how_many", f"How many {digit}s are there?", digit))
         found.append(Question("how_many", f"Count the {digit}s.", digit))
     for row, name in enumerate(ROWS):
@@ -82,24 +89,24 @@ for _question in QUESTIONS:
 
 
 def draw_question(rng: Generator, values: Values, task: str) -> Question:
-    """A random question of a task; digits asked after are shown in half (is_there) or three quarters (how_many) of the cases."""
+    """A random question of a task, about a picture that shows `values`."""
     about: int | None = None
     if task == "which":
         about = int(rng.integers(CELLS))
     elif task == "row_sum":
         about = int(rng.integers(len(ROWS)))
-    elif task == "is_there" or (task == "how_many" and rng.random() < 2 / 3):
+    elif task in ASKED_SHOWN and (task != "how_many" or rng.random() < 2 / 3):
         shown = sorted({value for value in values if value is not None})
         absent = sorted(set(range(10)) - set(shown))
-        about = int(rng.choice(shown if rng.random() < (0.5 if task == "is_there" else 0.75) else absent))
+        about = int(rng.choice(shown if rng.random() < ASKED_SHOWN[task] else absent))
     phrasings = _BY_TOPIC[task, about]
-    return phrasings[rng.integers(len(phrasings))]
+    return phrasings[int(rng.integers(len(phrasings)))]
 
 
 def draw(rng: Generator, name: Split, tasks: Sequence[str] = TASKS) -> tuple[Scene, Question]:
     """A random scene of a split, and a question about it; the tasks are equally likely."""
     scene = draw_scene(rng, name)
-    return scene, draw_question(rng, scene.values, tasks[rng.integers(len(tasks))])
+    return scene, draw_question(rng, scene.values, tasks[int(rng.integers(len(tasks)))])
 
 
 def to_sample(scene: Scene, question: Question, index: int, jitter: Generator | None = None) -> Sample:
@@ -108,17 +115,7 @@ def to_sample(scene: Scene, question: Question, index: int, jitter: Generator | 
     return Sample(str(index), index, turns, (to_png(scene.picture(jitter)),), question.task, {})
 
 
-def draw_samples(name: Split, count: int, seed: int = 0, tasks: Sequence[str] = TASKS, jitter: bool = False) -> list[Sample]:
-    """`count` samples of a split, the same for the same arguments; `jitter` varies the handwriting, for training."""
+def draw_samples(name: Split, count: int, seed: int = 0) -> list[Sample]:
+    """`count` samples made from the digits of a split; the same for the same arguments."""
     rng = np.random.default_rng(seed)
-    return [to_sample(*draw(rng, name, tasks), index, rng if jitter else None) for index in range(count)]
-
-
-def train_scenes(count: int, seed: int = 0) -> list[Sample]:
-    """Samples made from the digits that the shipped model was trained on."""
-    return draw_samples("train", count, seed)
-
-
-def test_scenes(count: int, seed: int = 0) -> list[Sample]:
-    """Samples made from digits that neither the shipped model's training nor any demo pool ever uses."""
-    return draw_samples("test", count, seed)
+    return [to_sample(*draw(rng, name), index) for index in range(count)]
