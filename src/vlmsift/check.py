@@ -21,7 +21,7 @@ from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens, masked_states
-from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.passes.measure import MaskedLoss, measure, on_device
 from vlmsift.types import IMAGE_MARK, Batch, Sample, Turn
 
 TOLERANCE = 1e-5
@@ -100,7 +100,8 @@ def weights_digest(adapter: Adapter) -> str:
 
 
 def hooked_loss(adapter: Adapter, batch: Batch, layer: int, masking: Masking, chosen: Tensor) -> Tensor:
-    """The slow twin of a masked re-run: the whole model again, images included, with a hook before `layer`. (B,) nats."""
+    """(B,) nats. The slow twin of a masked re-run: the whole model again, images too, with a hook before `layer`."""
+    batch, chosen = on_device(batch, adapter.device), chosen.to(adapter.device)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if args:
@@ -173,14 +174,17 @@ def _loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
 
 
 class _Total:
-    """Sum of attention received per layer: (L, T), summed over rows, mean over heads."""
+    """Attention received per layer: (L, T), summed over rows, mean over heads; and how many rows see each token."""
 
     def __init__(self, batch: Batch, depth: int) -> None:
         self.layers = frozenset(range(depth))
         self.sums = torch.zeros((depth, batch.valid.shape[1]))
+        self.counts = torch.zeros_like(self.sums)
 
     def see(self, layer: int, seen: Seen) -> None:
-        self.sums[layer, : seen.probabilities.shape[-1]] += seen.probabilities[0].mean(0).sum(0).cpu()
+        reach = seen.probabilities.shape[-1]
+        self.sums[layer, :reach] += seen.probabilities[0].mean(0).sum(0).cpu()
+        self.counts[layer, :reach] += seen.visible[0].sum(0).cpu()
 
     def result(self) -> Tensor:
         return self.sums
@@ -200,9 +204,9 @@ def _attention(adapter: Adapter, batch: Batch, report: Report) -> tuple[float, s
             f"layers {missing} do not go through transformers' AttentionInterface; they cannot be measured"
         )
     reference = torch.stack([layer[0].float().mean(0).sum(0).cpu() for layer in theirs])
-    # a column sums up to T rows, so the difference is taken per row
-    difference = float((total.sums - reference).abs().max() / batch.valid.shape[1])
-    return difference, f"{len(seen)} layers against eager attention, per row"
+    # a token's column sums over as many rows as see it; the last ones are seen by few
+    difference = float(((total.sums - reference).abs() / total.counts.clamp(min=1)).max())
+    return difference, f"{len(seen)} layers against eager attention, per token and row that sees it"
 
 
 def _rerun(adapter: Adapter, batch: Batch) -> tuple[float, str]:
@@ -212,7 +216,7 @@ def _rerun(adapter: Adapter, batch: Batch) -> tuple[float, str]:
         need, ranking = MaskedLoss(masking), masking.ranking(adapter.depth)
         with Capture(adapter) as capture:
             found = measure(capture, batch, [need, ranking])
-        chosen = choose_tokens(masking, batch, found[ranking]).to(adapter.device)
+        chosen = choose_tokens(masking, batch, found[ranking])
         slow = hooked_loss(adapter, batch, layer, masking, chosen).cpu()
         worst = max(worst, float((found[need] - slow).abs().max()))
         resumed.append(str(layer))
@@ -235,7 +239,8 @@ def _independence(adapter: Adapter, encoder: Encoder, encoded: list[Encoded]) ->
 def _facts(adapter: Adapter, encoded: list[Encoded]) -> dict[str, str]:
     config: Any = adapter.model.config
     text = adapter.text_config
-    counts = [int((encoded[0].image_index == number).sum()) for number in range(int(encoded[0].image_index.max()) + 1)]
+    index = encoded[0].image_index
+    counts = [str(int((index == number).sum())) for number in range(int(index.max()) + 1)]
     token = adapter.processor.tokenizer.convert_ids_to_tokens(adapter.image_token_id)
     heads = (
         f"{text.num_attention_heads} query, {getattr(text, 'num_key_value_heads', text.num_attention_heads)} key-value"
@@ -245,6 +250,6 @@ def _facts(adapter: Adapter, encoded: list[Encoded]) -> dict[str, str]:
         "text layers": f"{adapter.depth} of {type(adapter.text).__name__}, width {text.hidden_size}, heads {heads}",
         "parameters": f"{sum(parameter.numel() for parameter in adapter.model.parameters()):,}",
         "precision": str(next(adapter.model.parameters()).dtype).removeprefix("torch."),
-        "image token": f"{token} (id {adapter.image_token_id}); {' and '.join(map(str, counts))} tokens for the probe images",
+        "image token": f"{token} (id {adapter.image_token_id}); {' and '.join(counts)} tokens for the probe images",
         "context": f"{adapter.context} tokens" if adapter.context < 1 << 30 else "not stated",
     }

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from vlmsift.errors import UsageError, VlmsiftError
-
-if TYPE_CHECKING:
-    pass
 
 app = typer.Typer(
     name="vlmsift",
@@ -22,13 +20,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-# typer reads annotations at run time, and Python 3.10 with `X | None` inside Annotated strings needs Optional
+# no square brackets in help: they are markup
 Pool = Annotated[
     Path, typer.Argument(help="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or name on the Hugging Face hub.")]
-Images = Annotated[Path | None, typer.Option(help="Folder that image paths are relative to. [default: the data's]")]
-Format = Annotated[str | None, typer.Option(help="llava, messages or sharegpt. [default: guessed, or as the data]")]
+Images = Annotated[Path | None, typer.Option(help="Folder that image paths are relative to (default: the data's).")]
+PoolFormat = Annotated[str | None, typer.Option(help="The data's: llava, messages or sharegpt (default: guessed).")]
+OutFormat = Annotated[
+    str | None, typer.Option(help="To write: llava, messages or sharegpt (default: as the data, untouched).")
+]
 SourceField = Annotated[str | None, typer.Option(help="Key of a row that names its source or task.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or spread over all devices.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
@@ -36,7 +37,8 @@ Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the
 Template = Annotated[Path | None, typer.Option(help="File with a Jinja chat template to use instead of the model's.")]
 Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")]
 Tokens = Annotated[int, typer.Option(help="Tokens per batch; halved by itself when memory runs out.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read and encode. [default: cores - 1]")]
+Workers = Annotated[int | None, typer.Option(help="Processes that read and encode (default: cores - 1, at most 8).")]
+PartSize = Annotated[int, typer.Option(help="Rows per file of signals; a stopped run loses at most one file's work.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away the signals of a run with other settings.")]
 Keep = Annotated[str, typer.Option(help="Budget: 20% of the pool, or a number of samples.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw and tie.")]
@@ -77,10 +79,14 @@ def score(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; an unfinished run in it is resumed.")],
     signal: Annotated[
         list[str] | None,
-        typer.Option("--signal", "-s", help="NAME, NAME:field=value,..., or COLUMN=NAME:...; may be repeated."),
+        typer.Option(
+            "--signal",
+            "-s",
+            help="NAME, NAME:field=value,... or COLUMN=NAME:...; repeatable (default: `vlmsift signals` marks them).",
+        ),
     ] = None,
     images: Images = None,
-    format: Format = None,
+    format: PoolFormat = None,
     source_field: SourceField = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -89,6 +95,7 @@ def score(
     trust_remote_code: Trust = False,
     tokens_per_batch: Tokens = 8192,
     workers: Workers = None,
+    part_size: PartSize = 512,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure signals of every sample. Stopped at any point, the same command goes on."""
@@ -111,6 +118,7 @@ def score(
             trust_remote_code=trust_remote_code,
             tokens_per_batch=tokens_per_batch,
             workers=workers,
+            part_size=part_size,
             overwrite=overwrite,
             progress=progress,
         )
@@ -123,8 +131,8 @@ def select(
     by: Annotated[str, typer.Option(help="The signal to choose by.")] = "delta_attnmask",
     keep: Keep = "20%",
     pick: Annotated[str, typer.Option(help="highest, lowest, middle, or band (with --low and --high).")] = "highest",
-    low: Annotated[float | None, typer.Option(help="Lower edge of the band, in the signal's unit.")] = None,
-    high: Annotated[float | None, typer.Option(help="Upper edge of the band.")] = None,
+    low: Annotated[str | None, typer.Option(help="Lower end of the band: a value, or a quantile such as 30%.")] = None,
+    high: Annotated[str | None, typer.Option(help="Upper end of the band.")] = None,
     balance: Annotated[str, typer.Option(help="auto, answer, source, clusters or none.")] = "auto",
     clusters: Annotated[int | None, typer.Option(help="Number of clusters for --balance clusters.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL condition over the run's columns.")] = None,
@@ -150,18 +158,19 @@ def select(
         seed=seed,
     )
     path = selectors.save(selection, selection.run, name)
-    show_selection(selection, f"kept as {path}; next: vlmsift export {run} --out kept.json --name {name}")
+    named = "" if name == "selection" else f" --name {shlex.quote(name)}"
+    show_selection(selection, f"saved as {path}; next: vlmsift export {shlex.quote(str(run))} --out kept.json{named}")
 
 
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A run folder with a selection.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help=".json, .jsonl, .parquet, or a folder for a data set.")],
+    out: Annotated[str, typer.Option("--out", "-o", help=".json, .jsonl, .parquet, or folder/ for a saved data set.")],
     name: Annotated[str, typer.Option(help="The selection's name.")] = "selection",
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Write the dropped rows instead of the kept ones.")
     ] = False,
-    format: Format = None,
+    format: OutFormat = None,
     pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
 ) -> None:
     """Write the kept rows, untouched, in the source format or another."""
@@ -180,12 +189,13 @@ def export(
 def sift(
     pool: Pool,
     model: Model,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the kept rows go.")],
+    out: Annotated[str, typer.Option("--out", "-o", help="Where the kept rows go, as in `vlmsift export`.")],
     method: Annotated[str, typer.Option(help="A method; `vlmsift methods` lists them.")] = "delta-attnmask",
     keep: Keep = "20%",
-    run: Annotated[Path | None, typer.Option(help="The run folder. [default: beside --out]")] = None,
+    run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
     images: Images = None,
-    format: Format = None,
+    format: OutFormat = None,
+    pool_format: PoolFormat = None,
     source_field: SourceField = None,
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -194,6 +204,7 @@ def sift(
     trust_remote_code: Trust = False,
     tokens_per_batch: Tokens = 8192,
     workers: Workers = None,
+    part_size: PartSize = 512,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
@@ -211,6 +222,7 @@ def sift(
             run=run,
             seed=seed,
             format=format,
+            pool_format=pool_format,
             images=images,
             source_field=source_field,
             device=device,
@@ -220,6 +232,7 @@ def sift(
             trust_remote_code=trust_remote_code,
             tokens_per_batch=tokens_per_batch,
             workers=workers,
+            part_size=part_size,
             overwrite=overwrite,
             progress=progress,
         )
@@ -281,16 +294,18 @@ def _options(
 
 
 def main(arguments: list[str] | None = None) -> Any:
-    """Run the command line; every error that is the user's to mend is one sentence on stderr and exit code 2."""
+    """Run the command line; every error that is the user's to mend is a sentence on stderr and exit code 2."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")  # read when transformers is imported, later
+    # read when torch is: threads that wait by spinning take the cores from whatever else runs, workers of ours included
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
-        return app(arguments)
+        return app(arguments, prog_name="vlmsift")
     except VlmsiftError as error:
         typer.echo(f"vlmsift: {error}", err=True)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("vlmsift: stopped; finished parts are kept, and the same command goes on from there", err=True)
-        sys.exit(130)
+    except OSError as error:  # a full disk, a missing permission
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        typer.echo(f"vlmsift: {what}. Check that place, and the same command goes on from what is finished", err=True)
+    sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -5,26 +5,29 @@ These functions are the library's front door; the command line calls nothing els
 
 from __future__ import annotations
 
+import hashlib
 import platform
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.errors import RunMismatch, SampleError, UsageError
 from vlmsift.selectors.saved import Decided
 from vlmsift.store import Run
 
 if TYPE_CHECKING:
     from vlmsift.formats import Pool
     from vlmsift.models import Adapter
+    from vlmsift.types import ImageRef
 
 
 @dataclass
 class Progress:
-    """Where a run stands; handed to the `progress` callback after every batch.
+    """Where a run stands; handed to the `progress` callback at the start and after every batch.
 
     Attributes:
         done: rows finished, earlier starts included. total: rows of the pool.
@@ -72,24 +75,31 @@ def score(
 
     Raises:
         UsageError, FormatError, UnsupportedModel: with what to change.
-        RunMismatch: `out` holds a run with other parameters.
+        RunMismatch: `out` holds a run with other parameters, other data or another model.
     """
     import os
     import time
 
+    from vlmsift.formats import open_image, open_pool
+
+    for name, number in (("tokens_per_batch", tokens_per_batch), ("part_size", part_size)):
+        if number < 1:
+            raise UsageError(f"{name}={number} must be at least 1")
+    if workers is not None and workers < 0:
+        raise UsageError(f"workers={workers} must be 0 (read and encode in this process) or more")
+    if isinstance(pool, (str, Path)):
+        pool = open_pool(pool, images=images, format=format, source_field=source_field)
+    first_images = look_at_images(pool)
+
+    # only now the imports that take seconds: a wrong path is told at once
     from vlmsift.engines.feed import Feed
     from vlmsift.engines.local import Scorer, signal_width
-    from vlmsift.formats import open_image, open_pool
     from vlmsift.models import open_model
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.passes.capture import Capture
     from vlmsift.signals import DEFAULT_SIGNALS, build_signals, parameters
 
-    if tokens_per_batch < 1 or part_size < 1:
-        raise UsageError(f"tokens_per_batch={tokens_per_batch} and part_size={part_size} must be at least 1")
     chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
-    if isinstance(pool, (str, Path)):
-        pool = open_pool(pool, images=images, format=format, source_field=source_field)
     if isinstance(model, (str, Path)):
         model = open_model(
             model,
@@ -101,8 +111,8 @@ def score(
         )
     hidden_size = model.text_config.hidden_size
     identity = {
-        "model": fingerprint(model),
-        "data": {"fingerprint": pool.fingerprint(), "format": pool.format},
+        "model": {**fingerprint(model), "name": _short(model.name)},
+        "data": {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images},
         "rows": len(pool),
         "part_size": part_size,
         "signals": {
@@ -117,6 +127,7 @@ def score(
         },
     }
     info = {
+        "model": model.name,
         "pool": str(pool.path.resolve()),
         "images": str(pool.image_root.resolve()),
         "source_field": source_field,
@@ -124,7 +135,10 @@ def score(
         "tokens_per_batch": tokens_per_batch,
         "versions": _versions(),
     }
-    run = Run.create_or_resume(out, {"identity": identity, "info": info}, overwrite=overwrite)
+    try:
+        run = Run.create_or_resume(out, {"identity": identity, "info": info}, overwrite=overwrite)
+    except OSError as error:
+        raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
     parts = -(-len(pool) // part_size)
     wanted = sorted(set(range(parts)) - run.finished_parts())
     ranges = [range(part * part_size, min((part + 1) * part_size, len(pool))) for part in wanted]
@@ -133,6 +147,8 @@ def score(
     encoder = model.encoder(partial(open_image, root=pool.image_root))
     feed = Feed(pool, encoder, [index for rows in ranges for index in rows], workers)
     state, started = Progress(len(pool), len(pool) - len(feed.indices)), time.perf_counter()
+    # a stretch of failures right after a resume says nothing against a model that has measured samples before
+    proven = bool(run.finished_parts()) and run.summary()["ok"] > 0
 
     def tick(rows: int, errors: int) -> None:
         state.done, state.errors = state.done + rows, state.errors + errors
@@ -140,8 +156,9 @@ def score(
         if progress is not None:
             progress(state)
 
+    tick(0, 0)
     with Capture(model) as capture:
-        scorer = Scorer(capture, encoder, chosen, tokens_per_batch, tick)
+        scorer = Scorer(capture, encoder, chosen, tokens_per_batch, tick, proven)
         for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
             run.write_part(part, columns)
     return run
@@ -173,7 +190,8 @@ def select(run: Run | str | Path, **how: Any) -> PoolSelection:
     missing = run.summary()["missing"]
     if missing:
         raise UsageError(
-            f"{run.folder}: {missing} of {run.pool_rows} rows are not scored yet; start the same score command again to finish"
+            f"{run.folder}: {missing} of {run.pool_rows} rows are not scored yet; start the same score command again, "
+            "it finishes them"
         )
     chosen = choose(run, **how)
     return PoolSelection(chosen.ids, chosen.dropped, chosen.made_by, chosen.decisions, run)
@@ -201,21 +219,62 @@ def export(
 
 
 def run_pool(run: Run, path: str | Path | None = None) -> Pool:
-    """The pool that a run was scored on, opened again and proven to be unchanged."""
+    """The pool that a run was scored on, opened again and proven to be unchanged. Its images may be gone.
+
+    Raises:
+        UsageError: it is not where it was. RunMismatch: it is not the same.
+    """
     from vlmsift.formats import open_pool
 
     info, data = run.settings["info"], run.settings["identity"]["data"]
     where = Path(path or info["pool"])
     if not where.exists():
         raise UsageError(f"the pool {where} is no longer there; name its new place with --pool")
-    images = None if path else info["images"]
+    images = None if path or not Path(info["images"]).is_dir() else info["images"]
     pool = open_pool(where, images=images, format=data["format"], source_field=info.get("source_field"))
     if pool.fingerprint() != data["fingerprint"]:
         raise RunMismatch(
-            f"{where} is not the pool that {run.folder} was scored on: its content differs. Score it again, or name the "
-            "right file with --pool"
+            f"{where} is not the pool that {run.folder} was scored on: its content differs. Name the right file with "
+            "--pool, or score this one into a run of its own"
         )
     return pool
+
+
+_LOOKED_AT = 20
+"""Image references that are tried before a run."""
+
+
+def look_at_images(pool: Pool) -> str | None:
+    """Hash (hex) of the pool's first image files, so that a run notices other images; None where it has none.
+
+    Raises:
+        UsageError: none of them can be opened: then the image folder is wrong, not the samples.
+    """
+    from vlmsift.formats import open_image
+
+    refs: list[ImageRef] = []
+    for index in range(min(len(pool), 10 * _LOOKED_AT)):
+        with suppress(SampleError):
+            refs.extend(pool[index].images)
+    digest, errors = hashlib.sha256(), []
+    for ref in refs[:_LOOKED_AT]:
+        try:
+            open_image(ref, pool.image_root)
+        except SampleError as error:
+            errors.append(error)
+        else:
+            digest.update(ref if isinstance(ref, bytes) else (pool.image_root / ref).read_bytes())
+    if refs and len(errors) == len(refs[:_LOOKED_AT]):
+        raise UsageError(
+            f"not one of the first {len(errors)} images of {pool.path} can be opened ({errors[0]}). The folder is "
+            f"{pool.image_root}; name the one that the paths are relative to with --images"
+        )
+    return digest.hexdigest()[:16] if refs else None
+
+
+def _short(name: str) -> str:
+    """A local model by its folder's name, so that a run may be resumed from elsewhere; a hub name as it is."""
+    return Path(name).resolve().name if Path(name).is_dir() else name
 
 
 def _versions() -> dict[str, str]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
@@ -20,7 +22,11 @@ if TYPE_CHECKING:
     from vlmsift.store import Run
 
 _OUT = Console(highlight=False, soft_wrap=True)
-_ERR = Console(stderr=True, highlight=False)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PLAIN_EVERY = 10.0
+"""Seconds between two lines of progress where stderr is no terminal."""
+_END = {"highest": "the highest", "lowest": "the lowest", "middle": "the middle of", "band": "drawn from a band of"}
 
 
 def say(text: str) -> None:
@@ -29,36 +35,62 @@ def say(text: str) -> None:
 
 
 class Shown:
-    """A progress callback that draws a bar and remembers the last state."""
+    """A progress callback that remembers the last state, and draws a bar or, without one, prints a line now and then.
 
-    def __init__(self, bar: Bar) -> None:
+    Attributes:
+        every: seconds between two lines.
+        last: the state last told; None before the first.
+    """
+
+    def __init__(self, bar: Bar | None, every: float = PLAIN_EVERY) -> None:
         self.bar = bar
+        self.every = every
         self.last: Progress | None = None
-        self.task: Any = None
-        self.resumed = 0
+        self._resumed = 0
+        self._told = 0.0
+        self._task: Any = None
 
     def __call__(self, state: Progress) -> None:
-        if self.task is None:
-            self.task = self.bar.add_task("scoring", total=state.total, rate="", errors="")
-            self.resumed = state.done
-        rate = (state.done - self.resumed) / state.seconds if state.seconds else 0.0
-        errors = f", {state.errors} errors" if state.errors else ""
-        self.bar.update(self.task, completed=state.done, rate=f"{rate:.1f} samples/s", errors=errors)
+        if self.last is None:
+            self._begin(state)
+        elif self.bar is not None:
+            self.bar.update(self._task, completed=state.done, pace=self._pace(state))
+        elif state.done > self.last.done and (state.seconds - self._told >= self.every or state.done == state.total):
+            self._told = state.seconds
+            share = f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
+            _ERR.print(f"scoring: {share}, {self._pace(state)}")
         self.last = dataclasses.replace(state)
+
+    def _begin(self, state: Progress) -> None:
+        self._resumed = state.done
+        if self.bar is not None:
+            self._task = self.bar.add_task("scoring", total=state.total, completed=state.done, pace="")
+        else:
+            before = f", {state.done:,} of them before" if state.done else ""
+            _ERR.print(f"scoring: {state.total:,} rows{before}")
+
+    def _pace(self, state: Progress) -> str:
+        """Samples/s of this start, time left, and its error rows."""
+        rate = (state.done - self._resumed) / state.seconds if state.seconds else 0.0
+        rest = state.total - state.done
+        left = f", {timedelta(seconds=round(rest / rate))} left" if rate and rest else ""
+        errors = f", {state.errors:,} errors" if state.errors else ""
+        return f"{rate:.1f} samples/s{left}{errors}"
 
 
 @contextmanager
 def progress_bar() -> Iterator[Shown]:
-    """A bar on stderr with samples/s and time left; plain where stderr is no terminal."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}{task.fields[errors]}"),
-        TimeRemainingColumn(),
-    )
-    with Bar(*columns, console=_ERR) as bar:
-        yield Shown(bar)
+    """A bar on stderr with samples/s and time left; a plain line every 10 s where stderr is no terminal."""
+    try:
+        if not _ERR.is_terminal:
+            yield Shown(None)
+            return
+        pace = TextColumn("{task.fields[pace]}")
+        with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace, console=_ERR) as bar:
+            yield Shown(bar)
+    except KeyboardInterrupt:
+        _ERR.print("vlmsift: stopped; finished parts are kept, and the same command goes on from there")
+        raise
 
 
 def show_report(report: Report) -> None:
@@ -83,55 +115,106 @@ def show_report(report: Report) -> None:
 
 
 def show_run(run: Run, state: Progress | None) -> None:
-    """What a scoring run left: rows, errors by kind, signals, speed."""
+    """What a scoring run left: rows scored, speed, errors by kind with an example each, where it is, what is next."""
     summary = run.summary()
-    errors = sum(summary["errors"].values())
-    say(
-        f"{summary['rows']:,} rows: {summary['ok']:,} scored, {errors:,} error rows, {summary['text_only']:,} text-only"
-    )
-    for kind, count in summary["errors"].items():
-        say(f"  {count:,} x {kind}")
-    for name, count in summary["undefined"].items():
-        if count:
-            say(f"  {name} is undefined for {count:,} scored rows")
+    speed = ""
     if state is not None and state.seconds:
         share = state.waited / state.seconds
-        say(f"{state.seconds:.1f} s; the model waited for samples {share:.0%} of the time")
-    say(f"signals in {run.folder}; next: vlmsift select {run.folder} --by {run.columns()[0].name} --keep 20%")
+        speed = f" in {state.seconds:.1f} s; the model waited for samples {share:.0%} of the time"
+    say(f"{summary['ok']:,} of {run.pool_rows:,} rows scored{speed}")
+    if summary["text_only"]:
+        say(f"  {summary['text_only']:,} rows have no image")
+    if summary["errors"]:
+        say(f"  {sum(summary['errors'].values()):,} error rows, which are never selected:")
+        examples = _examples(run)
+        for kind, count in summary["errors"].items():
+            say(f"    {count:,} x {kind}; the first is {examples[kind]}")
+    for name, count in summary["undefined"].items():
+        if count > 0:
+            say(f"  {name} is undefined (null) for {count:,} scored rows")
+    say(f"the run is in {run.folder}")
+    first = next((column.name for column in run.columns() if column.width == 1), None)
+    if first is not None and summary["ok"]:
+        say(f"next: vlmsift select {shlex.quote(str(run.folder))} --by {first} --keep 20%")
+
+
+def _examples(run: Run) -> dict[str, str]:
+    """Kind of error -> the first sample of that kind, with the rest of its reason."""
+    found: dict[str, str] = {}
+    for row in run.table(["id", "status", "reason"]).to_pylist():
+        if row["status"] == "error":
+            kind, _, detail = row["reason"].partition(":")
+            found.setdefault(kind, f"{row['id']!r}{':' if detail else ''}{detail}")
+    return found
 
 
 def show_selection(selection: PoolSelection, ending: str) -> None:
-    """How many rows are kept, by what, and why the others are dropped."""
+    """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
     made = selection.made_by
-    total = len(selection.ids) + len(selection.dropped)
-    say(
-        f"{len(selection.ids):,} of {total:,} rows kept by {made.get('by')} ({made.get('pick')}), balance: {made.get('balance')}"
-    )
+    kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
+    say(f"{kept:,} of {total:,} rows kept: {_END.get(made['pick'], made['pick'])} {made['by']}{_values(selection)}")
+    for stratum in made["strata"]:
+        drawn = stratum["selector"] == "random" and made["selector"] != "random"
+        how = ", drawn at random" if drawn else _balance(made, stratum)
+        rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
+        say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{how}")
+    ruled_out = dict(made["ruled_out"])
+    lower = total - kept - sum(ruled_out.values())
+    causes = {"ranked lower, or not drawn": lower, **ruled_out}
+    why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
+    if why:
+        say(f"dropped: {why}")
     say(ending)
 
 
-def show_signals() -> None:
-    """The table of signals."""
-    from vlmsift.signals import SIGNALS
+def _values(selection: PoolSelection) -> str:
+    """The range of the kept values, and of all."""
+    import pyarrow.compute as pc
 
-    table = Table()
-    for column in ("signal", "unit", "higher means", "fields"):
-        table.add_column(column)
+    rows = selection.decisions
+    ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
+    if ends[0]["min"] is None:
+        return ""
+    units = {column.name: column.unit for column in selection.run.columns()}
+    unit = f" {units[name]}" if (name := selection.made_by["by"]) in units and units[name] != "none" else ""
+    kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
+    return f", {kept}{unit} (all rows: {every})"
+
+
+def _balance(made: Any, stratum: Any) -> str:
+    """What the rows of a stratum are balanced by, how many groups that gives, and why "auto" chose it."""
+    balance, groups = stratum.get("balance"), stratum.get("groups", 0)
+    if balance is None:
+        return ""
+    if balance == "none":
+        return ", not balanced"
+    told = f"{groups:,} group{'' if groups == 1 else 's'}"
+    if made["balance"] == "auto":
+        told += "; auto: " + {
+            "answer": f"{stratum.get('repeated', 0):.0%} have a short answer that repeats",
+            "clusters": "most answers are long or do not repeat",
+        }.get(balance, f"most answers do not repeat, and there is no {made['vector']} to cluster")
+    return f", balanced by {balance} ({told})"
+
+
+def show_signals() -> None:
+    """Each signal: its unit, what a higher value means, and its fields with their defaults."""
+    from vlmsift.signals import DEFAULT_SIGNALS, SIGNALS
+
     for word, entry in SIGNALS.items():
         cls: Any = entry.func if isinstance(entry, partial) else entry
         signal = entry()
         fields = ", ".join(f"{field.name}={getattr(signal, field.name)}" for field in dataclasses.fields(cls))
-        table.add_row(word, signal.unit, signal.higher_means, fields)
-    _OUT.print(table)
+        say(f"{word}{' *' if word in DEFAULT_SIGNALS else ''} ({signal.unit}). Higher: {signal.higher_means}")
+        if fields:
+            say(f"    {fields}")
+    say("* measured by default. Ask for one as --signal NAME, NAME:field=value,... or COLUMN=NAME:field=value,...")
 
 
 def show_methods() -> None:
-    """The table of methods."""
+    """Each method: what it scores, which end it keeps, its balance and its cost."""
     from vlmsift.methods import METHODS
 
-    table = Table()
-    for column in ("method", "signals", "keeps", "balance", "forwards", "source"):
-        table.add_column(column)
     for name, method in METHODS.items():
-        table.add_row(name, ", ".join(method.signals), method.pick, method.balance, method.cost, method.source)
-    _OUT.print(table)
+        say(f"{name}: keeps the {method.pick} {method.by}, balance {method.balance}; {method.source}")
+        say(f"    signals {', '.join(method.signals)}; forwards per sample: {method.cost}")

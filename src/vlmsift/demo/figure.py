@@ -24,7 +24,8 @@ def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], sh
     kinds = [
         kind for kind in ("clean", "duplicate", "wrong_image", "wrong_answer", "blank_image") if kind in set(table.kind)
     ]
-    edges = np.linspace(*map(float, np.nanpercentile(table.delta_attnmask, [1, 99])), 40)
+    low, high = np.nanpercentile(table.delta_attnmask, [1, 99])
+    edges = np.linspace(low, high, 40)
     for kind in kinds:
         values = np.clip(table.delta_attnmask[table.kind == kind].dropna(), edges[0], edges[-1])
         scores.hist(values, bins=edges, histtype="step", density=True, label=kind.replace("_", " "))

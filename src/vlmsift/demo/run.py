@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -27,6 +28,7 @@ SIGNALS = (
     "delta_attnmask",
     "delta_random",
     "delta_bottom",
+    "delta_half_depth=delta_attnmask:depth=0.5",
     "answer_loss",
     "el2n",
     "image_gain",
@@ -37,6 +39,8 @@ SIGNALS = (
 )
 KEEPS = {"answer_loss": "lowest", "el2n": "lowest", "image_entropy": "lowest"}
 """The end at which clean samples are expected, where it is not the highest."""
+SCALARS = tuple(word.partition("=")[0] for word in SIGNALS if word != "hidden_mean")
+"""The columns that hold one number per sample."""
 SPOILED = ("wrong_image", "wrong_answer", "blank_image")
 """A duplicate is not among them: no per-sample signal can tell a copy from its original."""
 KEEP = "20%"
@@ -65,7 +69,7 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0) -> Path:
     show_run(run, progress.last)
     scored = time.perf_counter()
 
-    table = run.table(["id", "source", *(name for name in SIGNALS if name != "hidden_mean")]).to_pandas()
+    table = run.table(["id", "source", *SCALARS]).to_pandas()
     table["kind"] = table["id"].map(truth)
     say(f"3. how well each signal tells clean samples from spoiled ones (AUROC; 0.5 is chance; {size:,} samples)")
     aurocs = _auroc_table(table)
@@ -106,13 +110,13 @@ def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
 
 
 def _auroc_table(table: Any) -> dict[str, float]:
-    shown = Table()
-    shown.add_column("signal")
-    shown.add_column("clean is")
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.add_column("signal", no_wrap=True)
+    shown.add_column("clean is", no_wrap=True)
     for column in ("all three", *(kind.replace("_", " ") for kind in SPOILED)):
-        shown.add_column(column, justify="right")
+        shown.add_column(column, justify="right", no_wrap=True)
     found = {}
-    for name in (name for name in SIGNALS if name != "hidden_mean"):
+    for name in SCALARS:
         sign = -1 if KEEPS.get(name) == "lowest" else 1
         values = sign * table[name].to_numpy(float)
         row = []
@@ -131,37 +135,44 @@ def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float
         "delta-attnmask (balanced)": {"by": "delta_attnmask", "balance": "auto"},
         "delta-attnmask-plain": {"by": "delta_attnmask", "balance": "none"},
         "delta_random (control)": {"by": "delta_random", "balance": "none"},
+        "delta at half depth": {"by": "delta_half_depth", "balance": "none"},
         "answer_loss, lowest": {"by": "answer_loss", "pick": "lowest", "balance": "none"},
         "el2n, lowest": {"by": "el2n", "pick": "lowest", "balance": "none"},
         "image_gain": {"by": "image_gain", "balance": "none"},
     }
     shares: dict[str, list[float]] = {}
+    unspoiled: dict[str, list[float]] = {}
     chosen = None
     for name, how in ways.items():
         selection = pipeline.select(run, keep=KEEP, **how)
         chosen = chosen or selection
-        shares[name] = [_clean_share(selection.ids, truth)]
+        shares[name] = [_share(selection.ids, truth, "clean")]
+        unspoiled[name] = [_share(selection.ids, truth, "clean", "duplicate")]
     draws = [selectors.choose(run, selectors.Random(), KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
-    shares["random"] = [_clean_share(draw.ids, truth) for draw in draws]
-    shown = Table()
-    shown.add_column("method")
+    shares["random"] = [_share(draw.ids, truth, "clean") for draw in draws]
+    unspoiled["random"] = [_share(draw.ids, truth, "clean", "duplicate") for draw in draws]
+    shown = Table(box=box.SIMPLE_HEAD)
+    shown.add_column("method", no_wrap=True)
     shown.add_column("clean among the kept", justify="right")
+    shown.add_column("clean or a copy", justify="right")
     for name, values in shares.items():
         spread = f" +- {np.std(values, ddof=1):.3f} ({len(values)} seeds)" if len(values) > 1 else ""
-        shown.add_row(name, f"{np.mean(values):.3f}{spread}")
+        shown.add_row(name, f"{np.mean(values):.3f}{spread}", f"{np.mean(unspoiled[name]):.3f}")
     Console().print(shown)
     return shares, chosen
 
 
-def _clean_share(names: tuple[str, ...], truth: dict[str, str]) -> float:
-    return sum(truth[name] == "clean" for name in names) / len(names)
+def _share(names: tuple[str, ...], truth: dict[str, str], *kinds: str) -> float:
+    """Share of the named samples that are of these kinds."""
+    return sum(truth[name] in kinds for name in names) / len(names)
 
 
 def _print_extremes(pool: Path, table: Any) -> None:
     """The five samples with the highest and the five with the lowest Delta-AttnMask."""
     rows = {row["id"]: row for row in json.loads((pool / "pool.json").read_text(encoding="utf-8"))}
     ordered = table.sort_values(["delta_attnmask", "id"], ascending=[False, True])
-    shown = Table(title="best and worst five by delta_attnmask (nats)", title_justify="left")
+    say("   best and worst five by delta_attnmask (nats):")
+    shown = Table(box=box.SIMPLE_HEAD)
     for column in ("delta", "kind", "question", "answer", "image"):
         shown.add_column(column)
     for place, row in enumerate([*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()]):

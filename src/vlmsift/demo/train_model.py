@@ -176,6 +176,8 @@ def main(arguments: list[str] | None = None) -> None:
         processor.save_pretrained(aside)
         print(write_card(aside, model, accuracy, options.test_samples, plan, options.seed, options.threads, seconds))
         aside.chmod(0o755)
+        for file in aside.iterdir():
+            file.chmod(0o644)
         if options.out.exists():
             shutil.rmtree(options.out)
         os.replace(aside, options.out)

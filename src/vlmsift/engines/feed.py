@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vlmsift.errors import SampleError
+from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.formats import Pool
 from vlmsift.models import Encoded, Encoder
 from vlmsift.types import Sample
@@ -81,15 +81,15 @@ class Feed:
     def __iter__(self) -> Iterator[Item]:
         from torch.utils.data import DataLoader
 
-        how: dict[str, Any] = {}
-        if self.workers:
+        workers = min(self.workers, len(self.indices))
+        how: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_it_is}
+        if workers:
             # forked workers share the pool's memory map and the processor; they never touch the model or a device
-            how = {"prefetch_factor": 16, "multiprocessing_context": None if sys.platform == "win32" else "fork"}
+            context = None if sys.platform == "win32" else "fork"
+            how |= {"collate_fn": _for_the_pipe, "prefetch_factor": 16, "multiprocessing_context": context}
         loader: Any = DataLoader(
             _Encoding(self.pool, self.encoder, self.indices),  # type: ignore[arg-type]
             batch_size=None,
-            collate_fn=lambda item: item,
-            num_workers=min(self.workers, len(self.indices)),
             worker_init_fn=_quiet_worker,
             **how,
         )
@@ -100,8 +100,44 @@ class Feed:
                 item = next(items)
             except StopIteration:
                 return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise VlmsiftError(
+                    f"a process that reads and encodes has died, often for want of memory ({error}). Start the same "
+                    f"command again, with fewer than --workers {self.workers}"
+                ) from error
+            item = _from_the_pipe(item)
             self.waited += time.perf_counter() - started
             yield item
+
+
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
+def _for_the_pipe(item: Item) -> Item:
+    """NumPy arrays for tensors: torch would send each tensor as a file descriptor of its own, which is slower."""
+    import torch
+
+    return _converted(item, lambda value: value if value.dtype is torch.bfloat16 else value.numpy())
+
+
+def _from_the_pipe(item: Item) -> Item:
+    import torch
+
+    return _converted(item, lambda value: value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
+
+
+def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
+    """The item with `convert` applied to every tensor (or array) in it."""
+    encoded = item.encoded
+    if encoded is None:
+        return item
+    changed: dict[str, Any] = {name: convert(getattr(encoded, name)) for name in ("input_ids", "labels", "image_index")}
+    for name in ("rows", "images"):
+        changed[name] = {key: convert(value) for key, value in getattr(encoded, name).items()}
+    return replace(item, encoded=replace(encoded, **changed))
 
 
 def _quiet_worker(number: int) -> None:

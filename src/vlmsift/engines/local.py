@@ -27,7 +27,9 @@ WINDOW = 128
 MOST = 256
 """Largest batch, whatever the budget."""
 GIVE_UP = 8
-"""So many failures before the first success mean that the model, not the samples, is at fault."""
+"""So many failures, and a window without a success, mean that the model, not the samples, is at fault."""
+NOT_THE_DATA = ("unexpected", "refused by the processor", "refused by the chat template", "answer not located")
+"""Kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample."""
 
 
 @dataclass
@@ -39,6 +41,7 @@ class Scorer:
         signals: column -> signal.
         budget: tokens per batch, padding included; halved, for good, when memory runs out.
         tick: called with (rows done, errors among them) whenever rows are done.
+        proven: the model has measured a sample before, so that a failure is the sample's own.
     """
 
     capture: Capture
@@ -46,8 +49,8 @@ class Scorer:
     signals: Mapping[str, Signal]
     budget: int
     tick: Callable[[int, int], None] = lambda rows, errors: None
+    proven: bool = False
     halved: int = field(default=0, init=False)
-    measured: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
 
     def parts(self, items: Iterator[Item], sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
@@ -69,7 +72,17 @@ class Scorer:
             for place, result in self._measured([ready[member] for member in members]):
                 rows[place] |= result
             failed = sum(rows[ready[member][0]]["status"] == "error" for member in members)
+            self.failed += failed
+            self.proven = self.proven or failed < len(members)
             self.tick(len(members), failed)
+        strange = [item for item in window if item.reason and item.reason.partition(":")[0] in NOT_THE_DATA]
+        self.failed += len(strange)
+        if not self.proven and self.failed >= GIVE_UP:
+            example = strange[0].reason if strange else rows[ready[0][0]]["reason"]
+            raise UnsupportedModel(
+                f"{self.capture.adapter.name}: none of the first {self.failed} samples can be measured; one of them: "
+                f"{example}. `vlmsift check` says more"
+            )
         return rows
 
     def _measured(self, group: list[tuple[int, Encoded]]) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -80,33 +93,21 @@ class Scorer:
             raise
         except Exception as error:
             if len(group) == 1:
-                yield group[0][0], {"reason": self._reason(error, group[0][1])}
+                yield group[0][0], {"reason": _reason(error, group[0][1])}
                 return
-            if _out_of_memory(error):
-                self.budget = max(1, len(group) * max(len(encoded) for _, encoded in group) // 2)
-                self.halved += 1
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
+            short_of_memory = _out_of_memory(error)
         else:
-            self.measured += len(group)
             for row, (place, encoded) in enumerate(group):
                 yield place, _row(encoded, {name: column[row] for name, column in columns.items()})
             return
+        if short_of_memory:  # here the error is gone, and with it the tensors that its traceback held
+            self.budget = max(1, min(self.budget, len(group) * max(len(encoded) for _, encoded in group)) // 2)
+            self.halved += 1
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
         middle = len(group) // 2
         yield from self._measured(group[:middle])
         yield from self._measured(group[middle:])
-
-    def _reason(self, error: Exception, encoded: Encoded) -> str:
-        """Why one sample alone cannot be measured. A model that has measured nothing yet is at fault itself."""
-        if _out_of_memory(error):
-            return f"out of memory: a batch of this one sample, {len(encoded)} tokens, does not fit"
-        self.failed += 1
-        if not self.measured and self.failed >= GIVE_UP:
-            raise UnsupportedModel(
-                f"the first {self.failed} samples all fail in the model: {type(error).__name__}: {error}. "
-                "`vlmsift check` says more"
-            ) from error
-        return f"failed in the model: {type(error).__name__}: {error}"
 
     def _batch(self, encoded: list[Encoded]) -> dict[str, Tensor]:
         batch = self.encoder.collate(encoded)
@@ -134,6 +135,13 @@ def _row(encoded: Encoded, values: dict[str, Tensor]) -> dict[str, Any]:
         return {"answer_tokens": tokens, "reason": f"not a number: the answer's loss is {loss} (try --dtype float32)"}
     finite = {name: value.masked_fill(value.isinf(), math.nan).tolist() for name, value in values.items()}
     return {"status": "ok", "reason": None, **finite, "answer_tokens": tokens}
+
+
+def _reason(error: Exception, encoded: Encoded) -> str:
+    """Why one sample alone cannot be measured."""
+    if _out_of_memory(error):
+        return f"out of memory: this sample alone, {len(encoded)} tokens, does not fit (try --dtype bfloat16)"
+    return f"failed in the model: {type(error).__name__}: {error}"
 
 
 def _out_of_memory(error: BaseException) -> bool:

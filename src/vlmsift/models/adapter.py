@@ -125,19 +125,24 @@ def open_model(
     if dtype not in kinds:
         raise UsageError(f"dtype {dtype!r} is unknown; choose one of {', '.join(kinds)}")
     if not Path(name).exists() and (str(name).count("/") != 1 or str(name).startswith((".", "~", "/"))):
-        raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name such as owner/model")
+        raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name (owner/model)")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
         processor = transformers.AutoProcessor.from_pretrained(name, **where)
-        model = transformers.AutoModelForImageTextToText.from_pretrained(
+        model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
             name,
             dtype=kinds[dtype],
-            attn_implementation="sdpa",
+            output_loading_info=True,
             **where,
             **({"device_map": "auto"} if device == "spread" else {}),
         )
-    except (OSError, ValueError, ImportError, KeyError, TypeError, RuntimeError) as error:
+    except Exception as error:  # loaders raise many kinds: broken JSON, broken weights, a missing package
         raise _explained(str(name), error) from error
+    if missing := sorted(loaded["missing_keys"]):
+        raise UnsupportedModel(
+            f"{name}: its weights lack {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])}"
+            f"{', ...' if len(missing) > 3 else ''}); they would be drawn at random. Give a complete checkpoint"
+        )
     if device != "spread":
         try:
             model = model.to(device)
@@ -165,8 +170,8 @@ def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision
     image_token_id = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
     if image_token_id is None:
         raise UnsupportedModel(
-            f"{name}: {type(config).__name__} names no image token; vlmsift reads vision-language models that mark image "
-            "features in `input_ids`"
+            f"{name}: {type(config).__name__} names no image token; vlmsift reads vision-language models that mark "
+            "image features in `input_ids`"
         )
     if getattr(processor, "tokenizer", None) is None:
         raise UnsupportedModel(
@@ -176,7 +181,8 @@ def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision
         raise UnsupportedModel(f"{name}: its tokenizer gives no character offsets; a fast tokenizer is needed")
     if not quirk.prefix_suffix and not getattr(processor, "chat_template", None):
         raise UnsupportedModel(
-            f"{name}: its processor has no chat template, so the trained prompt is unknown; give one with --chat-template FILE"
+            f"{name}: its processor has no chat template, so the trained prompt is unknown; give one with "
+            "--chat-template FILE"
         )
     model.eval().requires_grad_(False)
     context = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30
@@ -196,7 +202,8 @@ def _text_decoder(model: Any, text_config: Any) -> Any:
         ):
             return module
     raise UnsupportedModel(
-        f"{type(model).__name__}: no text decoder with {getattr(text_config, 'num_hidden_layers', '?')} `layers` was found in it"
+        f"{type(model).__name__}: no text decoder with {getattr(text_config, 'num_hidden_layers', '?')} `layers` was "
+        "found in it"
     )
 
 

@@ -58,16 +58,16 @@ class Encoder:
         tokenizer = self.processor.tokenizer
         special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
         self.special_ids = torch.tensor(sorted((special | set(tokenizer.all_special_ids)) - {self.image_token_id}))
+        self.image_token = tokenizer.convert_ids_to_tokens(self.image_token_id) or IMAGE_MARK
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
 
     def encode(self, sample: Sample) -> Encoded:
         """One sample as tensors.
 
         Raises:
-            SampleError: broken image, empty answer, wrong number of marks, or too long for the model.
+            SampleError: broken image, empty answer, an image in an answer, wrong number of marks, or too long.
         """
-        if not any(turn.role == "assistant" and turn.text.strip() for turn in sample.turns):
-            raise SampleError("empty answer: every assistant turn is empty or missing")
+        self._refuse(sample)
         images = [self.open_image(ref) for ref in sample.images]
         encoded = self._prefix_suffix(sample, images) if self.quirk.prefix_suffix else self._chat(sample, images)
         if len(encoded) > self.context:
@@ -79,8 +79,21 @@ class Encoder:
                 f"wrong image count: {len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
             )
         if ((encoded.input_ids == self.image_token_id) & (encoded.image_index < 0)).any():
-            raise SampleError("wrong image count: the text itself writes the model's image token")
+            raise SampleError(f"wrong image count: {self.image_token} stands where no image was put")
         return encoded
+
+    def _refuse(self, sample: Sample) -> None:
+        """Faults that show before anything is opened. Some processors and templates would let them pass."""
+        answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
+        if not any(answer.strip() for answer in answers):
+            raise SampleError("empty answer: every assistant turn is empty or missing")
+        if any(IMAGE_MARK in answer for answer in answers):  # its tokens would be supervised
+            raise SampleError(f"image in an answer: an assistant turn holds {IMAGE_MARK}; only prompts can show images")
+        text = " ".join(turn.text for turn in sample.turns)
+        if (marks := text.count(IMAGE_MARK)) != len(sample.images):
+            raise SampleError(f"wrong image count: {len(sample.images)} images, {marks} {IMAGE_MARK} marks in the text")
+        if self.image_token in text.replace(IMAGE_MARK, ""):
+            raise SampleError(f"wrong image count: the text itself writes the model's image token {self.image_token}")
 
     def _chat(self, sample: Sample, images: list[Any]) -> Encoded:
         rendered = render(self.processor, sample.turns)
@@ -110,7 +123,10 @@ class Encoder:
         return self._sorted(sample, input_ids, labels, image_index, output)
 
     def _prefix_suffix(self, sample: Sample, images: list[Any]) -> Encoded:
-        """One question and one answer; supervised is what the processor types as suffix."""
+        """One question and one answer; supervised is what the processor types as suffix.
+
+        Images come first, wherever they stood, and a system turn is left out: the model was trained on neither.
+        """
         roles = [turn.role for turn in sample.turns if turn.role != "system"]
         if roles != ["user", "assistant"] or not images:
             raise SampleError("not for this model: it takes one image prompt and one answer")
@@ -147,6 +163,8 @@ class Encoder:
                 rows[name] = tensor[0]
             else:
                 images[name] = tensor
+        if sample.images and not images:
+            raise SampleError("refused by the processor: its image tensors cannot be put together")
         return Encoded(sample.id, input_ids, labels, image_index, rows, images)
 
     def collate(self, samples: Sequence[Encoded], padding_side: str = "right") -> Batch:

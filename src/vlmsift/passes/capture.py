@@ -27,6 +27,8 @@ from vlmsift.models import Adapter
 from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys
 
 NAME = "vlmsift"
+NOT_MODELLED = ("s_aux", "position_bias")
+"""Learned sinks and biases on the scores: our probabilities would be wrong where a model has them."""
 _WATCHED: WeakKeyDictionary[nn.Module, tuple[Capture, int]] = WeakKeyDictionary()
 """Attention modules of models that are open now -> their capture and layer. Keyed by module, so captures of several
 models, and backward passes in other threads, do not meet."""
@@ -78,13 +80,10 @@ class Capture:
                 self._undo.append(lambda: set_text_attention(self.adapter, before))
             if self.adapter.text.config._attn_implementation != NAME:
                 raise UnsupportedModel(
-                    f"{self.adapter.name}: {type(model).__name__} does not let its text attention be replaced; its code does "
-                    "not go through transformers' AttentionInterface"
+                    f"{self.adapter.name}: {type(model).__name__} does not let its text attention be replaced; its "
+                    "code does not go through transformers' AttentionInterface"
                 )
-            for index, layer in enumerate(self.adapter.layers):
-                for module in layer.modules():
-                    _WATCHED[module] = (self, index)
-            self._undo.append(self._forget)
+            self._watch()
             for module in model.modules():
                 if hasattr(module, "rope_deltas"):  # Qwen-VL leaves the last batch's here, for generation
                     self._undo.append(partial(setattr, module, "rope_deltas", module.rope_deltas))
@@ -99,10 +98,18 @@ class Capture:
         while self._undo:
             self._undo.pop()()
 
-    def _forget(self) -> None:
-        for layer in self.adapter.layers:
-            for module in layer.modules():
+    def _watch(self) -> None:
+        """Have the layers' attention modules report here; whoever watched them before gets them back on exit."""
+        modules = {module: index for index, layer in enumerate(self.adapter.layers) for module in layer.modules()}
+        before = {module: _WATCHED[module] for module in modules if module in _WATCHED}
+
+        def undo() -> None:
+            for module in modules:
                 _WATCHED.pop(module, None)
+            _WATCHED.update(before)
+
+        self._undo.append(undo)
+        _WATCHED.update({module: (self, index) for module, index in modules.items()})
 
     def run(self, forward: Callable[[], Tensor], depths: frozenset[int], *, record: bool = True) -> Trace:
         """Call `forward` and record the states entering each of `depths` and every later layer's arguments."""
@@ -176,9 +183,12 @@ def attention_forward(
     watched = _WATCHED.get(module)
     capture, layer = watched if watched else (None, -1)
     causal = bool(getattr(module, "is_causal", True) if kwargs.get("is_causal") is None else kwargs["is_causal"])
-    if kwargs.get("s_aux") is not None:
+    if added := [name for name in NOT_MODELLED if kwargs.get(name) is not None]:
+        raise UnsupportedModel(f"{type(module).__name__} gives its attention {added}, which vlmsift does not model yet")
+    if capture is not None and key.shape[2] != query.shape[2]:
         raise UnsupportedModel(
-            f"{type(module).__name__} adds learned attention sinks, which vlmsift does not model yet"
+            f"{type(module).__name__} in text layer {layer} attends to {key.shape[2]} keys from {query.shape[2]} "
+            "positions; vlmsift reads self-attention only"
         )
     if capture is not None and capture.dropped_keys is not None:
         attention_mask = _without_keys(attention_mask, capture.dropped_keys.to(query.device), causal)

@@ -50,7 +50,7 @@ def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Seque
     rows = hidden[sample.to(hidden.device), position.to(hidden.device)]  # (N, D)
     step = max(1, HEAD_ELEMENTS // adapter.text_config.vocab_size)
     tokens: list[list[Tensor]] = [[] for _ in statistics]
-    for start in range(0, len(rows), step):
+    for start in range(0, max(1, len(rows)), step):  # once even for no rows, so that their means are NaN
         logits = adapter.head(rows[start : start + step]).to(targets.device)
         for values, name in zip(tokens, statistics, strict=True):
             values.append(STATISTICS[name](logits, targets[start : start + step]))
@@ -58,6 +58,6 @@ def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Seque
     means = []
     for values in tokens:
         # each sample's tokens are added up on their own, so that no neighbour can change the rounding
-        per_sample = torch.split(torch.cat(values), count.tolist()) if values else []
+        per_sample = torch.split(torch.cat(values), count.tolist())
         means.append(torch.stack([part.double().mean().float() for part in per_sample]))
     return means

@@ -1,7 +1,7 @@
 """Choose hidden states by the attention they receive, and take them away at one depth.
 
 In: (B, T) scores, and a `Masking` that says which tokens and what becomes of them. Out: (B, T) bool of chosen tokens,
-and the changed states. Source: Delta-AttnMask (arXiv 2508.09199); every choice that the paper leaves open is a field here.
+and the changed states. Source: Delta-AttnMask (arXiv 2508.09199); each choice that the paper leaves open is a field.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vlmsift.passes.received import AttentionReceived, LayersName, RowsName
 from vlmsift.types import Batch
 
 SINK_SHARE = 0.1
-"""A token that receives more than this share of all rows' attention is a sink (the threshold of ACT's released code, ICML 2024) ..."""
+"""A token that receives more than this share of all rows' attention is a sink (ACT's released code, ICML 2024) ..."""
 SINK_FACTOR = 10.0
 """... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
 
@@ -41,7 +41,7 @@ class Masking:
         seed: of random choice and noise, together with the sample's id.
     """
 
-    depth: float | int = 0.5
+    depth: float | int = 0.25
     ratio: float = 0.5
     eligible: Literal["image", "context", "all"] = "image"
     rows: RowsName = "answer"
@@ -56,8 +56,8 @@ class Masking:
             raise UsageError(f"ratio={self.ratio!r} is not a share of tokens; give more than 0 and at most 1, e.g. 0.5")
         if isinstance(self.depth, float) and not 0 <= self.depth < 1:
             raise UsageError(
-                f"depth={self.depth!r} is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index such as 12 "
-                "or -1"
+                f"depth={self.depth!r} is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index such "
+                "as 12 or -1"
             )
 
     def layer(self, depth: int) -> int:
@@ -107,7 +107,8 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     elif masking.choose == "bottom":
         scores = -scores
     count = eligible.sum(1)
-    wanted = (count * masking.ratio).floor().long().clamp(min=1).minimum(count)
+    # 0.65 of 180 is 117, but in binary it is a little less; float32 alone is not enough
+    wanted = (count.double() * masking.ratio + 1e-6).floor().long().clamp(min=1).minimum(count)
     order = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
     chosen = torch.zeros_like(eligible)
     chosen.scatter_(1, order, torch.arange(scores.shape[1], device=scores.device) < wanted[:, None])

@@ -43,10 +43,10 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
     """Run the passes that the needs ask for. Results are float32 on the CPU; `Head()` (the loss) is always among them.
 
     Raises:
-        UnsupportedModel: a text layer whose attention is needed did not call our attention function.
+        UnsupportedModel: a text layer whose attention is needed or changed did not call our attention function.
     """
     adapter, depth = capture.adapter, capture.adapter.depth
-    batch = _on(batch, adapter.device)
+    batch = on_device(batch, adapter.device)
     wanted = dict.fromkeys([Head(), *needs])
     masked = [need for need in wanted if isinstance(need, MaskedLoss)]
     if not batch.image_mask.any():  # nothing to mask: spare the text-only batch its second pass
@@ -70,7 +70,10 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
             trace = capture.run(lambda: adapter.backbone(batch, inputs), frozenset(depths))
         finally:
             capture.observers = []
-        _all_seen(capture, watching)
+        if blind or any(need.masking.replace == "drop" for need in masked):
+            _all_seen(capture, frozenset(range(depth)))
+        else:
+            _all_seen(capture, frozenset().union(*(observer.layers for observer in watching.values())))
         results: dict[Any, Tensor] = {need: observer.result() for need, observer in watching.items()}
         heads = [need for need in wanted if isinstance(need, Head)]
         assert trace.last is not None
@@ -129,9 +132,8 @@ def _shared_rows(batch: Batch, watching: dict[Any, Observer]) -> list[tuple[Rows
     return [(Rows.where(mask), members) for mask, members in groups]
 
 
-def _all_seen(capture: Capture, watching: dict[Any, Observer]) -> None:
-    """A layer that never called us would silently count as zero attention."""
-    needed = set().union(*(observer.layers for observer in watching.values())) if watching else set()
+def _all_seen(capture: Capture, needed: frozenset[int]) -> None:
+    """A layer that never called us would silently count as zero attention, and keep the keys that it should drop."""
     if missing := sorted(needed - capture.layers_seen):
         raise UnsupportedModel(
             f"{capture.adapter.name}: layers {missing} of {capture.adapter.depth} did not pass through transformers' "
@@ -139,7 +141,7 @@ def _all_seen(capture: Capture, watching: dict[Any, Observer]) -> None:
         )
 
 
-def _on(batch: Batch, device: torch.device) -> Batch:
-    """The batch's own masks on the model's device; `inputs` are moved by the adapter."""
+def on_device(batch: Batch, device: torch.device) -> Batch:
+    """The batch with its masks on the model's device; `inputs` are moved by the adapter."""
     names = ("labels", "image_mask", "image_index", "special_mask", "valid", "query_mask")
     return replace(batch, **{name: getattr(batch, name).to(device) for name in names})

@@ -73,11 +73,12 @@ class _Received:
 
 @dataclass(frozen=True, slots=True)
 class ImageAttention:
-    """How answer rows look at the image: (B, 2) float32, [mass, entropy], means over rows and layers; NaN without image.
+    """How answer rows look at the image: (B, 2) float32 [mass, entropy], means over rows and layers; NaN without one.
 
     mass: share of a row's attention, averaged over heads, that falls on image tokens, 0..1. entropy: of that attention
     renormalised over the image, divided by the log of the image's token count, 0 (one patch) .. 1 (evenly spread)
-    (after BYE, arXiv 2505.16916, and MAGIC).
+    (after BYE, arXiv 2505.16916, and MAGIC). Rows that see no image token (it comes later, or lies outside a sliding
+    window) have a mass of 0 and no entropy.
     """
 
     def rows(self, batch: Batch) -> Tensor:
@@ -93,7 +94,7 @@ class _OnImage:
         self.image = batch.image_mask
         self.patches = batch.image_mask.sum(1).float()
         self.sum = torch.zeros((len(batch), 2), dtype=torch.float32, device=self.image.device)
-        self.count = torch.zeros(len(batch), dtype=torch.float32, device=self.image.device)
+        self.count = torch.zeros_like(self.sum)
 
     def see(self, layer: int, seen: Seen) -> None:
         reach = seen.probabilities.shape[-1]
@@ -103,10 +104,11 @@ class _OnImage:
         # log of one patch is 0: its entropy is 0, whatever it is divided by
         spread = self.patches.clamp(min=2).log()[:, None]
         entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / spread
-        chosen = seen.rows.chosen.float()
-        self.sum += torch.stack([(mass * chosen).sum(1), (entropy * chosen).sum(1)], 1)
-        self.count += chosen.sum(1)
+        chosen = seen.rows.chosen
+        looking = chosen & (mass > 0)  # (B, R)
+        self.sum += torch.stack([(mass * chosen).sum(1), (entropy * looking).sum(1)], 1)
+        self.count += torch.stack([chosen.sum(1), looking.sum(1)], 1)
 
     def result(self) -> Tensor:
-        mean = self.sum / self.count.clamp(min=1)[:, None]
+        mean = self.sum / self.count  # 0 / 0 is NaN
         return mean.masked_fill((self.patches == 0)[:, None], math.nan)

@@ -37,7 +37,7 @@ SIGNALS: dict[str, Any] = {
     "image_gain": ImageGain,
     "random": Random,
 }
-"""Command-line word and default column -> signal. Two lines are controls of Delta-AttnMask, not signals of their own."""
+"""Command-line word and default column -> signal. Two lines are controls of Delta-AttnMask, not signals themselves."""
 
 DEFAULT_SIGNALS = (
     "delta_attnmask",

@@ -15,7 +15,7 @@ from vlmsift.types import Batch, Measured
 
 @dataclass(frozen=True)
 class DeltaAttnMask(Masking):
-    """Masked loss minus loss, (B,) float32 nats; NaN where no token is eligible (text-only samples, by default).
+    """Masked loss minus loss, (B,) float32; NaN where no token is eligible (text-only samples, by default).
 
     Source: Delta-AttnMask, arXiv 2508.09199: the score, its sign, and "mask what receives most attention". The paper
     settles none of the fields below; see `Masking` for them. Their defaults are ours (docs/methods.md).
@@ -27,10 +27,14 @@ class DeltaAttnMask(Masking):
     relative: bool = False
 
     name: ClassVar[str] = "delta_attnmask"
-    unit: ClassVar[str] = "nats"
     higher_means: ClassVar[str] = (
         "the answer leans on what the model attends to: image, question and answer belong together"
     )
+
+    @property
+    def unit(self) -> str:
+        """Unit of the value."""
+        return "share of the loss" if self.relative else "nats"
 
     @property
     def needs(self) -> tuple[object, ...]:

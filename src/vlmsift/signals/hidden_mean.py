@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import ClassVar
@@ -9,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vlmsift.errors import UsageError
 from vlmsift.passes.hidden import PooledHidden
 from vlmsift.types import Batch, Measured
 
@@ -33,6 +35,12 @@ class HiddenMean:
     unit: ClassVar[str] = "unit vector"
     higher_means: ClassVar[str] = "no direction: near vectors are alike samples"
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.depth <= 1:
+            raise UsageError(f"hidden_mean: depth={self.depth} is not a fraction of the layers; give 0.0 to 1.0")
+        if self.dimensions < 0:
+            raise UsageError(f"hidden_mean: dimensions={self.dimensions} is below 0; give 0 to keep all, or e.g. 256")
+
     @property
     def needs(self) -> tuple[object, ...]:
         return (PooledHidden(self.depth),)
@@ -51,4 +59,4 @@ class HiddenMean:
 
 @lru_cache(maxsize=2)
 def _projection(wide: int, narrow: int, seed: int) -> Tensor:
-    return torch.randn(wide, narrow, generator=torch.Generator().manual_seed(seed)) / narrow**0.5
+    return torch.randn(wide, narrow, generator=torch.Generator().manual_seed(seed)) / math.sqrt(narrow)

@@ -1,0 +1,98 @@
+"""What every signal of the table keeps to, with every family: no neighbour, padding or batch size changes a value."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.models.helpers import batch_of, opened, varied
+from tests.toys import FAMILIES
+from vlmsift.models import Adapter
+from vlmsift.passes.capture import Capture
+from vlmsift.passes.measure import measure
+from vlmsift.signals import SIGNALS, build_signals
+from vlmsift.types import Batch, Signal
+
+WORDS = [
+    *SIGNALS,
+    "first=delta_attnmask:depth=0,rows=all,sinks=keep",
+    "last=delta_attnmask:depth=-1,eligible=context,relative=true",
+    "noisy=delta_attnmask:replace=noise,eligible=all,layers=above",
+    "dropped=delta_random:replace=drop,eligible=context,ratio=0.2",
+    "meant=delta_bottom:replace=mean,layers=below,depth=1",
+    "narrow=hidden_mean:dimensions=5,depth=1.0",
+]
+NEEDS_AN_IMAGE = {"delta_attnmask", "delta_random", "delta_bottom", "image_attention", "image_entropy", "image_gain"}
+NEEDS_AN_IMAGE |= {"first", "meant"}
+
+
+@pytest.fixture(params=FAMILIES)
+def adapter(request: pytest.FixtureRequest, toy_path: Callable[[str], Path]) -> Adapter:
+    return opened(toy_path(request.param))
+
+
+def scored(capture: Capture, batch: Batch) -> dict[str, Tensor]:
+    signals = build_signals(WORDS)
+    found = measure(capture, batch, [need for signal in signals.values() for need in signal.needs])
+    return {name: signal(batch, found) for name, signal in signals.items()}
+
+
+def test_a_value_does_not_depend_on_batch_padding_or_neighbours(adapter):
+    samples = varied(adapter.model.config.model_type)
+    assert len(samples) == 8
+    with Capture(adapter) as capture:
+        alone = [scored(capture, batch_of(adapter, [one])) for one in samples]
+        right, left = (scored(capture, batch_of(adapter, samples, side)) for side in ("right", "left"))
+        turned = scored(capture, batch_of(adapter, samples[::-1]))
+        halves = [scored(capture, batch_of(adapter, samples[place : place + 4])) for place in (0, 4)]
+    for name in right:
+        expected = torch.cat([one[name] for one in alone])
+        others = {
+            "right": right[name],
+            "left": left[name],
+            "turned": turned[name].flip(0),
+            "halves": torch.cat([half[name] for half in halves]),
+        }
+        for layout, found in others.items():
+            message = f"{name}, {layout}"
+            torch.testing.assert_close(
+                found, expected, atol=1e-5, rtol=0, equal_nan=True, msg=lambda m, t=message: f"{t}: {m}"
+            )
+        # rows of text alone are undefined where an image is needed, and only there
+        undefined = expected.isnan().reshape(len(samples), -1)
+        wordless = [not one.images and name in NEEDS_AN_IMAGE for one in samples]
+        assert undefined.all(1).tolist() == undefined.any(1).tolist() == wordless, name
+        assert name == "answer_tokens" or len(expected.reshape(8, -1)[:, 0].nan_to_num().unique()) > 4, name
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_every_entry_is_a_signal(name):
+    signal = SIGNALS[name]()
+    assert isinstance(signal, Signal)
+    assert signal.unit
+    assert signal.higher_means
+    assert len(signal.higher_means) < 110, "a sentence for the report"
+    assert isinstance(signal.needs, tuple)
+    assert all(hash(need) == hash(other) for need, other in zip(signal.needs, SIGNALS[name]().needs, strict=True))
+    assert signal.needs == SIGNALS[name]().needs
+    assert name == signal.name or signal.name == "delta_attnmask"
+    assert type(signal).__module__ == f"vlmsift.signals.{signal.name}", "class = file = column"
+    assert type(signal).__name__.lower() == signal.name.replace("_", "")
+    assert type(signal).__doc__
+
+
+@pytest.mark.parametrize("name", SIGNALS)
+def test_a_value_is_float32_one_per_sample_or_as_wide_as_said(name, toy_path):
+    adapter = opened(toy_path("llava"))
+    signal: Any = SIGNALS[name]()
+    batch = batch_of(adapter, varied("llava")[:3])
+    with Capture(adapter) as capture:
+        value = signal(batch, measure(capture, batch, signal.needs))
+    width = signal.width(adapter.text_config.hidden_size) if hasattr(signal, "width") else 1
+    assert value.dtype == torch.float32
+    assert value.shape == ((3,) if width == 1 else (3, width))

@@ -1,0 +1,283 @@
+"""The command line as its users meet it: the whole way in three commands or one, and a sentence for each mistake."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+import vlmsift
+from tests.pools import llava_rows, write_pool
+from vlmsift.cli import app, main
+from vlmsift.store import Run
+
+ROWS = 30
+COMMANDS = ("check", "score", "select", "export", "sift", "signals", "methods", "demo")
+Vlmsift = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def vlmsift_(capsys: pytest.CaptureFixture[str]) -> Vlmsift:
+    """`vlmsift_("select", run, ...)` -> exit code, stdout, stderr."""
+
+    def run(*arguments: Any) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ending:
+            main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return int(ending.value.code or 0), said.out, said.err
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def model(toy_path: Callable[[str], Path]) -> Path:
+    return toy_path("llava")
+
+
+@pytest.fixture(scope="module")
+def home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a space and an umlaut: `data.json` of 30 rows, two of them bad, and `run`, scored."""
+    folder = tmp_path_factory.mktemp("cli") / "my pööl"
+    rows = llava_rows(ROWS, text_only=(3, 14))
+    rows[8]["image"] = rows[9]["image"] = "none.png"
+    write_pool(folder, rows, "data.json")
+    vlmsift.score(folder / "data.json", model, folder / "run", signals=["delta_attnmask", "answer_loss"], workers=0)
+    return folder
+
+
+def without(text: str) -> str:
+    """Without line breaks and colours, as boxes and narrow terminals put them in."""
+    return re.sub(r"\s+", " ", re.sub(r"\x1b\[[0-9;]*m|[│╭╮╰╯─]", "", text))
+
+
+def test_score_select_export(home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
+    run = tmp_path / "ein Lauf"
+    score = ("score", home / "data.json", "-m", model, "-o", run, "-s", "delta_attnmask", "-s", "answer_loss")
+    code, out, err = vlmsift_(*score, "--workers", 0)
+    assert code == 0
+    assert out.startswith("28 of 30 rows scored in ")
+    assert "    2 x missing image; the first is 'r8': 'none.png' is not a file" in out
+    assert f"next: vlmsift select '{run}' --by delta_attnmask --keep 20%" in out
+    assert "scoring: 30 rows\n" in err
+    assert re.search(r"scoring: 30 of 30 \(100%\), [\d.]+ samples/s, 2 errors", err)
+    assert Run.open(run).table().equals(Run.open(home / "run").table())
+
+    code, out, _ = vlmsift_(*shlex.split(out.partition("next: vlmsift ")[2]))
+    assert code == 0
+    assert "6 of 30 rows kept: the highest delta_attnmask, " in out
+    assert "2 error rows" in out
+
+    next_command = shlex.split(out.partition("next: vlmsift ")[2])
+    assert next_command == ["export", str(run), "--out", "kept.json"]
+    for name in ("kept.json", "kept.jsonl", "kept.parquet", "kept/"):
+        code, out, _ = vlmsift_(*next_command[:2], "--out", f"{tmp_path}/{name}")
+        assert (code, out) == (0, f"6 kept rows written to {Path(tmp_path / name)}\n")
+    rows = json.loads((home / "data.json").read_text())
+    kept = json.loads((tmp_path / "kept.json").read_text())
+    assert len(kept) == 6
+    assert all(row in rows for row in kept)
+    assert (tmp_path / "kept" / "state.json").exists()
+
+    code, out, _ = vlmsift_("export", run, "--dropped", "--format", "messages", "-o", tmp_path / "rest.jsonl")
+    assert (code, out) == (0, f"24 dropped rows written to {tmp_path / 'rest.jsonl'}\n")
+    assert all("messages" in json.loads(line) for line in (tmp_path / "rest.jsonl").read_text().splitlines())
+
+
+def test_sift_is_one_command_and_goes_on(home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
+    sift = ("sift", home / "data.json", "-m", model, "--workers", 0, "--method", "answer-loss", "--keep", "10%")
+    code, out, _ = vlmsift_(*sift, "-o", tmp_path / "kept.json")
+    assert code == 0
+    assert "3 of 30 rows kept: the lowest answer_loss" in out
+    assert out.endswith(f"written to {tmp_path / 'kept.json'}; the run is in {tmp_path / 'kept-run'}\n")
+    assert len(json.loads((tmp_path / "kept.json").read_text())) == 3
+    again = ("--run", tmp_path / "kept-run", "--format", "sharegpt", "-o", tmp_path / "again.json")
+    code, _, err = vlmsift_(*sift, *again)
+    assert code == 0
+    assert "scoring: 30 rows, 30 of them before" in err
+    assert {row["id"] for row in json.loads((tmp_path / "again.json").read_text())} == {
+        row["id"] for row in json.loads((tmp_path / "kept.json").read_text())
+    }
+
+
+def shell(*arguments: Any) -> subprocess.CompletedProcess[str]:
+    """A real process, with no terminal."""
+    command = [sys.executable, "-m", "vlmsift.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "COLUMNS": "80"})
+
+
+def test_a_process_of_its_own(home: Path, model: Path, tmp_path: Path) -> None:
+    done = shell("sift", home / "data.json", "-m", model, "-o", tmp_path / "kept.json", "--workers", 2, "--keep", 7)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("7 of 30 rows kept: the highest delta_attnmask")
+    assert "scoring: 30 rows" in done.stderr
+    assert len(json.loads((tmp_path / "kept.json").read_text())) == 7
+
+
+def test_a_process_that_cannot(tmp_path: Path) -> None:
+    done = shell("select", tmp_path / "nowhere")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"vlmsift: {tmp_path}/nowhere: there is no such run folder. `vlmsift score` makes one.\n"
+
+
+def test_a_wrong_path_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    program = "import sys; from vlmsift import score\ntry: score('gone.json', 'm', 'run')\nexcept ValueError: pass\n"
+    done = subprocess.run([sys.executable, "-c", f"{program}sys.exit('torch' in sys.modules)"], cwd=tmp_path)
+    assert done.returncode == 0
+
+
+def refused(answer: tuple[int, str, str], told: str) -> None:
+    """Exit code 2, nothing on stdout, and on stderr one sentence that says `told`."""
+    code, out, err = answer
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("vlmsift: ") or "Error" in err
+    assert re.search(told, without(err)), err
+    assert "Traceback" not in err
+
+
+@pytest.mark.parametrize("keep", ["0", "0%", "101%", "-5", "abc", "31", "0.2", ""])
+def test_a_budget_that_cannot_be_meant(keep: str, home: Path, vlmsift_: Vlmsift) -> None:
+    told = rf"keep='{keep}' .*Give a share such as '20%' or a count from 1 to 30\."
+    refused(vlmsift_("select", home / "run", "--keep", keep, "--name", "never"), told)
+    assert not (home / "run" / "selections" / "never.parquet").exists()
+
+
+def test_seven_is_seven(home: Path, vlmsift_: Vlmsift) -> None:
+    code, out, _ = vlmsift_("select", home / "run", "--keep", "7", "--name", "a few")
+    assert code == 0
+    assert out.startswith("7 of 30 rows kept")
+    assert out.endswith(f"next: vlmsift export '{home / 'run'}' --out kept.json --name 'a few'\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (
+            ["--by", "delta"],
+            r"no signal 'delta' to choose by\. The run has: answer_tokens, delta_attnmask, answer_loss",
+        ),
+        (["--by", "source"], r"no signal 'source' to choose by"),
+        (["--where", "loss > 3"], r"where='loss > 3' is not a condition on this run: .*Columns: index, id"),
+        (["--pick", "best"], r"pick='best' is unknown\. Give one of: highest, lowest, middle, band"),
+        (["--pick", "band"], r"low=None and high=None .*give at least one"),
+        (["--pick", "band", "--low", "x"], r"low='x' is no end of a band\. Give a value, or a quantile"),
+        (["--balance", "colour"], r"balance='colour' is unknown\. Give one of: auto, answer"),
+        (["--balance", "clusters"], r"lacks the vector signal 'hidden_mean'"),
+        (["--text-only", "some"], r"text_only='some' is unknown\. Give one of"),
+        (["--seed", "-1"], r"seed=-1 is not a whole number from 0"),
+        (["--name", "../x"], r"'\.\./x' cannot name a selection"),
+        (["--keep", "30"], r"only 28 of 30 rows can be chosen \(2 error rows\)\. Ask for at most 28"),
+        (["--nonsense"], r"No such option.*--nonsense"),
+    ],
+)
+def test_a_selection_that_cannot_be_meant(arguments: Sequence[str], told: str, home: Path, vlmsift_: Vlmsift) -> None:
+    refused(vlmsift_("select", home / "run", *arguments), told)
+
+
+def test_a_band_takes_values_and_quantiles(home: Path, vlmsift_: Vlmsift) -> None:
+    band = ("--by", "answer_loss", "--pick", "band", "--low", "25%", "--high", "9.5", "--keep", 4, "--name", "band")
+    code, out, _ = vlmsift_("select", home / "run", *band)
+    assert code == 0
+    assert out.startswith("4 of 30 rows kept: drawn from a band of answer_loss")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["score", "gone.json", "-m", "MODEL"], r"gone\.json: no such file or folder"),
+        (["score", "DATA", "-m", "llava-hf"], r"no model folder 'llava-hf'; check the path, or give a hub name"),
+        (["score", "DATA", "-m", "nobody/nothing"], r"no model could be loaded from 'nobody/nothing'"),
+        (["score", "DATA", "-m", "MODEL", "--images", "nowhere"], r"no image folder nowhere; name the folder"),
+        (["score", "DATA", "-m", "MODEL", "-s", "loss"], r"no signal 'loss'; choose among delta_attnmask"),
+        (["score", "DATA", "-m", "MODEL", "--chat-template", "gone.jinja"], r"gone\.jinja cannot be read as text"),
+        (["score", "DATA", "-m", "MODEL", "--part-size", "x"], r"Invalid value for '--part-size'"),
+        (["score", "DATA"], r"Missing option '--model'"),
+        (["sift", "DATA", "-m", "MODEL", "--method", "best"], r"no method 'best'; choose among delta-attnmask"),
+        (["sift", "DATA", "-m", "MODEL", "--keep", "101%"], r"keep='101%' is not a share"),
+        (["export", "DATA"], r"data\.json: there is no such run folder"),
+        (["export", "RUN", "--name", "best"], r"has no selection 'best'\. It has: "),
+        (["check", "no/such/model"], r"no model folder 'no/such/model'"),
+    ],
+)  # fmt: skip
+def test_a_command_that_cannot_be_meant(
+    arguments: Sequence[str], told: str, home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: Path
+) -> None:
+    places = {"DATA": home / "data.json", "MODEL": model, "RUN": home / "run"}
+    out = [] if arguments[0] == "check" else ["--out", tmp_path / "out"]
+    refused(vlmsift_(*(places.get(word, word) for word in arguments), *out), told)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_pool_that_moved(home: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
+    assert vlmsift_("select", home / "run", "--keep", 5)[0] == 0
+    record = (home / "run" / "run.json").read_text()
+    (home / "run" / "run.json").write_text(record.replace("data.json", "gone.json"))
+    export = ("export", home / "run", "-o", tmp_path / "kept.json")
+    refused(vlmsift_(*export), r"gone\.json is no longer there; name its new place with --pool")
+    assert vlmsift_(*export, "--pool", home / "data.json")[0] == 0
+    (tmp_path / "other.json").write_text((home / "data.json").read_text().replace("yes", "no"))
+    refused(vlmsift_(*export, "--pool", tmp_path / "other.json"), r"is not the pool that .* was scored on")
+    (home / "run" / "run.json").write_text(record)
+
+
+def test_a_place_that_cannot_be_written(home: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert vlmsift_("select", home / "run", "--keep", 5)[0] == 0
+    export = ("export", home / "run", "--out", tmp_path / "file" / "kept.json")
+    refused(vlmsift_(*export), r"vlmsift: .*file: (File exists|Not a directory)\. Check that place")
+
+
+def test_stopped_by_hand(home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: Path, monkeypatch: Any) -> None:
+    def stop(*arguments: Any, **more: Any) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vlmsift.pipeline, "score", stop)
+    _, out, err = vlmsift_("score", home / "data.json", "-m", model, "-o", tmp_path / "run")
+    assert out == ""
+    assert "stopped; finished parts are kept, and the same command goes on from there" in err
+
+
+def test_check_says_yes_or_no(model: Path, vlmsift_: Vlmsift, monkeypatch: pytest.MonkeyPatch) -> None:
+    from vlmsift import check
+
+    assert vlmsift_("check", model)[:2][0] == 0
+    report = check.Report("m", {}, [check.Proof("attention", False, "layer 3 was not seen")])
+    monkeypatch.setattr(check, "check_adapter", lambda adapter: report)
+    code, out, _ = vlmsift_("check", model)
+    assert code == 1
+    assert out.endswith("not supported: attention: layer 3 was not seen\n")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    answer = CliRunner().invoke(app, [command, "--help"])
+    assert answer.exit_code == 0
+    assert f"Usage: vlmsift {command}" in without(answer.output)
+    assert len(without(answer.output)) > 100
+
+
+def test_the_help_names_defaults_that_are_no_value() -> None:
+    said = without(CliRunner().invoke(app, ["sift", "--help"], env={"COLUMNS": "300"}).output)
+    assert said.count("(default: ") == 5, "square brackets would be swallowed as markup"
+
+
+def test_without_arguments_comes_the_help() -> None:
+    said = without(CliRunner().invoke(app, []).output)
+    assert all(f" {command} " in said for command in COMMANDS)
+
+
+def test_the_version(vlmsift_: Vlmsift) -> None:
+    assert vlmsift_("--version")[:2] == (0, f"{vlmsift.__version__}\n")
+
+
+def test_the_tables(vlmsift_: Vlmsift) -> None:
+    assert "delta_attnmask * (nats)" in vlmsift_("signals")[1]
+    assert "delta-attnmask-plain: keeps the highest" in vlmsift_("methods")[1]
