@@ -19,7 +19,8 @@ def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], sh
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 8), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    halves: Any = figure.subfigures(2, 1, height_ratios=[1.25, 1])
+    above, below = halves
     scores, signals, methods = above.subplots(1, 3)
     kinds = [
         kind for kind in ("clean", "duplicate", "wrong_image", "wrong_answer", "blank_image") if kind in set(table.kind)
