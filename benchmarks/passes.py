@@ -1,11 +1,12 @@
 """Delta-AttnMask against the plain loss and against the naive way, on a decoder of a given shape with random weights.
 
     python benchmarks/passes.py                     # SmolVLM-256M shape, T = 1000, bf16 and fp32
+    python benchmarks/passes.py --shape embedded    # the embedded model, vision included, on its own pool's samples
     python benchmarks/passes.py --memory            # peak memory of each way as T grows, each in a process of its own
 
-Only the text decoder runs. Vision costs the same for every way but the naive one, which pays it twice: leaving it out
-favours the naive way, and makes the ratio to the plain loss as large as it can be. The ways take turns, round after
-round; the table gives medians, and the median of the per-round ratios.
+Of a shape, only the text decoder runs. Vision costs the same for every way but the naive one, which pays it twice:
+leaving it out favours the naive way, and makes the ratio to the plain loss as large as it can be. The ways take turns,
+round after round; the table gives medians, and the median of the per-round ratios.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmsift.models import Adapter
+from vlmsift.models import Adapter, open_model
 from vlmsift.models.quirks import PLAIN
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
@@ -42,8 +43,13 @@ IMAGE_SHARE, ANSWER = 0.75, 100
 
 
 def build(shape: str, dtype: torch.dtype, device: str) -> Adapter:
-    """A Llama decoder of that shape as an adapter; no vision tower, no processor."""
+    """A Llama decoder of that shape as an adapter, without vision tower and processor; or the embedded model."""
     from transformers import LlamaConfig, LlamaForCausalLM
+
+    if shape == "embedded":
+        from vlmsift.demo import MODEL_PATH
+
+        return open_model(MODEL_PATH, device=device, dtype=str(dtype).removeprefix("torch."))
 
     hidden, layers, heads, groups, wide, vocabulary = SHAPES[shape]
     config = LlamaConfig(
@@ -70,6 +76,8 @@ def build(shape: str, dtype: torch.dtype, device: str) -> Adapter:
 
 def make_batch(adapter: Adapter, count: int, length: int) -> Batch:
     """`count` samples of `length` tokens: three quarters pretend to be image, the last 100 are the answer."""
+    if adapter.processor is not None:
+        return embedded_batch(adapter, count)
     ids = torch.randint(1, 1000, (count, length), generator=torch.Generator().manual_seed(length))
     place = torch.arange(length).expand(count, -1)
     image = (place >= 10) & (place < 10 + int(IMAGE_SHARE * length))
@@ -86,6 +94,18 @@ def make_batch(adapter: Adapter, count: int, length: int) -> Batch:
         valid=torch.ones_like(image),
         query_mask=query,
     )
+
+
+def embedded_batch(adapter: Adapter, count: int) -> Batch:
+    """Samples made from digits that the embedded model was not trained on; about 40 tokens each."""
+    from io import BytesIO
+
+    from PIL import Image
+
+    from vlmsift.demo.questions import draw_samples
+
+    encoder = adapter.encoder(lambda ref: Image.open(BytesIO(ref if isinstance(ref, bytes) else b"")))
+    return encoder.collate([encoder.encode(sample) for sample in draw_samples("pool", count)])
 
 
 def plain(adapter: Adapter, batch: Batch) -> Tensor:
@@ -114,12 +134,14 @@ def naive(adapter: Adapter, batch: Batch) -> Tensor:
     changes = []
     try:
         for row in range(len(batch)):
-            ids = batch.inputs["input_ids"][row : row + 1].to(adapter.device)
-            labels = batch.labels[row : row + 1].to(adapter.device)
+            length = int(batch.valid[row].sum())
+            own = {name: value[row : row + 1].to(adapter.device) for name, value in batch.inputs.items()}
+            own = {name: value[:, :length] if value.ndim == 2 else value.to(model.dtype) for name, value in own.items()}
+            labels = batch.labels[row : row + 1, :length].to(adapter.device)
             with torch.no_grad():
-                first = model(input_ids=ids, labels=labels, output_attentions=True, use_cache=False)
+                first = model(**own, labels=labels, output_attentions=True, use_cache=False)
                 received = torch.stack([layer[0].float().mean(0).sum(0) for layer in first.attentions]).mean(0)
-                image = batch.image_mask[row].to(adapter.device)
+                image = batch.image_mask[row, :length].to(adapter.device)
                 chosen = received.masked_fill(~image, -1).topk(int(image.sum()) // 2).indices
 
                 def hook(module: Any, args: tuple[Any, ...], where: Tensor = chosen) -> tuple[Any, ...]:
@@ -129,7 +151,7 @@ def naive(adapter: Adapter, batch: Batch) -> Tensor:
 
                 handle = adapter.layers[adapter.depth // 2].register_forward_pre_hook(hook)
                 try:
-                    second = model(input_ids=ids, labels=labels, output_attentions=True, use_cache=False)
+                    second = model(**own, labels=labels, output_attentions=True, use_cache=False)
                 finally:
                     handle.remove()
             changes.append(second.loss - first.loss)
@@ -141,6 +163,7 @@ def naive(adapter: Adapter, batch: Batch) -> Tensor:
 HALF = Masking(depth=0.5)
 WAYS: dict[str, Callable[[Adapter, Batch], Tensor]] = {
     "plain loss": plain,
+    "delta, default (quarter depth, answer rows)": delta(Masking()),
     "delta, half depth, answer rows": delta(HALF),
     "delta, half depth, all rows": delta(replace(HALF, rows="all")),
     "naive": naive,
@@ -217,7 +240,7 @@ def one(shape: str, way: str, length: int, device: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="smolvlm-256m")
+    parser.add_argument("--shape", choices=[*SHAPES, "embedded"], default="smolvlm-256m")
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)

@@ -30,7 +30,7 @@ def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], sh
     for kind in kinds:
         values = np.clip(table.delta_attnmask[table.kind == kind].dropna(), edges[0], edges[-1])
         scores.hist(values, bins=edges, histtype="step", density=True, label=kind.replace("_", " "))
-    scores.set(title="Delta-AttnMask by kind", xlabel="rise of the answer's loss, nats (1st to 99th percentile)")
+    scores.set(title="Delta-AttnMask by kind", xlabel="rise of the answer's loss, nats")
     scores.set_yticks([])
     scores.legend(fontsize=8)
     names = sorted(aurocs, key=aurocs.__getitem__)

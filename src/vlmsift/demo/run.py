@@ -28,7 +28,7 @@ SIGNALS = (
     "delta_attnmask",
     "delta_random",
     "delta_bottom",
-    "delta_half_depth=delta_attnmask:depth=0.5",
+    "delta_half=delta_attnmask:depth=0.5",
     "answer_loss",
     "el2n",
     "image_gain",
@@ -112,9 +112,9 @@ def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
 def _auroc_table(table: Any) -> dict[str, float]:
     shown = Table(box=box.SIMPLE_HEAD)
     shown.add_column("signal", no_wrap=True)
-    shown.add_column("clean is", no_wrap=True)
-    for column in ("all three", *(kind.replace("_", " ") for kind in SPOILED)):
-        shown.add_column(column, justify="right", no_wrap=True)
+    shown.add_column("clean is")
+    for column in ("all", *(kind.replace("_", " ") for kind in SPOILED)):
+        shown.add_column(column, justify="right")
     found = {}
     for name in SCALARS:
         sign = -1 if KEEPS.get(name) == "lowest" else 1
@@ -135,7 +135,7 @@ def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float
         "delta-attnmask (balanced)": {"by": "delta_attnmask", "balance": "auto"},
         "delta-attnmask-plain": {"by": "delta_attnmask", "balance": "none"},
         "delta_random (control)": {"by": "delta_random", "balance": "none"},
-        "delta at half depth": {"by": "delta_half_depth", "balance": "none"},
+        "delta at half depth": {"by": "delta_half", "balance": "none"},
         "answer_loss, lowest": {"by": "answer_loss", "pick": "lowest", "balance": "none"},
         "el2n, lowest": {"by": "el2n", "pick": "lowest", "balance": "none"},
         "image_gain": {"by": "image_gain", "balance": "none"},
