@@ -189,15 +189,14 @@ def _wait(adapter: Adapter) -> None:
         torch.cuda.synchronize()
 
 
-def speed_table(shape: str, length: int, count: int, rounds: int, device: str) -> None:
+def speed_table(shape: str, dtypes: list[str], length: int, count: int, rounds: int, device: str) -> None:
     """Print seconds per batch, samples/s and ratios for each precision."""
-    print(
-        f"{shape}, T = {length}, {count} samples, {ANSWER} answer tokens, {torch.get_num_threads()} threads, {device}"
-    )
+    what = "" if shape == "embedded" else f", T = {length}, {ANSWER} answer tokens"
+    print(f"{shape}{what}, {count} samples, {rounds} rounds, {torch.get_num_threads()} threads, {device}")
     print("| precision | way | s per batch | samples/s | time / plain | speed / naive |")
     print("|---|---|---|---|---|---|")
-    for name, dtype in DTYPES.items():
-        adapter = build(shape, dtype, device)
+    for name in dtypes:
+        adapter = build(shape, DTYPES[name], device)
         found = times(adapter, make_batch(adapter, count, length), rounds)
         for way, seconds in found.items():
             to_plain = statistics.median(a / b for a, b in zip(seconds, found["plain loss"], strict=True))
@@ -241,6 +240,7 @@ def one(shape: str, way: str, length: int, device: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shape", choices=[*SHAPES, "embedded"], default="smolvlm-256m")
+    parser.add_argument("--dtypes", nargs="+", choices=DTYPES, default=list(DTYPES))
     parser.add_argument("--length", type=int, default=1000)
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
@@ -253,7 +253,7 @@ def main() -> None:
     elif options.memory:
         memory_table(options.shape, [500, 1000, 2000, 4000], options.device)
     else:
-        speed_table(options.shape, options.length, options.samples, options.rounds, options.device)
+        speed_table(options.shape, options.dtypes, options.length, options.samples, options.rounds, options.device)
 
 
 if __name__ == "__main__":
