@@ -191,7 +191,7 @@ def _wait(adapter: Adapter) -> None:
 
 def speed_table(shape: str, dtypes: list[str], length: int, count: int, rounds: int, device: str) -> None:
     """Print seconds per batch, samples/s and ratios for each precision."""
-    what = "" if shape == "embedded" else f", T = {length}, {ANSWER} answer tokens"
+    what = "" if shape == "embedded" else f", {SHAPES[shape][1]} layers, T = {length}, {ANSWER} answer tokens"
     print(f"{shape}{what}, {count} samples, {rounds} rounds, {torch.get_num_threads()} threads, {device}")
     print("| precision | way | s per batch | samples/s | time / plain | speed / naive |")
     print("|---|---|---|---|---|---|")
@@ -209,22 +209,22 @@ def speed_table(shape: str, dtypes: list[str], length: int, count: int, rounds: 
         del adapter
 
 
-def memory_table(shape: str, lengths: list[int], device: str) -> None:
+def memory_table(shape: str, lengths: list[int], device: str, starts: int) -> None:
     """Print the peak memory of one forward of each way, beyond that of the plain loss, as T grows."""
     print(f"{shape}, fp32, one sample; MiB of peak memory beyond the plain loss")
     print("| way | " + " | ".join(f"T = {length}" for length in lengths) + " |")
     print("|---|" + "---|" * len(lengths))
-    peaks = {way: [_peak(shape, way, length, device) for length in lengths] for way in WAYS}
+    peaks = {way: [_peak(shape, way, length, device, starts) for length in lengths] for way in WAYS}
     for way, values in peaks.items():
         more = [value - base for value, base in zip(values, peaks["plain loss"], strict=True)]
         print(f"| {way} | " + " | ".join(f"{value:.0f}" for value in more) + " |")
     print("| (plain loss, whole process) | " + " | ".join(f"{value:.0f}" for value in peaks["plain loss"]) + " |")
 
 
-def _peak(shape: str, way: str, length: int, device: str) -> float:
-    """MiB: the smallest of three processes' peaks, since allocators differ from start to start."""
+def _peak(shape: str, way: str, length: int, device: str, starts: int) -> float:
+    """MiB: the smallest of several processes' peaks, since allocators differ from start to start."""
     command = [sys.executable, __file__, "--shape", shape, "--one", way, "--length", str(length), "--device", device]
-    return min(float(json.loads(subprocess.check_output(command))) for _ in range(3))
+    return min(float(json.loads(subprocess.check_output(command))) for _ in range(starts))
 
 
 def one(shape: str, way: str, length: int, device: str) -> None:
@@ -245,13 +245,18 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--starts", type=int, default=3, help="processes per peak of --memory")
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
+    parser.add_argument("--layers", type=int, help="cut the shape to so many layers")
     options = parser.parse_args()
+    if options.layers and options.shape in SHAPES:
+        hidden, _, *rest = SHAPES[options.shape]
+        SHAPES[options.shape] = (hidden, options.layers, *rest)
     if options.one:
         one(options.shape, options.one, options.length, options.device)
     elif options.memory:
-        memory_table(options.shape, [500, 1000, 2000, 4000], options.device)
+        memory_table(options.shape, [500, 1000, 2000], options.device, options.starts)
     else:
         speed_table(options.shape, options.dtypes, options.length, options.samples, options.rounds, options.device)
 
