@@ -20,6 +20,7 @@ NAMES = [
     "Turn",
     "__version__",
     "export",
+    "masked_states",
     "open_model",
     "open_pool",
     "score",

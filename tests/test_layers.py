@@ -26,19 +26,20 @@ MAY_IMPORT = {
     "selectors": "types errors store",
     "engines": "types errors formats models passes",
     "check": "types errors models passes",
+    "augment": "types errors models passes",
     "pipeline": "types errors formats models passes signals engines store selectors",
     "methods": "types errors formats models selectors pipeline",
     "show": "types errors signals store check pipeline methods",
     "demo": "types errors store selectors pipeline show",
     "cli": "types errors models selectors store check pipeline methods show demo",
-    "__init__": "types formats models store pipeline methods",
+    "__init__": "types formats models store pipeline methods augment",
 }
 
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.
 ONLY_IN = {
-    "torch": "models/ passes/ signals/ engines/ check.py demo/",
-    "transformers": "models/ passes/capture.py demo/",
-    "pyarrow": "formats/ selectors/ store.py show.py",
+    "torch": "models/ passes/ signals/ engines/ check.py augment/ demo/",
+    "transformers": "models/ passes/capture.py augment/attention.py demo/",
+    "pyarrow": "formats/ selectors/ store.py augment/rankings.py show.py",
     "datasets": "formats/",
     "duckdb": "store.py",
     "sklearn": "selectors/ demo/",
@@ -53,6 +54,7 @@ PEERS = {
     "signals": {path.stem for path in (ROOT / "signals").glob("*.py")} - {"__init__"},
     "formats": {"llava", "messages", "sharegpt"},
     "selectors": {"top", "random"},
+    "augment": {"attended", "token_level_masking", "head_mask", "answer_mask", "neftune"},
 }
 
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py"))

@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from vlmsift.augment import masked_states
     from vlmsift.formats import Pool, open_pool
     from vlmsift.methods import METHODS, sift
     from vlmsift.models import Adapter, open_model
@@ -29,6 +30,7 @@ _PLACES = {
     "Signal": "vlmsift.types",
     "Turn": "vlmsift.types",
     "export": "vlmsift.pipeline",
+    "masked_states": "vlmsift.augment",
     "open_model": "vlmsift.models",
     "open_pool": "vlmsift.formats",
     "score": "vlmsift.pipeline",
@@ -48,6 +50,7 @@ __all__ = [
     "Turn",
     "__version__",
     "export",
+    "masked_states",
     "open_model",
     "open_pool",
     "score",

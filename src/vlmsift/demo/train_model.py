@@ -52,12 +52,18 @@ class Plan:
     learning_rate: float = 2e-3
 
 
-def train(seed: int = 0, plan: Plan | None = None, log: Callable[[str], None] = print) -> tuple[Any, Any]:
+def train(
+    seed: int = 0,
+    plan: Plan | None = None,
+    log: Callable[[str], None] = print,
+    vision_from: Path | None = None,
+) -> tuple[Any, Any]:
     """Train the embedded model from scratch on the digits of the `train` split.
 
     Args:
         seed: fixes the first weights and all data; the same seed and number of threads give the same weights.
         plan: how long.
+        vision_from: folder of a model whose vision tower is taken over instead of training one.
         log: told of the progress, with the accuracy on digits of the `pool` split.
 
     Returns:
@@ -66,7 +72,11 @@ def train(seed: int = 0, plan: Plan | None = None, log: Callable[[str], None] = 
     plan = plan or Plan()
     model, processor = build(seed)
     rng = np.random.default_rng(seed)
-    _train_vision(model.model.vision_tower, processor, rng, plan, seed, log)
+    if vision_from is None:
+        _train_vision(model.model.vision_tower, processor, rng, plan, seed, log)
+    else:
+        trained = type(model).from_pretrained(vision_from, dtype=torch.float32)
+        model.model.vision_tower.load_state_dict(trained.model.vision_tower.state_dict())
     _train_text(model, processor, rng, plan, log)
     return model.eval(), processor
 
@@ -158,6 +168,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     for name in ("vision_steps", "look_up_steps", "steps"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan(), name))
+    parser.add_argument("--vision-from", type=Path, help="model folder whose vision tower is taken over")
     parser.add_argument("--test-samples", type=int, default=3000)
     options = parser.parse_args(arguments)
     if options.out.exists() and any(options.out.iterdir()) and not (options.out / "config.json").exists():
@@ -165,7 +176,7 @@ def main(arguments: list[str] | None = None) -> None:
     torch.set_num_threads(options.threads)
     wall, cpu = time.perf_counter(), time.process_time()
     plan = Plan(options.vision_steps, look_up_steps=options.look_up_steps, steps=options.steps)
-    model, processor = train(options.seed, plan)
+    model, processor = train(options.seed, plan, vision_from=options.vision_from)
     seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
     accuracy = evaluate(model, processor, draw_samples("test", options.test_samples, seed=2))
 

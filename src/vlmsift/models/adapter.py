@@ -161,8 +161,30 @@ def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision
     Raises:
         UnsupportedModel: a part is missing; the message says which.
     """
+    adapter = look_inside(model, processor, name=name, revision=revision)
+    if getattr(processor, "tokenizer", None) is None:
+        raise UnsupportedModel(
+            f"{name}: its processor {type(processor).__name__} has no tokenizer, so it takes no text"
+        )
+    if not processor.tokenizer.is_fast:
+        raise UnsupportedModel(f"{name}: its tokenizer gives no character offsets; a fast tokenizer is needed")
+    if not adapter.quirk.prefix_suffix and not getattr(processor, "chat_template", None):
+        raise UnsupportedModel(
+            f"{name}: its processor has no chat template, so the trained prompt is unknown; give one with "
+            "--chat-template FILE"
+        )
+    model.eval().requires_grad_(False)
+    return adapter
+
+
+def look_inside(
+    model: Any, processor: Any = None, *, name: str = "model in memory", revision: str | None = None
+) -> Adapter:
+    """The parts of a model that is being trained: as `adapt`, but nothing is frozen or switched.
+
+    Without a processor the adapter cannot encode.
+    """
     config = model.config
-    quirk = quirk_of(config.model_type)
     text = _text_decoder(model, config.get_text_config())
     norm = getattr(text, "norm", None)
     if norm is None:
@@ -173,19 +195,8 @@ def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision
             f"{name}: {type(config).__name__} names no image token; vlmsift reads vision-language models that mark "
             "image features in `input_ids`"
         )
-    if getattr(processor, "tokenizer", None) is None:
-        raise UnsupportedModel(
-            f"{name}: its processor {type(processor).__name__} has no tokenizer, so it takes no text"
-        )
-    if not processor.tokenizer.is_fast:
-        raise UnsupportedModel(f"{name}: its tokenizer gives no character offsets; a fast tokenizer is needed")
-    if not quirk.prefix_suffix and not getattr(processor, "chat_template", None):
-        raise UnsupportedModel(
-            f"{name}: its processor has no chat template, so the trained prompt is unknown; give one with "
-            "--chat-template FILE"
-        )
-    model.eval().requires_grad_(False)
     context = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30
+    quirk = quirk_of(config.model_type)
     return Adapter(model, processor, text, text.layers, norm, image_token_id, context, quirk, name, revision)
 
 

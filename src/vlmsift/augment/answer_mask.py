@@ -1,0 +1,45 @@
+"""MEAP at fine-tuning: some of the answer's own tokens are hidden from the model that has to write it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.augment.change import Change, Shape, uniform
+from vlmsift.errors import UsageError
+from vlmsift.passes.masking import Masking, masked_states
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True)
+class AnswerMask:
+    """Hides `ratio` of the answer's input tokens; all labels stay.
+
+    Source: MEAP (arXiv 2502.07490), which in fine-tuning adds a copy of each sample with 10 % of a long answer masked,
+    supervised there alone. Ours is the plain form of the same idea, without a copy. MEAP's [MASK] needs a new row in
+    the embedding; here a hidden token enters as the mean of the sample's embedded tokens, so LoRA needs nothing new.
+
+    Attributes:
+        ratio: chance of an answer token to be hidden.
+    """
+
+    ratio: float = 0.1
+    seed: int = 0
+
+    source: ClassVar[str] = "arXiv 2502.07490"
+    changes_attention: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise UsageError(f"ratio={self.ratio!r} is not a chance; give a number between 0 and 1, e.g. 0.1")
+
+    def ranking(self, depth: int) -> None:
+        return None
+
+    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+        drawn = uniform(batch, self.seed, batch.valid.shape[1])
+        chosen = (drawn < self.ratio) & (batch.labels != -100) & batch.valid & taking_part[:, None]
+        masking = Masking(replace="mean")
+        return Change(0, lambda states: masked_states(masking, batch, states, chosen), chosen=chosen)

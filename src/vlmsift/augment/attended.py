@@ -1,0 +1,107 @@
+"""Mask the hidden states that receive most attention: the choice of Delta-AttnMask, as augmentation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmsift.augment.change import Change, Shape, uniform
+from vlmsift.errors import UsageError
+from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, masked_states
+from vlmsift.passes.received import AttentionReceived
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True)
+class Attended(Masking):
+    """The top set of `Masking`, or a part of it, loses its states at `depth`; gradients do not reach the choice.
+
+    Source: Delta-AttnMask (arXiv 2508.09199) for the idea; `share` after STKIM of ACMIL (arXiv 2311.07125, which masks
+    attention logits of a bag's top instances); `hints` after AttMask (ECCV 2022, which masks image patches).
+
+    Attributes:
+        share: random part of the top set that is masked in this forward; 1 = all of it.
+        hints: of the tokens that receive most, this share of the eligible ones, some stay visible: as many as `ratio`
+            times their number, drawn anew in each forward. 0 = none.
+    """
+
+    share: float = 1.0
+    hints: float = 0.0
+
+    source: ClassVar[str] = "arXiv 2508.09199; share: arXiv 2311.07125; hints: AttMask, ECCV 2022"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (("share", 1e-9), ("hints", 0.0)):
+            if not least <= getattr(self, name) <= 1:
+                raise UsageError(f"{name}={getattr(self, name)!r} is not a share; give a number up to 1, e.g. 0.5")
+
+    @property
+    def changes_attention(self) -> bool:
+        return self.replace == "drop"
+
+    def ranking(self, depth: int) -> AttentionReceived | None:  # type: ignore[override]
+        return None if self.choose == "random" else super().ranking(depth)
+
+    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+        # random tokens have no scores; sinks are then unknown, and only the first position is spared
+        scores = torch.zeros(batch.valid.shape, device=batch.valid.device) if received is None else received
+        masking = Masking(**{field.name: getattr(self, field.name) for field in fields(Masking)})
+        chosen = choose_tokens(masking, batch, scores)
+        if self.share < 1:
+            chosen = self._some(chosen, batch)
+        if self.hints > 0:
+            chosen &= ~self._hinted(masking, batch, scores)
+        chosen &= taking_part[:, None]
+        layer = self.layer(shape.layers)
+        if self.replace == "drop":
+            return Change(visible=lambda index, visible: _without(visible, chosen, index >= layer), chosen=chosen)
+        return Change(layer, lambda states: masked_states(masking, batch, states, chosen), chosen=chosen)
+
+    def _some(self, chosen: Tensor, batch: Batch) -> Tensor:
+        """(B, T) bool: `share` of each sample's chosen tokens, at least one."""
+        drawn = uniform(batch, self.seed + 2, chosen.shape[1]).masked_fill(~chosen, 2.0)
+        wanted = (chosen.sum(1) * self.share).round().clamp(min=1)
+        return chosen & (drawn.argsort(1).argsort(1) < wanted[:, None])
+
+    def _hinted(self, masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
+        """(B, T) bool: the tokens that stay visible although they are among the most attended."""
+        eligible = eligible_tokens(masking, batch, scores)
+        count = eligible.sum(1)
+        first = (count * self.hints).floor().clamp(min=1)
+        rank = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
+        candidates = eligible & (rank < first[:, None])
+        wanted = (first * self.ratio).floor().clamp(min=1)
+        drawn = uniform(batch, self.seed + 3, scores.shape[1]).masked_fill(~candidates, 2.0)
+        return candidates & (drawn.argsort(1).argsort(1) < wanted[:, None])
+
+
+def _without(visible: Tensor, dropped: Tensor, active: bool) -> Tensor:
+    """(B, T, T) bool without the dropped keys; a dropped position still sees itself, so that no row is left empty."""
+    if not active:
+        return visible
+    itself = torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
+    return visible & (~dropped[:, None, :] | itself)
+
+
+def top(**fields: Any) -> Attended:
+    """All of the top set: Delta-AttnMask's own choice."""
+    return Attended(**fields)
+
+
+def stkim(share: float = 0.6, **fields: Any) -> Attended:
+    """A random 60 % of the top set."""
+    return Attended(share=share, **fields)
+
+
+def hints(hints: float = 0.1, **fields: Any) -> Attended:
+    """The top set, but some of its very top stays visible."""
+    return Attended(hints=hints, **fields)
+
+
+def random(**fields: Any) -> Attended:
+    """The control: as many random tokens of the same kind."""
+    return Attended(choose="random", **fields)

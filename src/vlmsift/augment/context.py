@@ -1,0 +1,247 @@
+"""Augmentation as a context manager that any trainer can run under.
+
+In: a model that somebody trains, and a `Variant`. While open, each training forward is changed as the variant says; the
+trainer needs no change and sees none. In evaluation mode, and after closing, the model computes what it always did.
+
+How: a hook on the model sees the labels; a hook on its base model, inside whatever autocast the trainer has set up,
+makes the plan of this forward; a hook before each text layer changes the states that enter it and passes the plan on as
+an argument of the layer. Layers that are computed again in the backward pass (gradient checkpointing) get the same
+arguments, so they meet the same plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from inspect import signature
+from types import TracebackType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from vlmsift.augment.attention import ARGUMENT, Plan, installed_name
+from vlmsift.augment.change import Shape, Variant, uniform
+from vlmsift.augment.rankings import Rankings
+from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.models import Adapter, look_inside
+from vlmsift.passes.attention import Rows
+from vlmsift.passes.capture import Capture, set_text_attention
+from vlmsift.passes.received import AttentionReceived
+from vlmsift.types import Batch
+
+Form = Literal["second", "one-pass", "cached"]
+PART = -1
+"""Seed of the draw of who takes part; variants have seeds from 0 on."""
+
+
+class MaskedStates:
+    """The open augmentation; made by `vlmsift.masked_states`.
+
+    Attributes:
+        plan: of the last training forward, for a look from outside; None before the first.
+        forwards: training forwards so far. augmented: samples changed so far. seen: samples so far.
+    """
+
+    def __init__(
+        self, model: Any, variant: Variant, probability: float, form: Form, rankings: Rankings | None, seed: int
+    ) -> None:
+        self.variant, self.probability, self.form, self.seed = variant, probability, form, seed
+        self.rankings = Rankings() if rankings is None else rankings
+        self.model = unwrapped(model)
+        self.adapter = look_inside(self.model, name=type(self.model).__name__)
+        self.shape = Shape(self.adapter.depth, self.adapter.text_config.num_attention_heads)
+        self.plan: Plan | None = None
+        self.forwards = self.augmented = self.seen = 0
+        self._labels: Tensor | None = None
+        self._ranking_now = False
+        self._undo: list[Callable[[], Any]] = []
+        self._installed: str | None = None
+        self._special = _special_ids(self.model)
+        needs = variant.ranking(self.adapter.depth)
+        if form == "one-pass" and needs is not None:
+            layer = getattr(variant, "layer", lambda depth: 0)(self.adapter.depth)
+            if needs.stop is None or needs.stop > layer:
+                raise UsageError(
+                    f"one-pass ranks by the layers below depth, but this variant ranks by layers {needs.start} to "
+                    f"{needs.stop or self.adapter.depth} and masks at {layer}; add layers='below'"
+                )
+
+    def __enter__(self) -> MaskedStates:
+        if self._undo:
+            raise UsageError("this augmentation is open already; open another one for another training")
+        if getattr(self.model, "_vlmsift_augmented", False):
+            raise UsageError("the model is being augmented already; close that masked_states first")
+        try:
+            self.model._vlmsift_augmented = True
+            self._undo.append(lambda: delattr(self.model, "_vlmsift_augmented"))
+            if self.variant.changes_attention or self.form == "one-pass":
+                self._install_attention()
+            handles = [
+                self.model.register_forward_pre_hook(self._called, with_kwargs=True),
+                self.model.base_model.register_forward_pre_hook(self._base_called, with_kwargs=True),
+                *(
+                    layer.register_forward_pre_hook(self._entering(index), with_kwargs=True)
+                    for index, layer in enumerate(self.adapter.layers)
+                ),
+            ]
+            self._undo.extend(handle.remove for handle in handles)
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        while self._undo:
+            self._undo.pop()()
+        self.plan = None
+
+    def _install_attention(self) -> None:
+        before = self.adapter.text.config._attn_implementation
+        name = installed_name(before, self.adapter.name)
+        set_text_attention(self.adapter, name)
+        self._undo.append(lambda: set_text_attention(self.adapter, before))
+        if self.adapter.text.config._attn_implementation != name:
+            raise UnsupportedModel(f"{self.adapter.name} does not let its text attention be replaced")
+        self._installed = name
+
+    def _called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._labels = kwargs.get("labels")
+
+    def _base_called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Make this forward's plan."""
+        if self._ranking_now:
+            return
+        self.plan = None
+        if not self.model.training or not torch.is_grad_enabled():
+            return
+        kwargs = {**dict(zip(signature(module.forward).parameters, args, strict=False)), **kwargs}
+        self._refuse(kwargs)
+        batch = self._batch(kwargs)
+        self.forwards += 1
+        self.seen += len(batch)
+        taking_part = uniform(batch, PART) < self.probability
+        if not taking_part.any():
+            return
+        self.augmented += int(taking_part.sum())
+        self.plan = plan = Plan(batch, taking_part)
+        ranking = self.variant.ranking(self.adapter.depth)
+        if ranking is not None and self.form == "one-pass":
+            plan.ranking, plan.observer = ranking, ranking.observer(batch, self.adapter.depth)
+            plan.rows = Rows.where(ranking.rows(batch))
+            return
+        self._decide(plan, None if ranking is None else self._received(batch, ranking))
+
+    def _decide(self, plan: Plan, received: Tensor | None) -> None:
+        with torch.no_grad():
+            plan.change = self.variant.change(plan.batch, plan.taking_part, received, self.shape)
+
+    def _received(self, batch: Batch, ranking: AttentionReceived) -> Tensor:
+        """(B, T) attention received, by a second forward without gradients or from memory."""
+        if self.form == "cached" and (known := self.rankings.get(batch)) is not None:
+            return known
+        self._ranking_now = True
+        try:
+            with torch.no_grad(), Capture(self.adapter) as capture:
+                observer = ranking.observer(batch, self.adapter.depth)
+                capture.observers = [(Rows.where(ranking.rows(batch)), [observer])]
+                self.adapter.backbone(batch, self.adapter.inputs(batch))
+                if missing := sorted(observer.layers - capture.layers_seen):
+                    raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
+                received = observer.result()
+        finally:
+            self._ranking_now = False
+        if self.form == "cached":
+            self.rankings.put(batch, received)
+        return received
+
+    def _entering(self, index: int) -> Callable[..., Any]:
+        def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            plan = self.plan
+            if plan is None or self._ranking_now or not self.model.training:
+                return None
+            if plan.ranking is not None and plan.change is None and index == self._layer():
+                assert plan.observer is not None
+                if missing := sorted(plan.observer.layers - plan.observed):
+                    raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
+                self._decide(plan, plan.observer.result())
+            change = plan.change
+            if change is not None and change.states is not None and index == change.layer:
+                if args:
+                    args = (change.states(args[0]), *args[1:])
+                else:
+                    kwargs = {**kwargs, "hidden_states": change.states(kwargs["hidden_states"])}
+            return (args, {**kwargs, ARGUMENT: plan}) if self._installed else (args, kwargs)
+
+        return hook
+
+    def _layer(self) -> int:
+        return int(self.variant.layer(self.adapter.depth))  # type: ignore[attr-defined]
+
+    def _refuse(self, kwargs: dict[str, Any]) -> None:
+        now = self.adapter.text.config._attn_implementation
+        if self._installed and now != self._installed:
+            raise UsageError(
+                f"the trainer changed the model's attention to {now!r} while masked_states was open; set it before, or "
+                "open masked_states after the trainer is made"
+            )
+        if not any(parameter.requires_grad for parameter in self.model.parameters()):
+            raise UsageError(
+                "the model has no parameter with requires_grad, so nothing is trained; vlmsift.open_model freezes: "
+                "call model.requires_grad_(True) first, or load the model through transformers"
+            )
+        if kwargs.get("input_ids") is None:
+            raise UsageError("masked_states finds the image tokens in `input_ids`; this trainer gives none")
+        positions, mask = kwargs.get("position_ids"), kwargs.get("attention_mask")
+        if mask is None and isinstance(positions, Tensor) and int((positions == 0).sum(-1).max()) > 1:
+            raise UsageError("masked_states cannot tell packed samples apart; train with padding instead of packing")
+
+    def _batch(self, kwargs: dict[str, Any]) -> Batch:
+        """The forward's arguments as a batch. Samples have no ids here: the forward's number and the row stand in."""
+        ids = kwargs["input_ids"]
+        mask = kwargs.get("attention_mask")
+        valid = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else torch.ones_like(ids, dtype=torch.bool)
+        labels = self._labels
+        if labels is None:
+            labels = torch.full_like(ids, -100)
+            ranking = self.variant.ranking(self.adapter.depth)
+            if ranking is not None and ranking.row_name == "answer":
+                raise UsageError(
+                    "the trainer gives the model no `labels`, so the answer's rows are unknown; use rows='all', or "
+                    "turn off what takes the labels away (label smoothing)"
+                )
+        labels = labels.to(ids.device)
+        image = ids == self.adapter.image_token_id
+        query = torch.zeros_like(valid)
+        query[:, :-1] = labels[:, 1:] != -100
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        return Batch(
+            ids=tuple(f"{self.seed}:{rank}:{self.forwards}:{row}" for row in range(len(ids))),
+            inputs={name: value for name, value in kwargs.items() if isinstance(value, Tensor)},
+            labels=labels,
+            image_mask=image & valid,
+            image_index=torch.where(image & valid, 0, -1),
+            special_mask=torch.isin(ids, self._special.to(ids.device)) & ~image & valid,
+            valid=valid,
+            query_mask=query & valid,
+        )
+
+
+def unwrapped(model: Any) -> Any:
+    """The transformers model inside an adapter, DistributedDataParallel, or PEFT."""
+    if isinstance(model, Adapter):
+        model = model.model
+    while isinstance(getattr(model, "module", None), torch.nn.Module):
+        model = model.module
+    return model.get_base_model() if hasattr(model, "get_base_model") else model
+
+
+def _special_ids(model: Any) -> Tensor:
+    """Special tokens as far as the configurations name them: beginning, end, padding."""
+    found: set[int] = set()
+    for config in (model.config, model.config.get_text_config(), getattr(model, "generation_config", None)):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            value = getattr(config, name, None)
+            found |= set(value) if isinstance(value, (list, tuple)) else set() if value is None else {int(value)}
+    return torch.tensor(sorted(found), dtype=torch.long)

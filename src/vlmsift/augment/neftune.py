@@ -1,0 +1,51 @@
+"""NEFTune: uniform noise on the embedded tokens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from vlmsift.augment.change import Change, Shape, uniform
+from vlmsift.errors import UsageError
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True)
+class Neftune:
+    """Adds U(-1, 1) * alpha / sqrt(n D) to what enters the first layer; n = the sample's tokens, padding excluded.
+
+    Source: NEFTune (arXiv 2310.05914), whose released code counts padding in n. Its hook on the token embedding
+    reaches text only; `tokens="all"` noises the image's states too.
+
+    Attributes:
+        alpha: size of the noise; the paper tries 5, 10 and 15.
+    """
+
+    alpha: float = 5.0
+    tokens: Literal["text", "all"] = "text"
+    seed: int = 0
+
+    source: ClassVar[str] = "arXiv 2310.05914"
+    changes_attention: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        if not self.alpha > 0:
+            raise UsageError(f"alpha={self.alpha!r} is no size of noise; give a number above 0, e.g. 5")
+
+    def ranking(self, depth: int) -> None:
+        return None
+
+    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+        noised = batch.valid & taking_part[:, None]
+        if self.tokens == "text":
+            noised &= ~batch.image_mask
+
+        def states(entering: Tensor) -> Tensor:
+            length, width = entering.shape[1:]
+            size = self.alpha / (batch.valid.sum(1) * width).sqrt()  # (B,)
+            noise = (uniform(batch, self.seed, length, width) * 2 - 1) * size[:, None, None]
+            return entering + (noise * noised[..., None]).to(entering.dtype)
+
+        return Change(0, states, chosen=noised)

@@ -1,0 +1,56 @@
+"""TLM, token-level masking: random tokens stop being keys; some see only themselves, some all but themselves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from vlmsift.augment.change import Change, Shape, uniform
+from vlmsift.errors import UsageError
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True)
+class TokenLevelMasking:
+    """Drops tokens anew in every layer.
+
+    Source: arXiv 2310.18738, where 5 % are dropped on RTE, 10 % on the Chinese tasks. A kept row does not see dropped
+    keys. A dropped row, by a fair coin, sees itself alone ("siblings" masked) or all but itself ("self" masked; a
+    row that would see nothing keeps itself). Padding stays invisible, which the released code forgets for the latter.
+
+    Attributes:
+        ratio: chance of a token to be dropped in a layer.
+        seed: of the draws, together with the forward's number.
+    """
+
+    ratio: float = 0.05
+    seed: int = 0
+
+    source: ClassVar[str] = "arXiv 2310.18738"
+    changes_attention: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 < self.ratio < 1:
+            raise UsageError(f"ratio={self.ratio!r} is not a chance; give a number between 0 and 1, e.g. 0.05")
+
+    def ranking(self, depth: int) -> None:
+        return None
+
+    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+        # drawn for all layers now, so that a layer that is computed again in the backward pass sees the same
+        drawn = uniform(batch, self.seed, 2, shape.layers, batch.valid.shape[1])  # (B, 2, L, T)
+        dropped = (drawn[:, 0] < self.ratio) & batch.valid[:, None] & taking_part[:, None, None]
+        alone = drawn[:, 1] < 0.5
+        itself = torch.eye(batch.valid.shape[1], dtype=torch.bool, device=batch.valid.device)
+
+        def visible(layer: int, before: Tensor) -> Tensor:
+            gone = dropped[:, layer]  # (B, T)
+            others = before & ~itself
+            others = torch.where(others.any(-1, keepdim=True), others, before)
+            of_gone = torch.where(alone[:, layer, :, None], before & itself, others)
+            return torch.where(gone[..., None], of_gone, before & ~gone[:, None])
+
+        return Change(visible=visible, chosen=dropped.any(1))

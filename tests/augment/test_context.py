@@ -1,0 +1,301 @@
+"""masked_states as a trainer meets it: what is changed, what is not, and what is left behind."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from tests.augment.helpers import entering, gradients, trainable, training_batch, weights_equal
+from tests.models.helpers import batch_of, opened, varied
+from tests.toys import FAMILIES
+from vlmsift.augment import VARIANTS, Rankings, masked_states
+from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.passes.capture import Capture
+from vlmsift.passes.masking import Masking, choose_tokens
+from vlmsift.passes.measure import measure
+from vlmsift.passes.received import AttentionReceived
+
+STATES = ["top", "stkim", "hints", "random"]
+SETTING = {"depth": 0.5, "ratio": 0.5}
+FIELDS = {
+    **dict.fromkeys(STATES, SETTING),
+    "tlm": {"ratio": 0.3},
+    "headmask": {"ratio": 0.3},
+    "meap": {"ratio": 0.5},
+    "neftune": {},
+}
+
+
+def test_the_fields_above_name_every_variant():
+    assert FIELDS.keys() == VARIANTS.keys()
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_top_masks_the_choice_of_delta_attnmask_and_nothing_else(toy_path, family):
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    batch, inputs = training_batch(adapter, folder, family)
+    masking = Masking(**SETTING)
+    layer = masking.layer(adapter.depth)
+    ranking = masking.ranking(adapter.depth)
+    with Capture(adapter) as capture:
+        wanted = choose_tokens(masking, batch, measure(capture, batch, [ranking])[ranking])
+    plain = entering(adapter, inputs)
+    with masked_states(adapter, "top", probability=1.0, **SETTING) as augmented:
+        changed = entering(adapter, inputs)
+        chosen = augmented.plan.change.chosen
+    assert torch.equal(chosen, wanted)
+    assert chosen.any(1).tolist() == batch.image_mask.any(1).tolist()
+    differs = (plain[layer] != changed[layer]).any(-1)
+    assert torch.equal(differs, chosen)
+    assert (changed[layer][chosen] == 0).all()
+    for earlier in range(layer):
+        assert torch.equal(plain[earlier], changed[earlier])
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", ["llava", "qwen3_vl", "gemma3", "smolvlm"])
+def test_a_variant_changes_training_and_nothing_else(toy_path, family, variant):
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    model, before = adapter.model, adapter.text.config._attn_implementation
+    batch, inputs = training_batch(adapter, folder, family)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    plain = model(**inputs)
+    plain_gradients = gradients(adapter, inputs)
+    model.eval()
+    with torch.no_grad():
+        calm = model(**inputs).logits
+    model.train()
+    with masked_states(model, variant, probability=1.0, **FIELDS[variant]) as augmented:
+        found = gradients(adapter, inputs)
+        assert augmented.augmented == len(batch)
+        model.eval()
+        with torch.no_grad():
+            assert torch.equal(model(**inputs).logits, calm)
+        model.train()
+    assert found.keys() == plain_gradients.keys()
+    assert all(value.isfinite().all() for value in found.values())
+    assert not weights_equal(found, plain_gradients)
+    assert sum(float(value.abs().sum()) for value in found.values()) > 0
+    after = model(**inputs)
+    assert torch.equal(after.logits, plain.logits)
+    assert torch.equal(after.loss, plain.loss)
+    assert adapter.text.config._attn_implementation == before
+    assert model.training
+    assert not hasattr(model, "_vlmsift_augmented")
+    assert not any(module._forward_pre_hooks for module in model.modules())
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_gradient_checkpointing_gives_the_same_gradients(toy_path, family, variant):
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, family)
+    with masked_states(adapter, variant, probability=0.7, **FIELDS[variant]):
+        plain = gradients(adapter, inputs)
+    for reentrant in (False, True):
+        adapter.model.gradient_checkpointing_enable({"use_reentrant": reentrant})
+        if reentrant:
+            adapter.model.enable_input_require_grads()
+        with masked_states(adapter, variant, probability=0.7, **FIELDS[variant]):
+            again = gradients(adapter, inputs)
+        assert again.keys() == plain.keys()
+        for name, value in plain.items():
+            torch.testing.assert_close(again[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def test_two_forwards_before_their_backwards_keep_their_own_plans(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    expected = []
+    with masked_states(adapter, "tlm", probability=1.0, ratio=0.4):
+        for _ in range(2):
+            expected.append(gradients(adapter, inputs))
+    adapter.model.gradient_checkpointing_enable({"use_reentrant": False})
+    with masked_states(adapter, "tlm", probability=1.0, ratio=0.4):
+        first, second = adapter.model(**inputs).loss, adapter.model(**inputs).loss
+        for loss, wanted in ((first, expected[0]), (second, expected[1])):
+            adapter.model.zero_grad()
+            loss.backward()
+            for name, parameter in adapter.model.named_parameters():
+                if name in wanted:
+                    torch.testing.assert_close(parameter.grad, wanted[name], rtol=1e-4, atol=1e-6, msg=name)
+    assert not weights_equal(*expected)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_one_pass_chooses_what_a_second_forward_over_the_same_layers_chooses(toy_path, family):
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, family)
+    chosen, losses = [], []
+    for form in ("second", "one-pass"):
+        with masked_states(adapter, "top", probability=1.0, form=form, layers="below", **SETTING) as augmented:
+            losses.append(adapter.model(**inputs).loss)
+            chosen.append(augmented.plan.change.chosen)
+    assert torch.equal(*chosen)
+    torch.testing.assert_close(*losses)
+
+
+def test_only_the_drawn_samples_are_changed_and_the_seed_decides(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    drawn = []
+    for seed in (0, 0, 1):
+        with masked_states(adapter, probability=0.5, seed=seed, **SETTING) as augmented:
+            rows = []
+            for _ in range(6):
+                adapter.model(**inputs)
+                plan = augmented.plan
+                rows.append([False] * 4 if plan is None else plan.taking_part.tolist())
+                if plan is not None:
+                    assert torch.equal(plan.change.chosen.any(1), plan.taking_part)
+            assert augmented.seen == 24
+            assert augmented.augmented == sum(map(sum, rows))
+            drawn.append(rows)
+    assert drawn[0] == drawn[1] != drawn[2]
+    assert 4 < sum(map(sum, drawn[0])) < 20
+    assert len(set(map(tuple, drawn[0]))) > 1
+
+
+def test_at_probability_zero_nothing_happens(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    plain = adapter.model(**inputs).loss
+    with masked_states(adapter, probability=0.0) as augmented:
+        assert torch.equal(adapter.model(**inputs).loss, plain)
+    assert augmented.augmented == 0
+
+
+@pytest.mark.parametrize("family", ["llava", "qwen2_5_vl"])
+def test_cached_rankings_are_made_once_and_choose_the_same(toy_path, family, monkeypatch):
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    batch, inputs = training_batch(adapter, folder, family)
+    backbones = []
+    rankings = Rankings()
+    monkeypatch.setattr(type(adapter), "backbone", _counted(type(adapter).backbone, backbones))
+    with masked_states(adapter, probability=1.0, form="cached", rankings=rankings, **SETTING) as augmented:
+        adapter.model(**inputs)
+        first = augmented.plan.change.chosen
+        adapter.model(**inputs)
+        assert torch.equal(augmented.plan.change.chosen, first)
+    assert len(backbones) == 1
+    with masked_states(adapter, probability=1.0, **SETTING) as augmented:
+        adapter.model(**inputs)
+        assert torch.equal(augmented.plan.change.chosen, first)
+    assert len(rankings.known) == len(batch)
+
+
+def _counted(method, calls):
+    def counting(self, *args):
+        calls.append(1)
+        return method(self, *args)
+
+    return counting
+
+
+@pytest.mark.parametrize("implementation", ["eager", "sdpa"])
+@pytest.mark.parametrize("variant", ["tlm", "headmask"])
+def test_attention_variants_agree_over_attention_implementations(toy_path, implementation, variant):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    with masked_states(adapter, variant, probability=1.0, ratio=0.3):
+        expected = adapter.model(**inputs).loss
+    adapter.model.set_attn_implementation(implementation)
+    adapter.model.eval()
+    calm = adapter.model(**inputs).logits
+    adapter.model.train()
+    with masked_states(adapter, variant, probability=1.0, ratio=0.3):
+        torch.testing.assert_close(adapter.model(**inputs).loss, expected)
+        adapter.model.eval()
+        assert torch.equal(adapter.model(**inputs).logits, calm)
+
+
+def test_a_left_padded_batch_is_masked_alike(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    sides = []
+    for side in ("right", "left"):
+        batch = batch_of(opened(folder), varied("llava")[:3], side)
+        with masked_states(adapter, probability=1.0, **SETTING) as augmented:
+            loss = adapter.model(**batch.inputs, labels=batch.labels).loss
+            chosen = augmented.plan.change.chosen
+        sides.append((loss, [chosen[row][batch.valid[row]].tolist() for row in range(3)]))
+    torch.testing.assert_close(sides[0][0], sides[1][0])
+    assert sides[0][1] == sides[1][1]
+
+
+def test_bad_use_is_told(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    model = adapter.model
+    for arguments, words in [
+        ({"probability": 1.5}, "probability=1.5"),
+        ({"variant": "topp"}, "no augmentation 'topp'; choose among top"),
+        ({"form": "twice"}, "form='twice'"),
+        ({"ratio": 0.0}, "ratio=0.0"),
+        ({"share": 0.0}, "share=0.0"),
+        ({"hints": 1.5}, "hints=1.5"),
+        ({"alpha": 3}, "unexpected keyword argument 'alpha'"),
+        ({"variant": "tlm", "ratio": 1.0}, "ratio=1.0"),
+        ({"variant": "headmask", "ratio": 0.0}, "ratio=0.0"),
+        ({"variant": "meap", "ratio": 2.0}, "ratio=2.0"),
+        ({"variant": "neftune", "alpha": 0}, "alpha=0"),
+        ({"form": "one-pass", "layers": "all"}, "add layers='below'"),
+    ]:
+        with pytest.raises(UsageError, match=words.replace("(", r"\(")):
+            masked_states(model, **arguments)
+    variant = VARIANTS["top"]()
+    with pytest.raises(UsageError, match="give depth to the variant itself"):
+        masked_states(model, variant, depth=0.5)
+    with masked_states(model), pytest.raises(UsageError, match="being augmented already"), masked_states(model):
+        pass
+    unlabelled = {name: value for name, value in inputs.items() if name != "labels"}
+    with masked_states(model), pytest.raises(UsageError, match="gives the model no `labels`"):
+        model(**unlabelled)
+    with masked_states(model, "tlm", probability=1.0):
+        model.set_attn_implementation("sdpa")
+        with pytest.raises(UsageError, match="the trainer changed the model's attention to 'sdpa'"):
+            model(**inputs)
+    model.requires_grad_(False)
+    with masked_states(model), pytest.raises(UsageError, match="no parameter with requires_grad"):
+        model(**inputs)
+    model.requires_grad_(True)
+    embeds = model.get_input_embeddings()(inputs["input_ids"])
+    rest = {name: value for name, value in inputs.items() if name not in ("input_ids", "pixel_values")}
+    with masked_states(model), pytest.raises(UsageError, match="`input_ids`; this trainer gives none"):
+        model(inputs_embeds=embeds, **rest)
+    packed = {name: value for name, value in inputs.items() if name != "attention_mask"}
+    places = torch.arange(inputs["input_ids"].shape[1]) % 20
+    with masked_states(model), pytest.raises(UsageError, match="packed samples"):
+        model(**packed, position_ids=places.expand(4, -1))
+    assert model.training
+    assert not hasattr(model, "_vlmsift_augmented")
+
+
+def test_attention_that_cannot_be_watched_is_refused(toy_path):
+    adapter = trainable(toy_path("llava"))
+    adapter.text.config._attn_implementation_internal = "somebody's own"
+    with pytest.raises(UnsupportedModel, match='attention "somebody\'s own", which cannot be watched'):
+        masked_states(adapter, "tlm").__enter__()
+    assert not hasattr(adapter.model, "_vlmsift_augmented")
+
+
+def test_ranking_by_all_rows_needs_no_labels(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    inputs.pop("labels")
+    with masked_states(adapter, probability=1.0, rows="all", **SETTING) as augmented:
+        adapter.model(**inputs)
+        assert augmented.plan.change.chosen.any()
+    assert AttentionReceived("all") != AttentionReceived("answer")
