@@ -132,16 +132,16 @@ def test_the_ranking_runs_inside_the_trainer_s_autocast(toy_path, monkeypatch):
     _, inputs = training_batch(adapter, folder, "llava")
     model = Accelerator(mixed_precision="bf16", cpu=True).prepare_model(adapter.model)
     seen = []
-    backbone = type(adapter).backbone
+    forward = adapter.text.forward
 
-    def noted(self, *args):
+    def noted(*args, **kwargs):
         seen.append(torch.is_autocast_enabled("cpu"))
-        return backbone(self, *args)
+        return forward(*args, **kwargs)
 
-    monkeypatch.setattr(type(adapter), "backbone", noted)
+    monkeypatch.setattr(adapter.text, "forward", noted)
     with masked_states(model, probability=1.0, **SETTING):
         model(**inputs)
-    assert seen == [True]
+    assert seen == [True, True]
 
 
 def test_transformers_trainer(toy_path, tmp_path):

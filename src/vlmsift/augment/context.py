@@ -3,10 +3,10 @@
 In: a model that somebody trains, and a `Variant`. While open, each training forward is changed as the variant says; the
 trainer needs no change and sees none. In evaluation mode, and after closing, the model computes what it always did.
 
-How: a hook on the model sees the labels; a hook on its base model, inside whatever autocast the trainer has set up,
-makes the plan of this forward; a hook before each text layer changes the states that enter it and passes the plan on as
-an argument of the layer. Layers that are computed again in the backward pass (gradient checkpointing) get the same
-arguments, so they meet the same plan.
+How: hooks on the model and its base model see labels and inputs; a hook before the text decoder, inside whatever
+autocast the trainer has set up and with the images encoded already, makes the plan of this forward; a hook before each
+text layer changes the states that enter it and passes the plan on as an argument of the layer. Layers that are computed
+again in the backward pass (gradient checkpointing) get the same arguments, so they meet the same plan.
 """
 
 from __future__ import annotations
@@ -53,6 +53,7 @@ class MaskedStates:
         self.plan: Plan | None = None
         self.forwards = self.augmented = self.seen = 0
         self._labels: Tensor | None = None
+        self._inputs: dict[str, Any] = {}  # of the base model, by name
         self._ranking_now = False
         self._undo: list[Callable[[], Any]] = []
         self._installed: str | None = None
@@ -79,6 +80,7 @@ class MaskedStates:
             handles = [
                 self.model.register_forward_pre_hook(self._called, with_kwargs=True),
                 self.model.base_model.register_forward_pre_hook(self._base_called, with_kwargs=True),
+                self.adapter.text.register_forward_pre_hook(self._decoder_called, with_kwargs=True),
                 *(
                     layer.register_forward_pre_hook(self._entering(index), with_kwargs=True)
                     for index, layer in enumerate(self.adapter.layers)
@@ -110,15 +112,18 @@ class MaskedStates:
         self._labels = kwargs.get("labels")
 
     def _base_called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self._inputs = {**dict(zip(signature(module.forward).parameters, args, strict=False)), **kwargs}
+
+    def _decoder_called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Make this forward's plan."""
         if self._ranking_now:
             return
         self.plan = None
+        inputs, self._inputs = self._inputs, {}
         if not self.model.training or not torch.is_grad_enabled():
             return
-        kwargs = {**dict(zip(signature(module.forward).parameters, args, strict=False)), **kwargs}
-        self._refuse(kwargs)
-        batch = self._batch(kwargs)
+        self._refuse(inputs)
+        batch = self._batch(inputs)
         self.forwards += 1
         self.seen += len(batch)
         taking_part = uniform(batch, PART) < self.probability
@@ -131,14 +136,16 @@ class MaskedStates:
             plan.ranking, plan.observer = ranking, ranking.observer(batch, self.adapter.depth)
             plan.rows = Rows.where(ranking.rows(batch))
             return
-        self._decide(plan, None if ranking is None else self._received(batch, ranking))
+        self._decide(plan, None if ranking is None else self._received(batch, ranking, args, kwargs))
 
     def _decide(self, plan: Plan, received: Tensor | None) -> None:
         with torch.no_grad():
             plan.change = self.variant.change(plan.batch, plan.taking_part, received, self.shape)
 
-    def _received(self, batch: Batch, ranking: AttentionReceived) -> Tensor:
-        """(B, T) attention received, by a second forward without gradients or from memory."""
+    def _received(
+        self, batch: Batch, ranking: AttentionReceived, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Tensor:
+        """(B, T) attention received, by running the decoder once more without gradients, or from memory."""
         if self.form == "cached" and (known := self.rankings.get(batch)) is not None:
             return known
         self._ranking_now = True
@@ -146,7 +153,8 @@ class MaskedStates:
             with torch.no_grad(), Capture(self.adapter) as capture:
                 observer = ranking.observer(batch, self.adapter.depth)
                 capture.observers = [(Rows.where(ranking.rows(batch)), [observer])]
-                self.adapter.backbone(batch, self.adapter.inputs(batch))
+                # some models make a cache even in training (Idefics3); filled here, it would double the keys there
+                self.adapter.text(*args, **{**kwargs, "use_cache": False, "past_key_values": None})
                 if missing := sorted(observer.layers - capture.layers_seen):
                     raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
                 received = observer.result()
