@@ -24,7 +24,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) --editable .
+	$(PIP) --editable ".[train]"
 	touch $@
 
 # torchvision, which many processors need, has no CPU wheel: its CUDA build lies in a folder that only the tests look at

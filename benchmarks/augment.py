@@ -14,7 +14,6 @@ import argparse
 import contextlib
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -86,11 +85,11 @@ def times(model: Any, inputs: dict[str, Any], rounds: int) -> dict[str, list[flo
 
     for number in range(rounds + 1):
         for name, how in WAYS.items():
-            context: Callable[[], Any] = contextlib.nullcontext
+            context: Any = contextlib.nullcontext()
             if how is not None:
-                kept = {"rankings": rankings} if how.get("form") == "cached" else {}
-                context = lambda how=how, kept=kept: masked_states(model, probability=1.0, **how, **kept)  # noqa: E731
-            with context():
+                kept: dict[str, Any] = {"rankings": rankings} if how.get("form") == "cached" else {}
+                context = masked_states(model, probability=1.0, **how, **kept)
+            with context:
                 started = time.perf_counter()
                 step()
                 if number:

@@ -266,7 +266,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_the_help_names_defaults_that_are_no_value() -> None:
     said = without(CliRunner().invoke(app, ["sift", "--help"], env={"COLUMNS": "300"}).output)
-    assert said.count("(default: ") == 5, "square brackets would be swallowed as markup"
+    assert said.count("(default: ") == 6, "square brackets would be swallowed as markup"
 
 
 def test_without_arguments_comes_the_help() -> None:

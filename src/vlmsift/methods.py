@@ -66,7 +66,8 @@ def sift(
     model: str | Path | Adapter,
     out: str | Path,
     *,
-    method: str = "delta-attnmask",
+    method: str | None = None,
+    config: str | Path | None = None,
     keep: str | int = "20%",
     run: str | Path | None = None,
     seed: int = 0,
@@ -79,6 +80,7 @@ def sift(
     """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
 
     Args:
+        method: a name in `METHODS`; None = "delta-attnmask". config: a file that `calibrate` wrote, in place of it.
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
         format: of the exported rows; None = the pool's own.
         pool_format: of the pool; None = guessed.
@@ -91,7 +93,9 @@ def sift(
     from vlmsift.formats import FORMATS, open_pool
     from vlmsift.selectors.budget import parse_keep
 
-    recipe = find_method(method)
+    if config is not None and method is not None:
+        raise UsageError(f"config={str(config)!r} says how to select already; give it or method={method!r}, not both")
+    how = {"signals": find_method(method or "delta-attnmask").signals} if config is None else {"config": config}
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
     parse_keep(keep, len(pool))
@@ -101,7 +105,18 @@ def sift(
     if place.resolve() == pool.path.resolve():
         raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-    scored = pipeline.score(pool, model, folder, signals=recipe.signals, source_field=source_field, **scoring)
-    selection = pipeline.select(scored, by=recipe.by, keep=keep, pick=recipe.pick, balance=recipe.balance, seed=seed)
+    chosen = _selecting(method or "delta-attnmask", config)
+    scored = pipeline.score(pool, model, folder, source_field=source_field, **how, **scoring)
+    selection = pipeline.select(scored, **{**chosen, "keep": keep, "seed": seed})
     selection.export(out, format=format)
     return selection
+
+
+def _selecting(method: str, config: str | Path | None) -> dict[str, Any]:
+    """Arguments of `select` for a method or a config."""
+    if config is None:
+        recipe = METHODS[method]
+        return {"by": recipe.by, "pick": recipe.pick, "balance": recipe.balance}
+    from vlmsift.signals.config import load_config
+
+    return dict(load_config(config).select)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -22,7 +22,7 @@ from vlmsift.store import Run
 if TYPE_CHECKING:
     from vlmsift.formats import Pool
     from vlmsift.models import Adapter
-    from vlmsift.types import ImageRef
+    from vlmsift.types import ImageRef, Signal
 
 
 @dataclass
@@ -49,7 +49,8 @@ def score(
     model: str | Path | Adapter,
     out: str | Path,
     *,
-    signals: Sequence[str] | None = None,
+    signals: Sequence[str] | Mapping[str, Signal] | None = None,
+    config: str | Path | None = None,
     images: str | Path | None = None,
     format: str | None = None,
     source_field: str | None = None,
@@ -69,7 +70,9 @@ def score(
     Args:
         pool: a file or folder of samples, or an open pool.
         model: a folder or hub name, or an open adapter.
-        signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; None = the default set.
+        signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; or column -> signal; None = the default
+            set.
+        config: a file that `calibrate` wrote, in place of `signals`.
         workers: processes that read and encode; None = all cores but one, at least 1, at most 8.
         part_size: pool rows per file; a killed run loses at most one part's work.
 
@@ -87,6 +90,8 @@ def score(
             raise UsageError(f"{name}={number} must be at least 1")
     if workers is not None and workers < 0:
         raise UsageError(f"workers={workers} must be 0 (read and encode in this process) or more")
+    if config is not None and signals is not None:
+        raise UsageError(f"config={str(config)!r} names the signals already; give it or signals, not both")
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=format, source_field=source_field)
     first_images = look_at_images(pool)
@@ -98,8 +103,14 @@ def score(
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.passes.capture import Capture
     from vlmsift.signals import DEFAULT_SIGNALS, build_signals, parameters
+    from vlmsift.signals.config import load_config
 
-    chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
+    if config is not None:
+        chosen = load_config(config).signals
+    elif isinstance(signals, Mapping):
+        chosen = dict(signals)
+    else:
+        chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
     if isinstance(model, (str, Path)):
         model = open_model(
             model,

@@ -8,7 +8,7 @@ import torch
 from tests.augment.helpers import entering, gradients, trainable, training_batch, weights_equal
 from tests.models.helpers import batch_of, opened, varied
 from tests.toys import FAMILIES
-from vlmsift.augment import VARIANTS, Rankings, masked_states
+from vlmsift.augment import VARIANTS, Rankings, context_of, masked_states
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.masking import Masking, choose_tokens
@@ -299,3 +299,27 @@ def test_ranking_by_all_rows_needs_no_labels(toy_path):
         adapter.model(**inputs)
         assert augmented.plan.change.chosen.any()
     assert AttentionReceived("all") != AttentionReceived("answer")
+
+
+def test_a_word_makes_a_context(toy_path):
+    folder = toy_path("llava")
+    adapter = trainable(folder)
+    _, inputs = training_batch(adapter, folder, "llava")
+    assert context_of(None) is None
+    with context_of("top:depth=0.5,ratio=0.25", 1.0, seed=3)(adapter.model) as augmented:
+        adapter.model(**inputs)
+        assert augmented.variant == VARIANTS["top"](depth=0.5, ratio=0.25)
+        assert (augmented.probability, augmented.seed) == (1.0, 3)
+        found = augmented.plan.change.chosen
+    with masked_states(adapter, probability=1.0, depth=0.5, ratio=0.25) as augmented:
+        adapter.model(**inputs)
+        assert torch.equal(augmented.plan.change.chosen, found)
+    for word, told in [
+        ("topp", "no augmentation 'topp'"),
+        ("top:deep=1", "no field 'deep'"),
+        ("tlm:ratio=2.0", "ratio"),
+    ]:
+        with pytest.raises(UsageError, match=told):
+            context_of(word)
+    with pytest.raises(UsageError, match="probability=2"):
+        context_of("top", 2)

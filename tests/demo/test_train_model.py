@@ -69,3 +69,15 @@ def _quiet(_line):
 
 def _name(weights, end):
     return next(name for name in weights if name.endswith(end))
+
+
+def test_a_vision_tower_can_be_taken_over(tmp_path):
+    main(["--out", str(tmp_path / "first"), *BRIEFLY])
+    main(["--out", str(tmp_path / "second"), "--vision-from", str(tmp_path / "first"), "--seed", "3", *BRIEFLY])
+    first, second = (AutoModelForImageTextToText.from_pretrained(tmp_path / name) for name in ("first", "second"))
+    towers = [model.model.vision_tower.state_dict() for model in (first, second)]
+    assert all(torch.equal(weight, towers[1][name]) for name, weight in towers[0].items())
+    assert not torch.equal(first.lm_head.weight, second.lm_head.weight)
+    card = (tmp_path / "second" / "README.md").read_text()
+    assert "the vision tower of `first`" in card
+    assert "--vision-from" in card

@@ -7,10 +7,11 @@ with vlmsift.masked_states(model, probability=0.5):
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, get_args
 
 from vlmsift.augment.answer_mask import AnswerMask
-from vlmsift.augment.attended import hints, random, stkim, top
+from vlmsift.augment.attended import Attended
 from vlmsift.augment.change import Change, Shape, Variant
 from vlmsift.augment.context import Form, MaskedStates
 from vlmsift.augment.head_mask import HeadMask
@@ -18,20 +19,23 @@ from vlmsift.augment.neftune import Neftune
 from vlmsift.augment.rankings import Rankings
 from vlmsift.augment.token_level_masking import TokenLevelMasking
 from vlmsift.errors import UsageError
+from vlmsift.words import fields_of
 
 VARIANTS: dict[str, Callable[..., Variant]] = {
-    "top": top,
-    "stkim": stkim,
-    "hints": hints,
-    "random": random,
+    "top": Attended,
+    "stkim": partial(Attended, share=0.6),
+    "hints": partial(Attended, hints=0.1),
+    "random": partial(Attended, choose="random"),
     "tlm": TokenLevelMasking,
     "headmask": HeadMask,
     "meap": AnswerMask,
     "neftune": Neftune,
 }
-"""Word -> variant. The first four mask hidden states by attention received; see each for its source."""
+"""Word -> variant; each names its source. The first four mask hidden states: all that receive most attention
+(Delta-AttnMask), a random 60 % of those (STKIM), those but for some hints (AttMask), and as many random ones (control).
+"""
 
-__all__ = ["VARIANTS", "Change", "MaskedStates", "Rankings", "Shape", "Variant", "masked_states"]
+__all__ = ["VARIANTS", "Change", "MaskedStates", "Rankings", "Shape", "Variant", "context_of", "masked_states"]
 
 
 def masked_states(
@@ -79,3 +83,22 @@ def masked_states(
     elif fields:
         raise UsageError(f"give {', '.join(fields)} to the variant itself; it is made already")
     return MaskedStates(model, variant, probability, form, rankings, seed)
+
+
+def context_of(word: str | None, probability: float = 0.5, seed: int = 0) -> Callable[[Any], MaskedStates] | None:
+    """What `vlmsift.train` takes as `context`, from a word: "top", "top:depth=0.5,ratio=0.3"; None for None.
+
+    Raises:
+        UsageError: an unknown variant or field, or a value that cannot be meant.
+    """
+    if word is None:
+        return None
+    name, _, text = word.partition(":")
+    if name not in VARIANTS:
+        raise UsageError(f"there is no augmentation {name!r}; choose among {', '.join(VARIANTS)}")
+    entry: Any = VARIANTS[name]
+    fields = fields_of(entry.func if isinstance(entry, partial) else entry, name, text)
+    if not 0 <= probability <= 1:
+        raise UsageError(f"probability={probability!r} is no chance; give a number from 0 to 1, e.g. 0.5")
+    entry(**fields)  # a value that cannot be meant is told now, not when the model is loaded
+    return partial(masked_states, variant=name, probability=probability, seed=seed, **fields)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -85,23 +85,3 @@ def _without(visible: Tensor, dropped: Tensor, active: bool) -> Tensor:
         return visible
     itself = torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
     return visible & (~dropped[:, None, :] | itself)
-
-
-def top(**fields: Any) -> Attended:
-    """All of the top set: Delta-AttnMask's own choice."""
-    return Attended(**fields)
-
-
-def stkim(share: float = 0.6, **fields: Any) -> Attended:
-    """A random 60 % of the top set."""
-    return Attended(share=share, **fields)
-
-
-def hints(hints: float = 0.1, **fields: Any) -> Attended:
-    """The top set, but some of its very top stays visible."""
-    return Attended(hints=hints, **fields)
-
-
-def random(**fields: Any) -> Attended:
-    """The control: as many random tokens of the same kind."""
-    return Attended(choose="random", **fields)

@@ -6,6 +6,7 @@ the folder loads by the Auto classes like any published model. Nothing here know
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from vlmsift.demo.digits import IMAGE_PIXELS
@@ -42,8 +43,12 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(seed: int = 0) -> tuple[Any, Any]:
+def build(seed: int = 0, pixels: int = IMAGE_PIXELS, texts: Iterable[str] | None = None) -> tuple[Any, Any]:
     """The untrained embedded model in evaluation mode, and its processor; the same weights for the same seed.
+
+    Args:
+        pixels: side of the square picture, a multiple of 8; (pixels / 8)^2 image tokens.
+        texts: what the tokenizer's merges are learnt from; None = the demo's own questions and answers.
 
     Returns:
         A `LlavaForConditionalGeneration` and a `LlavaProcessor`.
@@ -51,11 +56,11 @@ def build(seed: int = 0) -> tuple[Any, Any]:
     import torch
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    processor = build_processor()
+    processor = build_processor(pixels, texts)
     tokenizer = processor.tokenizer
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     vision = CLIPVisionConfig(
-        image_size=IMAGE_PIXELS,
+        image_size=pixels,
         patch_size=PATCH,
         hidden_size=96,
         intermediate_size=256,
@@ -80,7 +85,7 @@ def build(seed: int = 0) -> tuple[Any, Any]:
         vision_config=vision,
         text_config=text,
         image_token_index=tokenizer.convert_tokens_to_ids(SPECIAL["image_token"]),
-        image_seq_length=IMAGE_TOKENS,
+        image_seq_length=(pixels // PATCH) ** 2,
         vision_feature_layer=-1,
         vision_feature_select_strategy="default",
         tie_word_embeddings=True,
@@ -92,19 +97,19 @@ def build(seed: int = 0) -> tuple[Any, Any]:
     return model.eval(), processor
 
 
-def build_processor() -> Any:
+def build_processor(pixels: int = IMAGE_PIXELS, texts: Iterable[str] | None = None) -> Any:
     """The embedded model's `LlavaProcessor`: PIL image backend, byte-level tokenizer, chat template."""
     from transformers import CLIPImageProcessorPil, LlavaProcessor
 
     images = CLIPImageProcessorPil(
-        size={"shortest_edge": IMAGE_PIXELS},
-        crop_size={"height": IMAGE_PIXELS, "width": IMAGE_PIXELS},
+        size={"shortest_edge": pixels},
+        crop_size={"height": pixels, "width": pixels},
         image_mean=[0.5] * 3,
         image_std=[0.5] * 3,
     )
     return LlavaProcessor(
         images,
-        build_tokenizer(),
+        build_tokenizer(texts),
         patch_size=PATCH,
         vision_feature_select_strategy="default",
         # CLIP's class token, which the "default" strategy drops again.
@@ -113,7 +118,7 @@ def build_processor() -> Any:
     )
 
 
-def build_tokenizer() -> Any:
+def build_tokenizer(texts: Iterable[str] | None = None) -> Any:
     """Byte-level BPE, lossless on any text, with each word of the demo and each decimal digit as one token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
@@ -123,15 +128,17 @@ def build_tokenizer() -> Any:
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
     core.decoder = decoders.ByteLevel()
-    shown = ((1, None, 2, None), (None, None, 3, 4))
-    answers = [question.answer(values) for question in QUESTIONS for values in shown]
+    if texts is None:
+        shown = ((1, None, 2, None), (None, None, 3, 4))
+        answers = [question.answer(values) for question in QUESTIONS for values in shown]
+        texts = [question.text for question in QUESTIONS] + answers
     trainer = trainers.BpeTrainer(
         vocab_size=1024,
         special_tokens=list(SPECIAL.values()),
         initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
         show_progress=False,
     )
-    core.train_from_iterator([question.text for question in QUESTIONS] + answers, trainer)
+    core.train_from_iterator(texts, trainer)
     extra = {name: token for name, token in SPECIAL.items() if name[:3] not in ("pad", "unk", "bos", "eos")}
     return PreTrainedTokenizerFast(
         tokenizer_object=core,

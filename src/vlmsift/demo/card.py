@@ -30,9 +30,8 @@ errs. It is good for nothing else.
   of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI, CC BY 4.0). {train} digit images are for training, {pool} for
   demo pools, {test} for testing; none is in two of them. They are split by image: the same hand may have written digits
   on both sides.
-* **Training**: from scratch, seed {seed}: {plan.vision_steps} steps for the vision tower (place and digit at each
-  patch, by a linear head that is thrown away), then {text_steps:,} for projector and text model.
-  `python -m vlmsift.demo.train_model` does it again.
+* **Training**: seed {seed}: {vision_stage}, then {text_steps:,} steps for
+  projector and text model from scratch. Made by `python -m vlmsift.demo.train_model{options}`.
 
 Measured by the training script, on {samples:,} questions about scenes of held-out digits. An answer counts where greedy
 decoding gives it exactly, to its end token; a description counts where the whole sentence is right.
@@ -50,6 +49,7 @@ def write_card(
     seed: int,
     threads: int,
     seconds: Mapping[str, float],
+    vision_from: Path | None = None,
 ) -> str:
     """Write README.md into a model's folder.
 
@@ -62,6 +62,7 @@ def write_card(
         seed: the training's seed.
         threads: CPU threads that trained.
         seconds: "wall" and "cpu" seconds of the training.
+        vision_from: the model whose vision tower was taken over, if one was.
 
     Returns:
         The card's table in Markdown.
@@ -77,7 +78,16 @@ def write_card(
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
     text = model.config.text_config
+    vision_stage = (
+        f"{plan.vision_steps} steps for the vision tower (place and digit at each patch, by a throw-away head)"
+    )
+    options = f" --look-up-steps {plan.look_up_steps} --steps {plan.steps} --threads {threads}"
+    if vision_from is not None:
+        vision_stage = f"the vision tower of `{vision_from.name}`"
+        options += f" --vision-from {vision_from.as_posix()}"
     card = CARD.format(
+        vision_stage=vision_stage,
+        options=options,
         parameters=parameters,
         vision=model.config.vision_config.num_hidden_layers,
         tokens=IMAGE_TOKENS,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from rich.table import Table
 from vlmsift import pipeline, selectors
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
+from vlmsift.selectors import Decided
 from vlmsift.show import progress_bar, say, show_run
 from vlmsift.store import Run
 
@@ -45,10 +47,16 @@ SPOILED = ("wrong_image", "wrong_answer", "blank_image")
 """A duplicate is not among them: no per-sample signal can tell a copy from its original."""
 KEEP = "20%"
 RANDOM_SEEDS = 5
+EPOCHS = 2.0
+TESTS = 600
+"""Of the last act: short, so that the demo stays a demo."""
 
 
-def run_demo(out: Path, size: int = 3000, seed: int = 0) -> Path:
-    """Make the pool, score it, select, export, and print what came out. Returns the folder.
+def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) -> Path:
+    """Make the pool, score it, select, export, train, and print what came out. Returns the folder.
+
+    Args:
+        lesson: whether models are trained on the kept rows, on random ones and on the whole pool.
 
     Raises:
         RunMismatch: `out` holds a demo of another size or seed.
@@ -85,14 +93,41 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0) -> Path:
 
     figure = draw_figure(out / "demo.png", pool, table, aurocs, shares)
     say(f"6. figure: {figure}")
+    drawn = time.perf_counter()
+    if lesson:
+        _teach(out, pool / "pool.json", run, chosen, seed)
     steps = {
         "pool": made - started,
         "score": scored - made,
         "select and export": selected - scored,
-        "figure": time.perf_counter() - selected,
+        "figure": drawn - selected,
+        "training": time.perf_counter() - drawn,
     }
     say("   seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()))
     return out
+
+
+def _teach(out: Path, pool: Path, run: Run, chosen: Decided, seed: int) -> None:
+    """The last act: what the kept rows, as many random ones, and the whole pool teach."""
+    if find_spec("accelerate") is None:
+        say("7. no model is trained on the parts: that needs pip install 'vlmsift[train]'")
+        return
+    from vlmsift.demo.teach import teach
+
+    draw = selectors.choose(run, selectors.Random(), KEEP, seed=seed)
+    parts = {f"random {KEEP}": draw.ids, f"selected {KEEP}": chosen.ids, "full pool": None}
+    say(f"7. train a weak model on parts of the pool, {EPOCHS:g} epochs each; accuracy on {TESTS} held-out questions")
+    lessons = teach(out, pool, parts, EPOCHS, TESTS, seed)
+    shown = Table(box=box.SIMPLE_HEAD)
+    tasks = list(next(iter(lessons.values())).tasks)
+    for name in ("trained on", "samples", "steps", "seconds", "accuracy", *(task.replace("_", " ") for task in tasks)):
+        shown.add_column(name, justify="left" if name == "trained on" else "right")
+    for name, one in lessons.items():
+        exact = [f"{one.tasks[task].exact:.2f}" for task in tasks]
+        row = (name, f"{one.samples:,}", f"{one.steps:,}", f"{one.seconds:.0f}", f"{one.accuracy:.3f}", *exact)
+        shown.add_row(*row)
+    Console().print(shown)
+    say("   one seed, one pool: docs/results.md has five, and all methods")
 
 
 def _truth(path: Path) -> dict[str, str]:

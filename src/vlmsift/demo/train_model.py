@@ -185,7 +185,8 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         model.save_pretrained(aside)
         processor.save_pretrained(aside)
-        print(write_card(aside, model, accuracy, options.test_samples, plan, options.seed, options.threads, seconds))
+        counted = (options.test_samples, plan, options.seed, options.threads, seconds, options.vision_from)
+        print(write_card(aside, model, accuracy, *counted))
         aside.chmod(0o755)
         for file in aside.iterdir():
             file.chmod(0o644)

@@ -114,6 +114,8 @@ def open_model(
     """
     import transformers
 
+    from vlmsift.models.quiet import quiet
+
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     kinds: dict[str, Any] = {
@@ -128,14 +130,15 @@ def open_model(
         raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name (owner/model)")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        processor = transformers.AutoProcessor.from_pretrained(name, **where)
-        model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
-            name,
-            dtype=kinds[dtype],
-            output_loading_info=True,
-            **where,
-            **({"device_map": "auto"} if device == "spread" else {}),
-        )
+        with quiet():
+            processor = transformers.AutoProcessor.from_pretrained(name, **where)
+            model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
+                name,
+                dtype=kinds[dtype],
+                output_loading_info=True,
+                **where,
+                **({"device_map": "auto"} if device == "spread" else {}),
+            )
     except Exception as error:  # loaders raise many kinds: broken JSON, broken weights, a missing package
         raise _explained(str(name), error) from error
     if missing := sorted(loaded["missing_keys"]):

@@ -6,11 +6,10 @@ a name of its own, so that several settings of one signal can stand side by side
 
 from __future__ import annotations
 
-import ast
 import dataclasses
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from vlmsift.errors import UsageError
 from vlmsift.signals.answer_loss import AnswerLoss
@@ -23,6 +22,7 @@ from vlmsift.signals.image_entropy import ImageEntropy
 from vlmsift.signals.image_gain import ImageGain
 from vlmsift.signals.random import Random
 from vlmsift.types import Signal
+from vlmsift.words import fields_of
 
 SIGNALS: dict[str, Any] = {
     "delta_attnmask": DeltaAttnMask,
@@ -69,45 +69,21 @@ def build_signals(words: Sequence[str]) -> dict[str, Signal]:
             raise UsageError(f"{column!r} cannot be a column's name; use letters, digits and _")
         if column in signals:
             raise UsageError(f"column {column!r} is asked for twice; name one of them, as in other={word}")
-        signals[column] = SIGNALS[name](**_fields(SIGNALS[name], name, fields))
+        entry = SIGNALS[name]
+        cls = entry.func if isinstance(entry, partial) else entry
+        signals[column] = entry(**fields_of(cls, name, fields))
     return signals
+
+
+def signal_word(signal: Signal) -> str:
+    """The word that builds this signal of the table, with the fields that differ from their defaults; no column."""
+    if type(signal) is not SIGNALS.get(signal.name):
+        raise UsageError(f"the signal {signal.name!r} cannot be asked for by a word")
+    plain = parameters(SIGNALS[signal.name]())
+    changed = [f"{name}={value}" for name, value in parameters(signal).items() if value != plain[name]]
+    return f"{signal.name}:{','.join(changed)}" if changed else signal.name
 
 
 def parameters(signal: Signal) -> dict[str, Any]:
     """Every field of a signal with its value: what a run records."""
     return dataclasses.asdict(signal)  # type: ignore[call-overload, no-any-return]
-
-
-def _fields(entry: Any, name: str, text: str) -> dict[str, Any]:
-    cls: Any = entry.func if isinstance(entry, partial) else entry
-    known = {field.name for field in dataclasses.fields(cls)}
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for part in filter(None, text.split(",")):
-        field, equals, value = (piece.strip() for piece in part.partition("="))
-        if not equals or field not in known:
-            raise UsageError(
-                f"{name} has no field {field!r} (in {part!r}); it has {', '.join(sorted(known)) or 'none'}"
-            )
-        values[field] = _value(name, field, value, hints[field])
-    return values
-
-
-def _value(name: str, field: str, text: str, hint: Any) -> Any:
-    choices = get_args(hint)
-    if choices and all(isinstance(choice, str) for choice in choices):
-        if text not in choices:
-            raise UsageError(f"{name}: {field}={text!r} is not one of {', '.join(choices)}")
-        return text
-    if hint is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    kinds = choices or (hint,)
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = None
-    if float in kinds and int not in kinds and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) not in kinds:
-        raise UsageError(f"{name}: {field}={text!r} is not {' or '.join(kind.__name__ for kind in kinds)}")
-    return value

@@ -1,0 +1,124 @@
+"""Weights of the signal `calibrated`. In: values of a few signals on originals and twins. Out: a logistic regression.
+
+Every figure is cross-validated, and an original stands on the same side as all of its twins. Duplicates are no part of
+it: no signal can know them. Every kind weighs as much as every other, and all twins as much as all originals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmsift.calibrate.figures import Floats, Ints, Layout
+
+FOLDS = 5
+STRENGTHS = np.logspace(-3, 2, 6)
+"""Inverse regularisations that cross-validation chooses among."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """A fitted combination of P signals.
+
+    Attributes:
+        columns: the signals. mean, scale: (P,) of the standardisation. weight: (P,) on standardised values.
+        intercept: log-odds where all are average. strength: the inverse regularisation chosen.
+        scores: (N,) log-odds by the models that saw neither the row's original nor its twins; NaN where
+            there is none.
+    """
+
+    columns: tuple[str, ...]
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    intercept: float
+    strength: float
+    scores: Floats
+
+
+def fit(columns: Sequence[str], values: Floats, layout: Layout, kinds: Sequence[str], seed: int = 0) -> Weights | None:
+    """Fit P signals to tell originals from twins; None where a fold would lack one of the two.
+
+    Args:
+        values: (N, P), NaN where undefined: counted as the mean. kinds: the twins to learn from.
+    """
+    rows, target, share = _rows(layout, kinds)
+    if len(np.unique(layout.of[rows])) < 2 * FOLDS or not (target == 0).any():
+        return None
+    inputs, groups = values[rows], layout.of[rows]
+    scores = np.full(len(values), np.nan)
+    for train, test in _folds(groups, seed):
+        model = _Model.fit(inputs[train], target[train], share[train], groups[train], seed)
+        # every row of the groups that were held out, copies among them, though nothing is learnt from copies
+        held_out = np.isin(layout.of, groups[test])
+        scores[held_out] = model.scores(values[held_out])
+    final = _Model.fit(inputs, target, share, groups, seed)
+    return Weights(tuple(columns), final.mean, final.scale, final.weight, final.intercept, final.strength, scores)
+
+
+def _rows(layout: Layout, kinds: Sequence[str]) -> tuple[Ints, Ints, Floats]:
+    """The rows to learn from, 1 for an original and 0 for a twin, and the weight of each: the kinds count alike."""
+    share = np.zeros(len(layout.of))
+    share[layout.originals] = 1 / layout.originals.sum()
+    for kind in kinds:
+        share[layout.twins[kind]] = 1 / layout.twins[kind].sum() / len(kinds)
+    rows = np.flatnonzero(share)
+    return rows, layout.originals[rows].astype(np.int64), share[rows] * len(rows) / share.sum()
+
+
+@dataclass(frozen=True)
+class _Model:
+    mean: Floats
+    scale: Floats
+    weight: Floats
+    intercept: float
+    strength: float
+
+    @classmethod
+    def fit(cls, inputs: Floats, target: Ints, share: Floats, groups: Ints, seed: int) -> _Model:
+        from sklearn.linear_model import LogisticRegression
+
+        mean, scale = _mean_and_scale(inputs)
+        standard = _standard(inputs, mean, scale)
+        folds = list(_folds(groups, seed + 1))
+        losses = []
+        for strength in STRENGTHS:
+            loss = 0.0
+            for train, test in folds:
+                one = LogisticRegression(C=strength).fit(standard[train], target[train], share[train])
+                signs = 2 * target[test] - 1
+                loss += float(share[test] @ np.logaddexp(0, -signs * one.decision_function(standard[test])))
+            losses.append(loss)
+        best = float(STRENGTHS[int(np.argmin(losses))])
+        model: Any = LogisticRegression(C=best).fit(standard, target, share)
+        return cls(mean, scale, model.coef_[0], float(model.intercept_[0]), best)
+
+    def scores(self, inputs: Floats) -> Floats:
+        return np.asarray(_standard(inputs, self.mean, self.scale) @ self.weight + self.intercept)
+
+
+def _mean_and_scale(inputs: Floats) -> tuple[Floats, Floats]:
+    """(P,) mean and deviation of the defined values; 0 and 1 where there are none, or where they do not vary."""
+    known = np.isfinite(inputs)
+    count = np.maximum(known.sum(0), 1)
+    mean = np.where(known, inputs, 0).sum(0, dtype=np.float64) / count
+    spread = np.sqrt((np.where(known, inputs - mean, 0) ** 2).sum(0, dtype=np.float64) / count)
+    return mean, np.where(spread > 1e-12, spread, 1.0)
+
+
+def _standard(inputs: Floats, mean: Floats, scale: Floats) -> Floats:
+    return np.asarray(np.nan_to_num((inputs - mean) / scale, nan=0.0))
+
+
+def _folds(groups: Ints, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+    """(train, test) places; a group is never on both sides. The same groups and seed give the same folds."""
+    names = np.unique(groups)
+    fold_of = dict(
+        zip(np.random.default_rng(seed).permutation(names).tolist(), np.arange(len(names)) % FOLDS, strict=True)
+    )
+    fold = np.array([fold_of[group] for group in groups.tolist()])
+    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(FOLDS)]

@@ -1,0 +1,100 @@
+"""How well numbers tell originals from twins. In: values per row and what each row is. Out: AUROC with its bootstrap.
+
+Originals are resampled together with their twins, because a twin shares its original's picture, question and luck. Each
+resample is a vector of weights, so that one comparison matrix per signal and kind serves them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+RESAMPLES = 400
+LOW, HIGH = 2.5, 97.5
+"""Ends of the intervals, in percent."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the N rows of a planted pool's run are.
+
+    Attributes:
+        of: (N,) int64, the place of each row's original among the originals.
+        originals: (N,) bool, usable originals. With an image: `pictured`.
+        twins: kind -> (N,) bool, its usable twins; none is empty.
+        by_image: kinds that are made by way of an image: their twins are held against originals with images.
+    """
+
+    of: Ints
+    originals: NDArray[np.bool_]
+    pictured: NDArray[np.bool_]
+    twins: Mapping[str, NDArray[np.bool_]]
+    by_image: frozenset[str]
+
+    def good(self, kind: str) -> NDArray[np.bool_]:
+        """(N,) bool: the originals that twins of this kind are held against."""
+        return self.originals & self.pictured if kind in self.by_image else self.originals
+
+
+def resamples(count: int, number: int, seed: int) -> Floats:
+    """(1 + number, count) float32: how often each of `count` originals is drawn; the first row is the sample itself."""
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(count, np.full(count, 1 / count), size=number)
+    return np.vstack([np.ones((1, count)), draws]).astype(np.float32)
+
+
+def weighted_auroc(good: Floats, bad: Floats, good_weights: Floats, bad_weights: Floats) -> Floats:
+    """(R,) float64 chances that a good value is above a bad one, ties counting half; NaN where a side has no weight.
+
+    Args:
+        good: (G,) values. bad: (K,) values. good_weights: (R, G). bad_weights: (R, K).
+    """
+    above = (good[:, None] > bad).astype(np.float32) + np.float32(0.5) * (good[:, None] == bad)  # (G, K)
+    won = ((good_weights @ above) * bad_weights).sum(1, dtype=np.float64)
+    pairs = good_weights.sum(1, dtype=np.float64) * bad_weights.sum(1, dtype=np.float64)
+    return np.asarray(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
+
+
+def aurocs(values: Floats, layout: Layout, weights: Floats) -> dict[str, Floats]:
+    """Kind -> (R,) AUROC of one signal whose good end is up; rows where it is undefined are left out.
+
+    Args:
+        values: (N,). weights: (R, originals), from `resamples`; row 0 is the figure, the others its bootstrap.
+    """
+    known = np.isfinite(values)
+    found = {}
+    for kind, twins in layout.twins.items():
+        good, bad = np.flatnonzero(layout.good(kind) & known), np.flatnonzero(twins & known)
+        of = layout.of
+        found[kind] = weighted_auroc(values[good], values[bad], weights[:, of[good]], weights[:, of[bad]])
+    return found
+
+
+def interval(replicates: Floats) -> tuple[float, float]:
+    """The 2.5 % and 97.5 % points of (R,) bootstrap figures; NaN where there are none."""
+    known = replicates[np.isfinite(replicates)]
+    if not len(known):
+        return np.nan, np.nan
+    low, high = np.percentile(known, [LOW, HIGH])
+    return float(low), float(high)
+
+
+def spearman(one: Floats, other: Floats) -> float:
+    """Rank correlation over the rows where both are defined; NaN where a side does not vary."""
+    known = np.isfinite(one) & np.isfinite(other)
+    first, second = ranks(one[known]), ranks(other[known])
+    if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
+        return float("nan")
+    return float(np.corrcoef(first, second)[0, 1])
+
+
+def ranks(values: Floats) -> Floats:
+    """(N,) ranks from 1, ties sharing their mean rank."""
+    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], np.float64)

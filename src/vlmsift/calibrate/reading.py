@@ -1,0 +1,59 @@
+"""The run of a planted pool as arrays. In: the run and the pool it was made of. Out: what each row is, its values."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from vlmsift.calibrate.figures import Floats, Layout
+from vlmsift.calibrate.grid import Candidate
+from vlmsift.calibrate.planted import SMALLEST, Planted
+from vlmsift.calibrate.plants import NO_TWIN, PLANTS
+from vlmsift.errors import UsageError
+from vlmsift.store import Run
+
+
+def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:
+    """What the run's rows are, and sentences on what is missing. A twin whose original failed is not used.
+
+    Raises:
+        UsageError: fewer than 20 originals, or no twin at all, could be measured.
+    """
+    table = run.table(["status", "reason", "images"])
+    measured = table["status"].to_numpy(zero_copy_only=False) == "ok"
+    reasons = np.array(table["reason"].to_pylist(), dtype=object)
+    of = np.array([entry.of for entry in planted.entries], np.int64)
+    kinds = np.array([entry.kind or "" for entry in planted.entries])
+    originals = measured & (kinds == "")
+    usable = measured & originals[of]  # the originals come first, so a place among them is a row
+    said = list(planted.left_out)
+    if failed := int(((kinds == "") & ~measured).sum()):
+        example = next(reason for reason in reasons[(kinds == "") & ~measured])
+        said.append(f"{failed} of {(kinds == '').sum()} originals could not be measured (one of them: {example}).")
+    if originals.sum() < SMALLEST:
+        raise UsageError(
+            f"only {originals.sum()} originals could be measured, at least {SMALLEST} are needed: {said[-1]}"
+        )
+    twins = {}
+    for kind in planted.counts():
+        rows = usable & (kinds == kind)
+        lost = Counter(str(reason) for reason in reasons[(kinds == kind) & ~measured])
+        if lost:
+            reason, count = lost.most_common(1)[0]
+            text = reason.removeprefix(f"{NO_TWIN}: ")
+            said.append(f"{kind}: {lost.total()} of {(kinds == kind).sum()} twins are missing ({count} x {text}).")
+        if rows.any():
+            twins[kind] = rows
+    if not twins:
+        raise UsageError(f"no planted sample could be measured: {' '.join(said)}")
+    by_image = frozenset(kind for kind in twins if PLANTS[kind].images)
+    return Layout(of, originals, table["images"].to_numpy() > 0, twins, by_image), said
+
+
+def read_values(run: Run, found: Sequence[Candidate]) -> dict[str, Floats]:
+    """Column -> (N,) float64 of every candidate, of the answer's loss and of its length; NaN where undefined."""
+    names = dict.fromkeys([*(one.column for one in found), "answer_loss", "answer_tokens"])
+    table = run.table(list(names))
+    return {name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in names}

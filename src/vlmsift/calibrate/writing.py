@@ -1,0 +1,110 @@
+"""What a calibration leaves on disk: a config for `score --config`, the table, and the verdict to read."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.store import write_atomically
+
+if TYPE_CHECKING:
+    from vlmsift.calibrate import Calibration
+    from vlmsift.calibrate.combined import Combined
+    from vlmsift.calibrate.verdict import Judged
+
+HEADER = """# Written by `vlmsift calibrate`. Use it: vlmsift score POOL --model MODEL --out RUN --config THIS_FILE
+# The setting was chosen for one pool and one model; calibrate again for another.
+"""
+EXPLAINED = """Each AUROC is the chance that an original lies above a twin in the signal's good direction, with the 95 %
+interval of a bootstrap over originals; 0.5 is chance. Originals count as good: where the pool itself holds bad samples,
+every figure is drawn towards 0.5. `mean` is over the kinds that a signal of single samples can find; `duplicate` is not
+one of them, since a copy looks as good as its original. `forwards` is what the signal costs alone; `length` and `loss`
+are rank correlations, over originals, with the answer's tokens and with its loss.
+"""
+
+
+def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: Combined | None) -> None:
+    """Write `calibration.yaml`, `table.parquet` and `calibration.md`, each whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder = calibration.folder
+    texts = {
+        "calibration.yaml": config_text(calibration, judged, weights),
+        "calibration.md": report_text(calibration),
+    }
+    for name, text in texts.items():
+        write_atomically(folder / name, partial(_write_text, text))
+    table = pa.Table.from_pylist([{key: _plain(value) for key, value in row.items()} for row in calibration.table])
+    write_atomically(folder / "table.parquet", lambda path: pq.write_table(table, path))
+
+
+def _write_text(text: str, path: Path) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights: Combined | None) -> str:
+    """The config: the recommended setting under its signal's name, the default signals, weights, what to rank by."""
+    import yaml
+
+    from vlmsift.signals import DEFAULT_SIGNALS
+
+    chosen = judged[calibration.column].candidate
+    column = chosen.word.partition(":")[0]
+    words = [chosen.word, *(name for name in DEFAULT_SIGNALS if name != column)]
+    content: dict[str, Any] = {"signals": words}
+    if weights is not None:
+        fitted = weights.weights
+        numbers = (fitted.mean.tolist(), fitted.scale.tolist(), fitted.weight.tolist())
+        facts = zip(weights.words, weights.log, *numbers, strict=True)
+        parts = [dict(zip(("signal", "log", "mean", "scale", "weight"), fact, strict=True)) for fact in facts]
+        content["calibrated"] = {"intercept": fitted.intercept, "parts": parts}
+    content["select"] = {"by": column, "pick": chosen.good}
+    figures = judged[calibration.column].mean
+    content["made_by"] = {"mean_auroc": round(figures.value, 4), **calibration.counts}
+    body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
+    return HEADER + body
+
+
+def report_text(calibration: Calibration) -> str:
+    """The verdict and the whole table in Markdown."""
+    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in calibration.counts.items())
+    lines = ["# Calibration", "", f"Measured: {counts}.", "", *(f"- {one}" for one in calibration.sentences), ""]
+    if calibration.left_out:
+        lines += ["Left out:", "", *(f"- {one}" for one in calibration.left_out), ""]
+    if calibration.probe is not None:
+        lines += ["## Probe", "", calibration.probe.markdown(), ""]
+    cost = (
+        f"The whole grid cost {calibration.forwards:.1f} text forwards per sample, since all settings share the first "
+        f"pass; one by one they would cost {calibration.alone:.1f}."
+    )
+    return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", markdown_table(calibration.table), ""])
+
+
+def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The main figures of the candidates as a Markdown table."""
+    kinds = [key.removeprefix("auroc_") for key in (rows[0] if rows else {}) if key.startswith("auroc_")]
+    probed = [key for key in ("probe_exact", "probe_loss") if rows and key in rows[0]]
+    head = ["signal", "good", "forwards", *(kind.replace("_", " ") for kind in kinds), "length", "loss"]
+    head += [name.replace("_", " ") for name in probed]
+    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
+    for row in rows:
+        cells = [_number(row[f"auroc_{kind}"]) for kind in kinds]
+        cells[0] += f" [{_number(row['low_mean'])}, {_number(row['high_mean'])}]"
+        ranks = [_number(row[f"spearman_answer_{name}"]) for name in ("tokens", "loss")]
+        name = str(row["signal"]).replace("|", "\\|")
+        cost = f"{row['forwards']:.2f}"
+        lines.append([name, str(row["good_end"]), cost, *cells, *ranks, *(_number(row[key]) for key in probed)])
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+
+
+def _plain(value: Any) -> Any:
+    """A value that Parquet can hold; an undefined figure is null."""
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,5 @@
+"""`python -m vlmsift.cli`."""
+
+from vlmsift.cli import main
+
+main()

@@ -1,0 +1,193 @@
+"""Commands that learn: calibrate, train, validate, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from vlmsift.cli.options import (
+    Device,
+    Dtype,
+    Images,
+    Model,
+    Overwrite,
+    Pool,
+    PoolFormat,
+    Revision,
+    Seed,
+    SourceField,
+    Template,
+    Tokens,
+    Trust,
+    Workers,
+    app,
+    text_of,
+)
+from vlmsift.errors import UsageError
+
+
+@app.command()
+def calibrate(
+    pool: Pool,
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run, the table and calibration.yaml.")],
+    sample: Annotated[int, typer.Option(help="Originals drawn from the pool.")] = 400,
+    twins: Annotated[int, typer.Option(help="Most twins of each kind.")] = 150,
+    plant: Annotated[list[str] | None, typer.Option(help="Kind of plant; repeatable (default: all).")] = None,
+    grid: Annotated[str, typer.Option(help="Settings to compare: small or full.")] = "small",
+    signal: Annotated[
+        list[str] | None, typer.Option("--signal", "-s", help="Compare these signals instead of a grid; repeatable.")
+    ] = None,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Also train briefly on each candidate's best 20 %, and recommend by that.")
+    ] = False,
+    probe_test: Annotated[Path | None, typer.Option(help="Clean held-out data to judge the probe's trainings.")] = None,
+    images: Images = None,
+    format: PoolFormat = None,
+    source_field: SourceField = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    revision: Revision = None,
+    chat_template: Template = None,
+    trust_remote_code: Trust = False,
+    tokens_per_batch: Tokens = 8192,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+) -> None:
+    """Plant known-bad samples in your pool, and see which signal and which setting finds them."""
+    from vlmsift.calibrate import calibrate as run
+    from vlmsift.show import progress_bar
+    from vlmsift.show.learning import show_calibration
+
+    with progress_bar() as progress:
+        found = run(
+            pool,
+            model,
+            out,
+            images=images,
+            format=format,
+            source_field=source_field,
+            sample=sample,
+            twins=twins,
+            plants=plant,
+            grid=signal or grid,
+            seed=seed,
+            probe=probe,
+            probe_test=probe_test,
+            device=device,
+            dtype=dtype,
+            revision=revision,
+            chat_template=text_of(chat_template),
+            trust_remote_code=trust_remote_code,
+            tokens_per_batch=tokens_per_batch,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    show_calibration(found)
+
+
+@app.command()
+def train(
+    data: Pool,
+    model: Model,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model; whole or absent.")],
+    recipe: Annotated[str, typer.Option(help="llava-1.5 or llava-1.5-lora.")] = "llava-1.5",
+    change: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Another value of the recipe, as epochs=3 or learning_rate=1e-5; repeatable."),
+    ] = None,
+    augment: Annotated[
+        str | None,
+        typer.Option(help="Masked-states augmentation: a variant, as top or top:depth=0.5,ratio=0.3 (default: none)."),
+    ] = None,
+    augment_probability: Annotated[float, typer.Option(help="Chance of a sample to be augmented.")] = 0.5,
+    configs: Annotated[
+        bool, typer.Option("--configs", help="Train nothing: write settings for LLaMA-Factory and ms-swift to --out.")
+    ] = False,
+    images: Images = None,
+    format: PoolFormat = None,
+    source_field: SourceField = None,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    anew: Annotated[bool, typer.Option("--anew", help="Throw away what an earlier training left in --out.")] = False,
+    seed: Seed = 0,
+) -> None:
+    """Fine-tune a model on a data file, such as an exported selection."""
+    from vlmsift.show.learning import show_configs, show_trained, training_bar
+    from vlmsift.words import changes
+
+    changed = changes(change or [])
+    if configs:
+        if augment:
+            raise UsageError(f"--augment {augment} has no counterpart in those trainers; leave it out with --configs")
+        from vlmsift.train.configs import write_configs
+
+        show_configs(write_configs(data, model, out, recipe=recipe, seed=seed, images=images, format=format, **changed))
+        return
+    from vlmsift.augment import context_of
+    from vlmsift.train import train as run
+
+    with training_bar() as progress:
+        trained = run(
+            data,
+            model,
+            out,
+            recipe=recipe,
+            images=images,
+            format=format,
+            source_field=source_field,
+            seed=seed,
+            device=device,
+            dtype=dtype,
+            resume=not anew,
+            context=context_of(augment, augment_probability, seed),
+            progress=progress,
+            **changed,
+        )
+    show_trained(trained)
+
+
+@app.command()
+def validate(
+    plan: Annotated[Path, typer.Argument(help="The plan, a YAML file; docs/results.md shows some.")],
+    shard: Annotated[
+        str | None, typer.Option(help="i/n: run every n-th cell from the i-th (0, 1, ...), and make no table.")
+    ] = None,
+) -> None:
+    """Compare methods, budgets and seeds by what models learn. Stopped at any point, the same command goes on."""
+    from vlmsift.show.learning import show_validation, validation_bar
+    from vlmsift.validate import validate as run
+
+    with validation_bar() as progress:
+        found = run(plan, shard=_shard(shard), progress=progress)
+    show_validation(found)
+    if found.errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where pool, run, figure and kept rows go.")] = Path(
+        "demo-run"
+    ),
+    size: Annotated[int, typer.Option(help="Samples in the pool.")] = 3000,
+    seed: Seed = 0,
+    teach: Annotated[bool, typer.Option("--teach/--no-teach", help="Train on parts of the pool at the end.")] = True,
+) -> None:
+    """Spoil a known part of a pool, watch the embedded model sift it, and train on what it kept."""
+    from vlmsift.demo.run import run_demo
+
+    run_demo(out, size=size, seed=seed, lesson=teach)
+
+
+def _shard(text: str | None) -> tuple[int, int] | None:
+    if text is None:
+        return None
+    first, slash, count = text.partition("/")
+    if not (slash and first.isdecimal() and count.isdecimal()):
+        raise UsageError(f"--shard {text!r} cannot be meant; give i/n, such as 0/2 and 1/2")
+    return int(first), int(count)

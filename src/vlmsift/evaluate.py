@@ -1,0 +1,133 @@
+"""How well a model answers. In: a model and samples. Out: per task, the share of exact answers and their loss."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vlmsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmsift.formats import Pool
+    from vlmsift.models import Adapter, Encoded
+    from vlmsift.train.data import EncodedData
+
+EVERYTHING = "all"
+"""The task of samples that name none."""
+MOST = 256
+"""Largest batch, whatever the budget."""
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """One task's answers.
+
+    Attributes:
+        samples: those that were judged.
+        exact: share of them, 0 to 1, that greedy decoding answers exactly, to the end of the turn; of a conversation,
+            every answer must be right, given the right ones before it. NaN where none was judged.
+        loss: mean over samples of the mean over the answer's tokens, in nats; lower is better. NaN as above.
+        errors: samples that could not be judged: unreadable, or the model failed on them.
+    """
+
+    samples: int
+    exact: float
+    loss: float
+    errors: int
+
+
+def evaluate(
+    model: str | Path | Adapter,
+    data: str | Path | Pool | EncodedData,
+    *,
+    images: str | Path | None = None,
+    format: str | None = None,
+    source_field: str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    tokens_per_batch: int = 8192,
+    workers: int | None = None,
+) -> dict[str, TaskResult]:
+    """Judge a model on samples whose answers are known; one forward per batch.
+
+    An answer is what greedy decoding gives if each of its tokens is the likeliest after the right tokens before it, and
+    only then: so one forward over the right answer judges it, without generating. Source: ours.
+
+    Returns:
+        Task (`Sample.source`; "all" where there is none) -> its result, in the order of the names.
+
+    Raises:
+        UsageError: no sample can be used, encoded samples of another model, or a budget below 1.
+    """
+    if tokens_per_batch < 1:
+        raise UsageError(f"tokens_per_batch={tokens_per_batch} must be at least 1")
+    if isinstance(data, (str, Path)):
+        from vlmsift.formats import open_pool
+
+        data = open_pool(data, images=images, format=format, source_field=source_field)
+    from vlmsift.engines.feed import pack
+    from vlmsift.formats import open_image
+    from vlmsift.models import open_model
+    from vlmsift.train.data import EncodedData
+
+    if isinstance(model, (str, Path)):
+        model = open_model(model, device=device, dtype=dtype)
+    if not isinstance(data, EncodedData):
+        data = EncodedData.read(data, model.encoder(partial(open_image, root=data.image_root)), workers=workers)
+    data.refuse_other_encoder(model)
+    judged: dict[str, list[tuple[bool, float]]] = {}
+    errors: dict[str, int] = {}
+    for name in data.skipped:
+        task = data.source_of(name) or EVERYTHING
+        errors[task] = errors.get(task, 0) + 1
+    training = model.model.training
+    model.model.eval()
+    try:
+        for places in pack(data.lengths, tokens_per_batch, MOST):
+            answers = _answers(model, data, [data[place] for place in places])
+            for place, answer in zip(places, answers, strict=True):
+                task = data.sources[place] or EVERYTHING
+                if answer is None:
+                    errors[task] = errors.get(task, 0) + 1
+                else:
+                    judged.setdefault(task, []).append(answer)
+    finally:
+        model.model.train(training)
+    return {task: _result(judged.get(task, []), errors.get(task, 0)) for task in sorted({*judged, *errors})}
+
+
+def _answers(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> list[tuple[bool, float] | None]:
+    """(exact, loss) of each sample, None where the model fails on it; a batch that fails is halved."""
+    try:
+        return list(_judged(adapter, data, samples))
+    except Exception:  # memory, or a sample that the model cannot take; told by the count of errors
+        if len(samples) == 1:
+            return [None]
+    middle = len(samples) // 2
+    return _answers(adapter, data, samples[:middle]) + _answers(adapter, data, samples[middle:])
+
+
+def _judged(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> Iterator[tuple[bool, float]]:
+    """(exact, loss in nats) of each sample, from the head at supervised positions only."""
+    import torch
+
+    batch = data.encoder.collate(samples)
+    with torch.no_grad():
+        hidden = adapter.backbone(batch, adapter.inputs(batch))  # (B, T, D)
+        for row in range(len(batch)):
+            asked = batch.query_mask[row].nonzero()[:, 0]
+            targets = batch.labels[row, asked + 1]
+            logits = adapter.head(hidden[row, asked.to(hidden.device)]).to(targets.device)  # (answer tokens, V)
+            loss = torch.nn.functional.cross_entropy(logits, targets)
+            yield bool((logits.argmax(-1) == targets).all()), float(loss)
+
+
+def _result(judged: list[tuple[bool, float]], errors: int) -> TaskResult:
+    if not judged:
+        return TaskResult(0, math.nan, math.nan, errors)
+    exact, loss = (sum(values) / len(judged) for values in zip(*judged, strict=True))
+    return TaskResult(len(judged), exact, loss, errors)

@@ -1,0 +1,179 @@
+"""Fine-tune a model on samples: a thin layer over the trainer of transformers.
+
+In: a pool or encoded samples, a model, a recipe. Out: a folder that opens like the model, with `train.json` beside the
+weights, which says how they were made. It knows nothing of runs, signals and selections.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import MissingExtra, UsageError
+from vlmsift.train import record
+from vlmsift.train.recipes import RECIPES, Recipe, recipe_of
+from vlmsift.train.record import Trained
+
+if TYPE_CHECKING:
+    from vlmsift.formats import Pool
+    from vlmsift.models import Adapter
+    from vlmsift.train.data import EncodedData
+
+__all__ = ["RECIPES", "Recipe", "Trained", "recipe_of", "train"]
+
+
+def train(
+    data: str | Path | Pool | EncodedData,
+    model: str | Path,
+    out: str | Path,
+    *,
+    recipe: str | Recipe = "llava-1.5",
+    images: str | Path | None = None,
+    format: str | None = None,
+    source_field: str | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    resume: bool = True,
+    context: Callable[[Any], AbstractContextManager[Any]] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+    **changes: Any,
+) -> Trained:
+    """Fine-tune a model on samples and write it to the folder `out`, which appears whole or not at all.
+
+    On a CPU the same arguments and threads give the same weights. A finished `out` made with the same arguments is
+    returned as it is; with `checkpoints`, a training that was stopped goes on from the last one, and ends as it would
+    have. LoRA's part is added to the weights of `out`; the adapter alone lies in `out/adapter`, for PEFT.
+
+    Args:
+        data: a file or folder of samples, an open pool, or encoded samples.
+        model: folder or hub name to start from.
+        recipe: a name in `RECIPES`, or a recipe. `changes` replace single values of it.
+        device: "auto", "cpu" or "cuda"; one process trains on one device.
+        dtype: "auto" (bfloat16 autocast on a GPU, if the checkpoint is in half precision), "float32", or "bfloat16"
+            (autocast). What learns is float32 in any case; it is saved in the checkpoint's own precision.
+        resume: False = start anew, and replace what an earlier training has left in `out`.
+        context: `context(model)` is entered around the training; masked-states augmentation plugs in here.
+        progress: told of every step: steps done, steps in all, loss.
+
+    Raises:
+        UsageError: an argument that cannot be meant, no usable samples, nothing that learns, or an `out` with other
+            things in it. RunMismatch: `out` is, or is to become, another training's result.
+        MissingExtra: accelerate, or for LoRA peft, is not installed.
+    """
+    chosen = recipe_of(recipe, changes)
+    out = Path(out)
+    for package in ("accelerate", *(["peft"] if chosen.lora else [])):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(f"training needs {package}: pip install 'vlmsift[train]'")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: one process trains on one device here. For many, write a "
+            "configuration for LLaMA-Factory or ms-swift (vlmsift.train.configs)"
+        )
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r}: train on 'cpu' or 'cuda'; choose a GPU with CUDA_VISIBLE_DEVICES")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
+    record.look_at(out)
+    if isinstance(data, (str, Path)):
+        from vlmsift.formats import open_pool
+
+        data = open_pool(data, images=images, format=format, source_field=source_field)
+
+    # only now the imports that take seconds: a wrong path is told at once
+    from vlmsift.models import open_model
+    from vlmsift.models.quiet import quiet
+
+    with quiet():
+        adapter = open_model(model, device=device, dtype="float32" if dtype == "float32" else "auto")
+        usable = _usable(data, adapter, chosen)
+        return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress)
+
+
+def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:
+    """Samples encoded for this model, none longer than the recipe allows."""
+    from vlmsift.formats import open_image
+    from vlmsift.train.data import EncodedData
+
+    if not isinstance(data, EncodedData):
+        data = EncodedData.read(data, adapter.encoder(partial(open_image, root=data.image_root)))
+    data.refuse_other_encoder(adapter)
+    usable = data.without_longer_than(recipe.max_length)
+    if not len(usable):
+        why = next((f"; {name!r}: {reason}" for name, reason in usable.skipped.items()), "")
+        raise UsageError(f"{data.pool.path}: none of {len(usable.skipped)} samples can be learnt from{why}")
+    return usable
+
+
+def _trained(
+    data: EncodedData,
+    adapter: Adapter,
+    out: Path,
+    recipe: Recipe,
+    seed: int,
+    dtype: str,
+    resume: bool,
+    context: Callable[[Any], AbstractContextManager[Any]] | None,
+    progress: Callable[[int, int, float], None] | None,
+) -> Trained:
+    from vlmsift.models.fingerprint import fingerprint
+    from vlmsift.train.loop import run, training_state
+    from vlmsift.train.parts import prepare
+
+    made_from = fingerprint(adapter)
+    local = Path(adapter.name).is_dir()  # a folder may be moved; its weights tell it
+    identity = {
+        "recipe": asdict(recipe),
+        "seed": seed,
+        "dtype": dtype,
+        "data": data.fingerprint(),
+        "model": {**made_from, "name": Path(adapter.name).resolve().name if local else adapter.name},
+        "context": record.described(context),
+    }
+    if resume and (result := record.finished(out, identity)):
+        return result
+    own, on_gpu = adapter.model.dtype, adapter.device.type == "cuda"
+    autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu and own.itemsize == 2)
+    work = out.with_name(f".{out.name}.work")
+    last = record.begin(work, identity, resume)
+    try:
+        with training_state(adapter.model, recipe.gradient_checkpointing, seed):
+            learning = prepare(adapter, recipe, half=autocast and on_gpu)
+            with nullcontext() if context is None else context(learning.model):
+                losses, seconds = run(learning, data, recipe, work, seed, autocast, last, progress)
+        tail = losses[-max(1, len(losses) // 10) :]
+        went_wrong = record.diverged(losses)
+        result = Trained(
+            out, len(data), len(losses), seconds, sum(tail) / len(tail), went_wrong, dict(data.skipped), tuple(losses)
+        )
+        more = {"pool": str(data.pool.path), "start": adapter.name, "trained_parameters": learning.trained}
+        _save(learning.model, adapter, own, out, lambda folder: record.write(folder, result, identity, more))
+    except BaseException:
+        if recipe.checkpoints is None:
+            shutil.rmtree(work, ignore_errors=True)
+        raise
+    shutil.rmtree(work, ignore_errors=True)
+    return result
+
+
+def _save(model: Any, adapter: Adapter, dtype: Any, out: Path, write_record: Callable[[Path], None]) -> None:
+    """Write model, processor and record to a folder aside, which then becomes `out`."""
+    from vlmsift.formats.writing import remove_leftovers, replacing
+
+    with replacing(out) as temporary:
+        temporary.mkdir(parents=True)
+        if hasattr(model, "merge_and_unload"):
+            model.save_pretrained(temporary / "adapter")
+            model = model.merge_and_unload()
+        model.requires_grad_(False).to(dtype).eval().save_pretrained(temporary)
+        adapter.processor.save_pretrained(temporary)
+        write_record(temporary)
+    remove_leftovers(out)

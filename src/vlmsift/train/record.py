@@ -1,0 +1,168 @@
+"""What a training was, on disk. In: its identity and result. Out: `train.json`, and what may go on from where.
+
+`out/train.json` belongs to a finished training; `.<out>.work/` beside it holds the checkpoints of one that is not.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from vlmsift.errors import RunMismatch, UsageError
+
+RECORD = "train.json"
+DIVERGED = 3.0
+"""So many times the first loss at the end, and the training counts as diverged."""
+SMALL_LOSS = 0.5
+"""Nats; a first loss below it is taken as this, because small losses may well treble."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A finished training.
+
+    Attributes:
+        folder: model and processor, and `train.json`.
+        samples: usable ones. steps: optimiser steps done. seconds: of the training loop, over all starts.
+        loss: mean of the last tenth of the steps, in nats per supervised token; NaN or infinite where it went so.
+        diverged: the loss became not finite, or ended above three times where it began.
+        skipped: id -> why the sample could not be used.
+        losses: of every step, in nats per supervised token.
+    """
+
+    folder: Path
+    samples: int
+    steps: int
+    seconds: float
+    loss: float
+    diverged: bool
+    skipped: Mapping[str, str]
+    losses: tuple[float, ...] = field(default=(), repr=False)
+
+
+def diverged(losses: list[float]) -> bool:
+    """Whether a loss is not finite, or the last tenth lies above three times the first."""
+    if not all(map(math.isfinite, losses)):
+        return True
+    some = max(1, len(losses) // 10)
+    first, last = sum(losses[:some]) / some, sum(losses[-some:]) / some
+    return last > DIVERGED * max(first, SMALL_LOSS)
+
+
+def described(context: Any) -> str | None:
+    """A context factory as text that is the same in the next process: never an address in memory."""
+    if isinstance(context, functools.partial):
+        more = [repr(value) for value in context.args] + [f"{key}={value!r}" for key, value in context.keywords.items()]
+        return f"{described(context.func)}({', '.join(more)})"
+    text = repr(context)
+    if " at 0x" in text:
+        return f"{getattr(context, '__module__', '')}.{getattr(context, '__qualname__', type(context).__qualname__)}"
+    return None if context is None else text
+
+
+def look_at(out: Path) -> None:
+    """Raises UsageError where `out` holds something other than the result of a training."""
+    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists()):
+        raise UsageError(f"{str(out)!r} exists and is not the result of a training; name a new or empty folder")
+
+
+def finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
+    """The training that `out` holds; None where there is none.
+
+    Raises:
+        RunMismatch: it was made otherwise; the message names what differs.
+    """
+    if not (out / RECORD).exists():
+        return None
+    record = json.loads((out / RECORD).read_text(encoding="utf-8"))
+    _refuse_other(out, record["identity"], identity)
+    losses = tuple(map(float, record["losses"]))
+    result = record["result"]
+    return Trained(
+        out,
+        result["samples"],
+        result["steps"],
+        result["seconds"],
+        float(result["loss"]),
+        result["diverged"],
+        record["skipped"],
+        losses,
+    )
+
+
+def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
+    """Make the folder of checkpoints; the last whole one of an earlier start, None where there is none.
+
+    Raises:
+        RunMismatch: the folder belongs to a training made otherwise.
+    """
+    if not resume:
+        shutil.rmtree(work, ignore_errors=True)
+    if (work / RECORD).exists():
+        found = json.loads((work / RECORD).read_text(encoding="utf-8"))
+        _refuse_other(work, found["identity"], identity)
+        # the trainer writes its state last, so a checkpoint with it is whole
+        whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+        return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    _write(work / RECORD, {"identity": identity})
+    return None
+
+
+def write(folder: Path, result: Trained, identity: Mapping[str, Any], more: Mapping[str, Any]) -> None:
+    """Write `train.json`. Losses that are not finite are words ("nan", "inf"), because JSON has no such numbers."""
+    content = {
+        "result": {
+            "samples": result.samples,
+            "steps": result.steps,
+            "seconds": result.seconds,
+            "loss": _number(result.loss),
+            "diverged": result.diverged,
+        },
+        "identity": identity,
+        **more,
+        "versions": _versions(),
+        "skipped": result.skipped,
+        "losses": [_number(loss) for loss in result.losses],
+    }
+    _write(folder / RECORD, content)
+
+
+def _write(path: Path, content: Any) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _number(value: float) -> float | str:
+    return value if math.isfinite(value) else str(value)
+
+
+def _refuse_other(where: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
+    plain = json.loads(json.dumps(wanted))
+    for what in dict.fromkeys([*plain, *found]):
+        theirs, ours = found.get(what), plain.get(what)
+        if theirs == ours:
+            continue
+        if isinstance(theirs, dict) and isinstance(ours, dict):
+            field_name = next(name for name in dict.fromkeys([*ours, *theirs]) if theirs.get(name) != ours.get(name))
+            what, theirs, ours = f"{what} ({field_name})", theirs.get(field_name), ours.get(field_name)
+        raise RunMismatch(
+            f"{where} was made with another {what}: {theirs!r} there, {ours!r} now. Name another folder, or start anew "
+            "with resume=False"
+        )
+
+
+def _versions() -> dict[str, str]:
+    packages = ("vlmsift", "torch", "transformers", "accelerate")
+    return {"python": platform.python_version(), **{name: version(name) for name in packages}}

@@ -1,0 +1,216 @@
+"""The probe: who is trained on what, what is held out, and what the figures say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.calibrate.samples import layout
+from vlmsift.calibrate import Calibration, calibrate
+from vlmsift.calibrate.planted import Planted
+from vlmsift.calibrate.probe import Cell, arms, conclude, pictures, split_originals
+from vlmsift.calibrate.reading import read_layout
+from vlmsift.demo import MODEL_PATH
+from vlmsift.demo.pool import make_pool
+from vlmsift.errors import UsageError
+from vlmsift.formats import open_pool
+from vlmsift.signals.config import load_config
+
+HOW = {"sample": 60, "twins": 10, "grid": ["delta_attnmask", "early=delta_attnmask:depth=0"], "workers": 0}
+
+
+class School:
+    """Stand-ins for training and testing: what was asked for, and results by the number of the training."""
+
+    def __init__(self, exact: dict[str, float] | None = None, diverging: int = -1) -> None:
+        self.trained: list[tuple[tuple[str, ...], int]] = []
+        self.tested: list[tuple[str, ...]] = []
+        self.how: dict[str, Any] = {}
+        self.diverging = diverging
+
+    def train(self, data: Any, model: Any, out: Path, *, seed: int, **how: Any) -> Any:
+        out.mkdir(parents=True)
+        (out / "weights").write_text("heavy")
+        self.how = how
+        self.trained.append((tuple(data.ids), seed))
+        return SimpleNamespace(folder=out, samples=len(data), steps=3, diverged=len(self.trained) - 1 == self.diverging)
+
+    def evaluate(self, model: Any, data: Any, **how: Any) -> dict[str, Any]:
+        assert (model / "weights").exists()
+        self.tested.append(tuple(data.ids))
+        exact = 0.9 if len(self.trained) <= 2 else 0.5  # the first arm learns best
+        return {
+            task: SimpleNamespace(samples=1, exact=exact + more, loss=1 - exact, errors=0)
+            for task, more in (("a", 0), ("b", 0.1))
+        }
+
+
+@pytest.fixture(scope="module")
+def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_pool(tmp_path_factory.mktemp("demo") / "pool", 80, 1, spoiled=0.2)
+
+
+def probed(pool: Path, out: Path, school: School, **more: Any) -> Calibration:
+    options = {"train": school.train, "evaluate": school.evaluate, "seeds": 2, **more.pop("options", {})}
+    return calibrate(pool, MODEL_PATH, out, **HOW, probe=True, probe_options=options, **more)
+
+
+@pytest.fixture(scope="module")
+def done(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Calibration, School]:
+    school = School()
+    return probed(pool, tmp_path_factory.mktemp("out") / "calibration", school), school
+
+
+def test_every_setting_is_trained_with_the_same_seeds_on_as_many_samples(done):
+    found, school = done
+    settings = list(dict.fromkeys(one.column for one in found.probe.cells))
+    assert settings[-2:] == ["answer_loss", "random"]
+    assert 3 <= len(settings) <= 4
+    assert len(school.trained) == 2 * len(settings)
+    assert [seed for _, seed in school.trained] == [0, 1] * len(settings)
+    sizes = {len(ids) for ids, _ in school.trained}
+    assert len(sizes) == 1
+    subsets = [ids for ids, _ in school.trained]
+    assert subsets[0] == subsets[1]
+    assert len(set(subsets)) == len(settings)
+    assert school.how["batch_size"] == 16
+    assert school.how["recipe"] == "llava-1.5"
+
+
+def test_nothing_held_out_was_trained_on(done, pool):
+    _found, school = done
+    planted = Planted(open_pool(pool), sample=60, twins=10)
+    rows = {name: row for row, name in enumerate(planted.ids)}
+    tested = school.tested[0]
+    assert len(tested) == 15
+    assert set(school.tested) == {tested}
+    assert not any("~" in name for name in tested)
+    seen = {picture for name in tested for picture in pictures(planted, rows[name])}
+    for ids, _ in school.trained:
+        for name in ids:
+            assert planted.originals[planted.entries[rows[name]].of].id not in tested
+            assert not pictures(planted, rows[name]) & seen
+
+
+def test_the_probe_decides_and_both_columns_are_shown(done):
+    found, _ = done
+    first = found.probe.cells[0].column
+    assert found.column == found.probe.column == first
+    assert found.probe.results[first] == pytest.approx({"probe_exact": 0.95, "probe_loss": 0.1})
+    row = next(row for row in found.table if row["column"] == first)
+    assert row["probe_exact"] == pytest.approx(0.95)
+    assert row["auroc_mean"] > 0
+    assert next(row for row in found.table if row["column"] == "calibrated")["probe_exact"] is None
+    text = (found.folder / "calibration.md").read_text()
+    assert "| setting | mean AUROC | held-out exact |" in text
+    assert "probe exact" in text
+    assert f"Probe: {first} taught most (0.950 exact), so it is recommended." in found.sentences
+    assert "The probe measures on held-out samples of the pool itself" in " ".join(found.sentences)
+    assert load_config(found.config).select["by"] == found.recommended.partition(":")[0]
+
+
+def test_trained_weights_are_removed_and_a_second_start_trains_nothing(done, pool):
+    found, _ = done
+    assert {path.suffix for path in (found.folder / "probe").iterdir()} == {".json"}
+    school = School()
+    again = probed(pool, found.folder, school)
+    assert school.trained == []
+    assert again.probe.cells == found.probe.cells
+    longer = probed(pool, found.folder, school, options={"changes": {"epochs": 3.0}})
+    assert len(school.trained) == len(longer.probe.cells)
+
+
+def test_a_test_file_is_measured_whole_and_its_pictures_are_not_trained_on(done, pool, tmp_path):
+    rows = json.loads(pool.read_text())[:10]
+    test = pool.parent / "test.json"
+    test.write_text(json.dumps(rows))
+    school = School()
+    try:
+        found = probed(pool, done[0].folder, school, probe_test=test)
+    finally:
+        test.unlink()
+    assert school.tested[0] == tuple(row["id"] for row in rows)
+    assert not any("of the pool itself" in sentence for sentence in found.sentences)
+    names = {row["id"] for row in rows}
+    assert not any(name in names for ids, _ in school.trained for name in ids)
+
+
+def test_arguments_that_cannot_be_meant(done, pool):
+    for options, sentence in (
+        ({"share": 1.5}, "share=1.5"),
+        ({"seeds": 0}, "seeds=0"),
+        ({"columns": ["el2n"]}, "to try 'el2n', which was not measured"),
+        ({"share": 0.001}, "too few to take"),
+    ):
+        with pytest.raises(UsageError, match=sentence):
+            probed(pool, done[0].folder, School(), options=options)
+
+
+def test_held_out_originals_take_their_twins_with_them():
+    rows = layout(40, ["wrong_image", "duplicate"])
+    held_out, rest = split_originals(rows, 0)
+    assert len(held_out) == 10
+    assert rows.originals[held_out].all()
+    assert not set(rows.of[held_out]) & set(rows.of[rest])
+    assert len(rest) == 3 * 30
+    assert split_originals(rows, 0)[0].tolist() == held_out.tolist() != split_originals(rows, 1)[0].tolist()
+
+
+def cells(exact: dict[str, list[float]], diverged: str = "") -> list[Cell]:
+    return [
+        Cell(name, seed, 9, 3, value, 1 - value, name == diverged)
+        for name, values in exact.items()
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_a_clear_winner_a_tie_and_chance():
+    clear = conclude(
+        cells({"a": [0.9, 0.91], "b": [0.5, 0.51], "random": [0.6, 0.61]}), {"a": 0.6, "b": 0.9, "random": 0.5}
+    )
+    assert clear.column == "a"
+    assert len(clear.sentences) == 1
+    tied = conclude(cells({"a": [0.7, 0.5], "random": [0.7, 0.6]}), {"a": 0.6, "random": 0.5})
+    assert tied.column == "a", "chance is never recommended"
+    assert tied.sentences[1] == "It is not told apart from a random choice (0.650): seeds differ by 0.141."
+
+
+def test_a_training_that_diverged_is_told_and_not_averaged():
+    probe = conclude(cells({"a": [0.9, 0.9], "b": [0.5, 0.6]}, diverged="a"), {"a": 0.9, "b": 0.5})
+    assert probe.column == "b"
+    assert "a" not in probe.results
+    assert probe.sentences[0] == "2 trainings on a diverged and are not counted."
+    nothing = conclude(cells({"a": [0.9]}, diverged="a"), {"a": 0.9})
+    assert nothing.column is None
+    assert nothing.sentences[-1] == "The probe cannot tell: every training diverged."
+    assert "| b | 0.500 | 0.550 +- 0.071 | 0.450 | 2 |" in probe.markdown()
+
+
+def test_the_settings_to_try():
+    def judged(**means: float) -> dict[str, Any]:
+        family = {"answer_loss": "signal", "random": "signal", "chance": "control"}
+        return {
+            name: SimpleNamespace(
+                mean=SimpleNamespace(value=value), candidate=SimpleNamespace(family=family.get(name, "delta"))
+            )
+            for name, value in means.items()
+        }
+
+    every = judged(one=0.6, two=0.7, none=np.nan, chance=0.9, answer_loss=0.8, random=0.5)
+    assert arms(every, "one") == ["two", "one", "answer_loss", "random"]
+    assert arms(every, "two") == ["two", "answer_loss", "random"]
+    assert arms(every, None) == ["two", "answer_loss", "random"]
+
+
+def test_rows_that_failed_are_no_part_of_the_layout(done, pool):
+    planted = Planted(open_pool(pool), sample=60, twins=10)
+    rows, _said = read_layout(done[0].run, planted)
+    status = np.array(done[0].run.table(["status"])["status"].to_pylist())
+    usable = rows.originals | np.logical_or.reduce(list(rows.twins.values()))
+    assert (usable == (status == "ok")).all()
+    assert rows.by_image == {"wrong_image", "blank_image", "cropped_image", "shuffled_image", "trigger_patch"}
