@@ -1,6 +1,7 @@
 """What a subset teaches: the embedded model's weak start, fine-tuned on parts of a pool of digits, half of it spoiled.
 
     python benchmarks/digits.py epochs         # methods x budgets x seeds, each subset seen as often
+    python benchmarks/digits.py scorer         # the same at 20 %, scored by the well-trained embedded model
     python benchmarks/digits.py steps          # some of them, each training with as many steps
     python benchmarks/digits.py augmentation   # each augmentation at three rates on two small sets
 
@@ -20,7 +21,7 @@ from typing import Any
 import yaml
 
 from vlmsift.calibrate import calibrate
-from vlmsift.demo import START_PATH
+from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.teach import RECIPE
@@ -75,6 +76,10 @@ def selection_plan(folder: Path, data: dict[str, Path], options: argparse.Namesp
     if options.which == "steps":
         methods = ["full", "random", oracle, "delta-attnmask", early]
         more = {"schedule": "steps", "steps": options.steps, "budgets": ["5%", "20%", "50%"]}
+    elif options.which == "scorer":
+        plain = {**early, "name": "delta-depth-0-plain", "balance": "none"}
+        methods = ["full", "random", oracle, "answer-loss", "delta-attnmask", "delta-attnmask-plain", early, plain]
+        more = {"schedule": "epochs", "scorer": str(MODEL_PATH), "budgets": ["20%"]}
     else:
         few = ["5%", "10%", "20%"]  # half the pool costs more than all of these
         plain = {**early, "name": "delta-depth-0-plain", "balance": "none", "budgets": few}
@@ -118,7 +123,7 @@ def run_plan(path: Path, jobs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["epochs", "steps", "augmentation"])
+    parser.add_argument("which", choices=["epochs", "scorer", "steps", "augmentation"])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     parser.add_argument("--size", type=int, default=2000, help="samples in the pool, half of them spoiled")
     parser.add_argument("--tests", type=int, default=800)
@@ -134,7 +139,8 @@ def main() -> None:
     }
     made = augmentation_plan if options.which == "augmentation" else selection_plan
     path = options.out.resolve() / f"{options.which}.yaml"
-    plan = {**made(options.out.resolve(), data, options), "out": str(options.out.resolve() / options.which)}
+    folder = "epochs" if options.which == "scorer" else options.which  # they share the cells that use no scorer
+    plan = {**made(options.out.resolve(), data, options), "out": str(options.out.resolve() / folder)}
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     run_plan(path, options.jobs)
 

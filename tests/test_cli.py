@@ -21,7 +21,19 @@ from vlmsift.cli import app, main
 from vlmsift.store import Run
 
 ROWS = 30
-COMMANDS = ("check", "score", "select", "export", "sift", "signals", "methods", "demo")
+COMMANDS = (
+    "check",
+    "score",
+    "signals",
+    "select",
+    "export",
+    "sift",
+    "methods",
+    "calibrate",
+    "train",
+    "validate",
+    "demo",
+)
 Vlmsift = Callable[..., tuple[int, str, str]]
 
 

@@ -148,6 +148,8 @@ HEAVY = ["torch", "transformers", "pyarrow", "datasets", "duckdb", "sklearn", "m
         ("import vlmsift.errors, vlmsift.types", ""),
         ("import sys; sys.argv = ['vlmsift', '--help']; from vlmsift.cli import main; main()", ""),
         ("import sys; sys.argv = ['vlmsift', 'score', '--help']; from vlmsift.cli import main; main()", ""),
+        ("import sys; sys.argv = ['vlmsift', 'train', '--help']; from vlmsift.cli import main; main()", ""),
+        ("import vlmsift.train", ""),
         ("import vlmsift; vlmsift.open_pool", "pyarrow numpy"),
         ("import vlmsift; vlmsift.Run", "pyarrow numpy"),
         ("import vlmsift.selectors", "pyarrow numpy"),

@@ -97,3 +97,21 @@ def test_what_can_be_known_is_told_before_scoring(
     with pytest.raises((UsageError, FormatError), match=told):
         vlmsift.sift(**{"pool": pool, "model": "model", "out": tmp_path / "kept.json", **changes})
     assert not (tmp_path / "kept.json").exists()
+
+
+def test_a_config_in_place_of_a_method(toy_path, tmp_path):
+    pool = write_pool(tmp_path / "data", llava_rows(20))
+    config = tmp_path / "calibration.yaml"
+    config.write_text(
+        "signals: [mine=delta_attnmask:depth=0.5, answer_loss]\nselect: {by: answer_loss, pick: lowest}\n"
+    )
+    chosen = vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep=6, workers=0)
+    run = chosen.run
+    assert set(run.settings["identity"]["signals"]) == {"mine", "answer_loss"}
+    assert "answer_loss" in json.dumps(dict(chosen.made_by))
+    losses = run.table(["id", "answer_loss"]).to_pandas().set_index("id").answer_loss
+    kept = losses[list(chosen.ids)]
+    assert len(kept) == 6
+    assert kept.mean() < losses.mean()
+    with pytest.raises(UsageError, match="not both"):
+        vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)

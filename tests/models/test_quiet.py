@@ -22,9 +22,10 @@ def loud():
 
 @pytest.mark.usefixtures("loud")
 def test_as_before_also_after_an_error():
-    with pytest.raises(KeyError), quiet():
+    with quiet():
         assert logging.get_verbosity() == logging.ERROR
         assert not logging.is_progress_bar_enabled()
+    with pytest.raises(KeyError), quiet():
         raise KeyError
     assert logging.get_verbosity() == logging.INFO
     assert logging.is_progress_bar_enabled()

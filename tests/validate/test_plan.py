@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -96,3 +98,9 @@ def test_a_file_that_is_no_plan(tmp_path: Path, text: str | None, says: str) -> 
 def test_an_error_names_the_file(tmp_path: Path, data: Path) -> None:
     with pytest.raises(UsageError, match=r"the plan .*plan\.yaml: it has an unknown key 'sedes'"):
         load_plan(write_plan(tmp_path, data, sedes=3))
+
+
+def test_a_missing_package_names_the_extra():
+    program = "import sys; sys.modules['pydantic'] = None; import vlmsift.validate"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert "MissingExtra: comparing methods needs pydantic: pip install 'vlmsift[train]'" in done.stderr

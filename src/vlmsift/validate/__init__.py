@@ -10,16 +10,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from vlmsift.errors import MissingExtra, UsageError
-
-for _package in ("pydantic", "filelock"):
-    if find_spec(_package) is None:
-        raise MissingExtra(f"comparing methods needs {_package}: pip install 'vlmsift[train]'")
-
+from vlmsift.errors import UsageError
 from vlmsift.store import write_atomically
 from vlmsift.validate.cells import Bench, Progress, Record, State, open_bench, run_cells
 from vlmsift.validate.figure import draw_figure

@@ -26,9 +26,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, cast
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from vlmsift.errors import MissingExtra, UsageError
 
-from vlmsift.errors import UsageError
+try:
+    import filelock  # noqa: F401  scoring needs it; told before anything is loaded
+    from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+except ImportError as error:
+    raise MissingExtra(f"comparing methods needs {error.name}: pip install 'vlmsift[train]'") from error
 
 Schedule = Literal["epochs", "steps"]
 FULL, RANDOM, NONE = "full", "random", "none"
