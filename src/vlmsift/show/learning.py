@@ -20,7 +20,8 @@ if TYPE_CHECKING:
     from vlmsift.train.configs import Configs
     from vlmsift.validate import State, Validation
 
-_OUT = Console(highlight=False)
+_OUT = Console(highlight=False, width=max(Console().width, 120))
+"""Wide enough for its tables; a narrow terminal breaks the lines itself."""
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _SHOWN = 15
 """Rows of a calibration that are printed; the rest is in its files."""
@@ -114,15 +115,16 @@ def show_validation(found: Validation) -> None:
                 "augmentation": row["augmentation"],
                 "seeds": str(row["seeds"]),
                 "steps": _number(row["steps"], 0),
-                "accuracy": _number(row["accuracy"], 3)
-                + (f" +- {row['accuracy_std']:.3f}" * bool(row["accuracy_std"])),
+                "accuracy": _number(row["accuracy"], 3),
+                "+-": _number(row["accuracy_std"], 3),
                 "relative": _number(row["relative"], 1),
                 "cost ratio": _number(row["cost_ratio"], 2),
                 "above random": {None: "", True: "yes", False: "no"}[row["above_random"]],
             }
             for row in found.rows
         ]
-        _print_table(shown)
+        alike = [name for name in ("schedule", "augmentation") if len({row[name] for row in shown}) < 2]
+        _print_table([{name: value for name, value in row.items() if name not in alike} for row in shown])
         say(f"written: {found.table}, {found.markdown}" + (f", {found.figure}" if found.figure else ""))
     for note in found.notes:
         say(f"note: {note}")
