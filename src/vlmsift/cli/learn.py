@@ -44,6 +44,10 @@ def calibrate(
         bool, typer.Option("--probe", help="Also train briefly on each candidate's best 20 %, and recommend by that.")
     ] = False,
     probe_test: Annotated[Path | None, typer.Option(help="Clean held-out data to judge the probe's trainings.")] = None,
+    recipe: Annotated[str, typer.Option(help="Of the probe's trainings.")] = "llava-1.5",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value of the probe's recipe, as epochs=4; repeatable.")
+    ] = None,
     images: Images = None,
     format: PoolFormat = None,
     source_field: SourceField = None,
@@ -61,6 +65,7 @@ def calibrate(
     from vlmsift.calibrate import calibrate as run
     from vlmsift.show import progress_bar
     from vlmsift.show.learning import show_calibration
+    from vlmsift.words import changes
 
     with progress_bar() as progress:
         found = run(
@@ -77,6 +82,7 @@ def calibrate(
             seed=seed,
             probe=probe,
             probe_test=probe_test,
+            probe_options={"recipe": recipe, "changes": changes(change or [])},
             device=device,
             dtype=dtype,
             revision=revision,
