@@ -2,6 +2,7 @@
 
     python benchmarks/digits.py epochs         # methods x budgets x seeds, each subset seen as often
     python benchmarks/digits.py scorer         # the same at 20 %, scored by the well-trained embedded model
+    python benchmarks/digits.py pruned         # the worse part dropped by Delta-AttnMask, 20 % drawn from the rest
     python benchmarks/digits.py steps          # some of them, each training with as many steps
     python benchmarks/digits.py augmentation   # each augmentation at three rates on two small sets
 
@@ -20,6 +21,7 @@ from typing import Any
 
 import yaml
 
+from vlmsift import pipeline
 from vlmsift.calibrate import calibrate
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.held_out import write_held_out
@@ -90,6 +92,30 @@ def selection_plan(folder: Path, data: dict[str, Path], options: argparse.Namesp
     return {**plan, "methods": methods, "budgets": ["5%", "10%", "20%", "50%"], **more}
 
 
+def pruned_plan(folder: Path, data: dict[str, Path], options: argparse.Namespace) -> dict[str, Any]:
+    """20 % of the pool drawn at random from its better part by a score: clean as the score, varied as the pool."""
+    config = str(calibrate(data["pool"], START_PATH, folder / "calibration", seed=options.seed, device="cpu").config)
+    run = pipeline.score(data["pool"], START_PATH, folder / "pruned-run", config=config, device="cpu")
+    early = pipeline.score(
+        data["pool"], START_PATH, folder / "pruned-run-0", signals=["delta_attnmask:depth=0.0", "hidden_mean"]
+    )
+    wanted = {
+        "recommended": (run, "delta_attnmask"),
+        "depth-0": (early, "delta_attnmask"),
+        "loss": (run, "answer_loss"),
+    }
+    methods: list[Any] = ["full", "random", {"name": "oracle-clean", "ids": str(data["clean"])}]
+    for name, (scored, by) in wanted.items():
+        for share in ("50%", "35%"):
+            pick = "lowest" if by == "answer_loss" else "highest"
+            kept = pipeline.select(scored, by=by, pick=pick, keep=share).ids
+            path = folder / f"better-{name}-{share}.txt"
+            path.write_text("".join(f"{one}\n" for one in kept))
+            methods.append({"name": f"{name}-best-{share.rstrip('%')}", "ids": str(path)})
+    plan = base_plan(data, options.seeds, options.epochs)
+    return {**plan, "methods": methods, "budgets": ["20%"]}
+
+
 def augmentation_plan(folder: Path, data: dict[str, Path], options: argparse.Namespace) -> dict[str, Any]:
     """Each variant at three rates, on the selected 20 % and on as many clean samples."""
     variants: list[dict[str, Any]] = [{"name": "none"}]
@@ -117,13 +143,46 @@ def run_plan(path: Path, jobs: int) -> None:
         if failed := [shard.wait() for shard in shards if shard.wait()]:
             raise SystemExit(f"{len(failed)} of {jobs} processes failed")
     found = validate(path)
-    assert found.markdown is not None
-    print(found.markdown.read_text())
+    print(compact(found.rows))
+    for note in found.notes:
+        print(f"* {note}")
+
+
+def compact(rows: list[dict[str, Any]]) -> str:
+    """The table of a comparison with the columns that a reader compares."""
+    names = ["method", "budget", "augmentation", "seeds", "steps", "accuracy", "loss", "relative"]
+    names += ["training s", "selection s", "cost ratio", "above random"]
+    if {row["augmentation"] for row in rows} == {"none"}:
+        names.remove("augmentation")
+    lines = [f"| {' | '.join(names)} |", f"|{'---|' * len(names)}"]
+    for row in rows:
+        said = {
+            **{name: str(row[name]) for name in ("method", "budget", "augmentation", "seeds")},
+            "steps": number(row["steps"], 0),
+            "accuracy": f"{number(row['accuracy'], 3)} +- {number(row['accuracy_std'], 3)}",
+            "loss": number(row["loss"], 2),
+            "relative": number(row["relative"], 1),
+            "training s": number(row["training_seconds"], 0),
+            "selection s": number(row["selection_seconds"], 0),
+            "cost ratio": number(row["cost_ratio"], 2),
+            "above random": {None: "", True: "yes", False: "no"}[row["above_random"]],
+        }
+        lines.append(f"| {' | '.join(said[name] for name in names)} |")
+    bands = {row["budget"]: row for row in rows if row["random_low"] is not None}
+    for budget, row in bands.items():
+        low, high = number(row["random_low"], 3), number(row["random_high"], 3)
+        lines.append(f"\nRandom band at {budget}: {low} to {high}, mean {number(row['random_mean'], 3)}.")
+    return "\n".join(lines)
+
+
+def number(value: float | None, places: int) -> str:
+    """Rounded; empty where there is none."""
+    return "" if value is None else f"{value:,.{places}f}"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("which", choices=["epochs", "scorer", "steps", "augmentation"])
+    parser.add_argument("which", choices=["epochs", "scorer", "pruned", "steps", "augmentation"])
     parser.add_argument("--out", type=Path, default=Path("runs/digits"))
     parser.add_argument("--size", type=int, default=2000, help="samples in the pool, half of them spoiled")
     parser.add_argument("--tests", type=int, default=800)
@@ -137,9 +196,9 @@ def main() -> None:
     data = {
         name: path.resolve() for name, path in make_data(options.out, options.size, options.seed, options.tests).items()
     }
-    made = augmentation_plan if options.which == "augmentation" else selection_plan
+    made = {"augmentation": augmentation_plan, "pruned": pruned_plan}.get(options.which, selection_plan)
     path = options.out.resolve() / f"{options.which}.yaml"
-    folder = "epochs" if options.which == "scorer" else options.which  # they share the cells that use no scorer
+    folder = "epochs" if options.which in ("scorer", "pruned") else options.which  # they share cells
     plan = {**made(options.out.resolve(), data, options), "out": str(options.out.resolve() / folder)}
     path.write_text(yaml.safe_dump(plan, sort_keys=False))
     run_plan(path, options.jobs)
