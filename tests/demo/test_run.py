@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from vlmsift.demo import run
 from vlmsift.demo.run import auroc, run_demo
 from vlmsift.store import Run
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_demo(tmp_path_factory.mktemp("demo") / "out with blanks", size=400, seed=3)
+    return run_demo(tmp_path_factory.mktemp("demo") / "out with blanks", size=400, seed=3, lesson=False)
 
 
 def test_writes_pool_run_rows_and_figure(folder: Path) -> None:
@@ -40,7 +41,7 @@ def test_delta_tells_clean_from_spoiled_better_than_its_control(folder: Path) ->
 
 def test_the_same_command_goes_on_from_what_is_there(folder: Path) -> None:
     before = Run.open(folder / "run").signals_hash()
-    run_demo(folder, size=400, seed=3)
+    run_demo(folder, size=400, seed=3, lesson=False)
     assert Run.open(folder / "run").signals_hash() == before
 
 
@@ -48,3 +49,15 @@ def test_auroc_of_a_hand_computed_case() -> None:
     clean = np.array([True, True, False, False])
     assert auroc(clean, np.array([3.0, 1.0, 2.0, 0.0])) == 0.75  # of four pairs one is in the wrong order
     assert auroc(clean, np.array([3.0, np.nan, 2.0, 0.0])) == 1.0
+
+
+def test_the_last_act_trains_on_parts_and_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(run, "TESTS", 30)
+    run_demo(tmp_path / "demo", size=60, seed=1)
+    said = capsys.readouterr().out
+    for name in ("untrained", "random 20%", "selected 20%", "full pool"):
+        assert name in said
+    assert not (tmp_path / "demo" / "taught").exists()
+    assert "training" in said.splitlines()[-1]
