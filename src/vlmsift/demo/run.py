@@ -116,9 +116,7 @@ def _teach(out: Path, pool: Path, run: Run, chosen: Decided, seed: int) -> None:
 
     draw = selectors.choose(run, selectors.Random(), KEEP, seed=seed)
     parts = {f"random {KEEP}": draw.ids, f"selected {KEEP}": chosen.ids, "full pool": None}
-    say(
-        f"7. train a weak model on parts of the pool, {EPOCHS:g} epochs each; exact answers to {TESTS} held-out questions"
-    )
+    say(f"7. train a weak model on parts of the pool, {EPOCHS:g} epochs each; exact answers to {TESTS} new questions")
     lessons = teach(out, pool, parts, EPOCHS, TESTS, seed)
     shown = Table(box=box.SIMPLE_HEAD)
     tasks = list(next(iter(lessons.values())).tasks)
