@@ -12,6 +12,7 @@ again in the backward pass (gradient checkpointing) get the same arguments, so t
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from inspect import signature
 from types import TracebackType
 from typing import Any, Literal
@@ -139,6 +140,7 @@ class MaskedStates:
         self._decide(plan, None if ranking is None else self._received(batch, ranking, args, kwargs))
 
     def _decide(self, plan: Plan, received: Tensor | None) -> None:
+        plan.batch = replace(plan.batch, inputs={})  # a plan may live until its backward pass; pixels need not
         with torch.no_grad():
             plan.change = self.variant.change(plan.batch, plan.taking_part, received, self.shape)
 
