@@ -49,6 +49,7 @@ ONLY_IN = {
     "datasets": "formats/",
     "duckdb": "store.py",
     "sklearn": "selectors/ calibrate/ demo/",
+    "scipy": "selectors/",
     "matplotlib": "demo/ validate/",
     "rich": "show/ demo/",
     "typer": "cli/",
@@ -62,7 +63,7 @@ ONLY_IN = {
 PEERS = {
     "signals": {path.stem for path in (ROOT / "signals").glob("*.py")} - {"__init__", "config"},
     "formats": {"llava", "messages", "sharegpt"},
-    "selectors": {"top", "random"},
+    "selectors": {"top", "random", "trajectories", "coincide", "semdedup", "mixture", "facility_location", "k_center"},
     "augment": {"attended", "token_level_masking", "head_mask", "answer_mask", "neftune"},
 }
 

@@ -120,7 +120,6 @@ def score(
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
         )
-    hidden_size = model.text_config.hidden_size
     identity = {
         "model": {**fingerprint(model), "name": _short(model.name)},
         "data": {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images},
@@ -130,7 +129,7 @@ def score(
             column: {
                 "signal": signal.name,
                 "parameters": parameters(signal),
-                "width": signal_width(signal, hidden_size),
+                "width": signal_width(signal, model),
                 "unit": signal.unit,
                 "higher_means": signal.higher_means,
             }

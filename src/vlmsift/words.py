@@ -53,6 +53,8 @@ def _value(name: str, field: str, text: str, hint: Any) -> Any:
         if text not in choices:
             raise UsageError(f"{name}: {field}={text!r} is not one of {', '.join(choices)}")
         return text
+    if hint is str:
+        return text
     if hint is bool and text.lower() in ("true", "false"):
         return text.lower() == "true"
     kinds = choices or (hint,)

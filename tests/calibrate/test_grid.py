@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vlmsift.calibrate.grid import GOOD_END, PLAIN, SIZES, candidates, default_column, forwards
+from vlmsift.calibrate.grid import DEAR, GOOD_END, PLAIN, SIZES, candidates, default_column, forwards
 from vlmsift.errors import UsageError
 from vlmsift.signals import SIGNALS, build_signals
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
@@ -16,8 +16,9 @@ def by_column(grid, depth):
 
 def test_every_scalar_signal_of_the_house_is_a_candidate():
     scalars = {name for name, cls in SIGNALS.items() if not hasattr(cls(), "width")} - {"delta_random", "delta_bottom"}
-    assert {"delta_attnmask", *PLAIN} == scalars
+    assert {"delta_attnmask", "attention_influence", *PLAIN, *DEAR} == scalars
     assert set(PLAIN) <= set(by_column("small", 5))
+    assert {*PLAIN, *DEAR} <= set(by_column("full", 5))
     assert {SIGNALS[name]().name for name in scalars} | {"calibrated"} == set(GOOD_END)
 
 

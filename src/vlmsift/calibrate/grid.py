@@ -11,8 +11,9 @@ from itertools import product
 from typing import Any
 
 from vlmsift.errors import UsageError
+from vlmsift.passes.changed import ChangedLoss
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import BlindLoss, MaskedLoss
+from vlmsift.passes.measure import MaskedLoss
 from vlmsift.signals import build_signals, signal_word
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.types import Signal
@@ -21,16 +22,21 @@ GOOD_END = {
     "delta_attnmask": "highest",
     "answer_loss": "lowest",
     "answer_tokens": "highest",
+    "attention_influence": "highest",
     "el2n": "lowest",
+    "ifd": "lowest",
     "image_attention": "highest",
     "image_entropy": "lowest",
     "image_gain": "highest",
+    "image_spectrum": "highest",
     "random": "highest",
     "calibrated": "highest",
 }
 """Signal -> the end at which good samples are expected. Stated here beforehand, never fitted to the plants."""
 PLAIN = ("answer_loss", "answer_tokens", "el2n", "image_attention", "image_entropy", "image_gain", "random")
-"""The house's scalar signals beside Delta-AttnMask."""
+"""The house's cheap scalar signals beside Delta-AttnMask."""
+DEAR = ("ifd", "image_spectrum")
+"""Those that the full grid adds. `attention_influence` needs heads, so it is measured only where asked for."""
 VECTOR = "hidden_mean"
 """Measured as well, because balanced selections may cluster by it; not a candidate."""
 
@@ -91,7 +97,8 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
     if isinstance(grid, str):
         if grid not in SIZES:
             raise UsageError(f"there is no grid {grid!r}; give {' or '.join(SIZES)}, or a list of signals")
-        asked = build_signals([*PLAIN, *_words(SIZES[grid], depth)])
+        dear = DEAR if grid == "full" else ()
+        asked = build_signals([*PLAIN, *dear, *_words(SIZES[grid], depth)])
     else:
         if not grid:
             raise UsageError("an empty grid (grid=[]) leaves nothing to calibrate; name signals, or give 'small'")
@@ -125,7 +132,8 @@ def forwards(signals: Iterable[Signal], depth: int) -> float:
     """
     needs = dict.fromkeys(need for signal in signals for need in signal.needs)
     masked = sum((depth - need.masking.layer(depth)) / depth for need in needs if isinstance(need, MaskedLoss))
-    return 1.0 + masked + sum(isinstance(need, BlindLoss) for need in needs)
+    changed = sum((depth - need.start) / depth for need in needs if isinstance(need, ChangedLoss))
+    return 1.0 + masked + changed
 
 
 def default_column(found: Sequence[Candidate], depth: int) -> str | None:

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from vlmsift.engines.feed import Item, pack
-from vlmsift.errors import UnsupportedModel
-from vlmsift.models import Encoded, Encoder
+from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.measure import measure
@@ -89,7 +89,7 @@ class Scorer:
         """(place, columns) of each member; halves a group that fails."""
         try:
             columns = self._batch([encoded for _, encoded in group])
-        except UnsupportedModel:
+        except (UnsupportedModel, UsageError):  # neither is the sample's fault
             raise
         except Exception as error:
             if len(group) == 1:
@@ -117,14 +117,14 @@ class Scorer:
         return columns | {"": measured[Head()]}
 
     def _undefined(self, signal: Signal) -> Any:
-        width = signal_width(signal, self.capture.adapter.text_config.hidden_size)
+        width = signal_width(signal, self.capture.adapter)
         return math.nan if width == 1 else [math.nan] * width
 
 
-def signal_width(signal: Signal, hidden_size: int) -> int:
+def signal_width(signal: Signal, adapter: Adapter) -> int:
     """How many numbers a signal keeps per sample; 1 unless it says otherwise."""
     width = getattr(signal, "width", None)
-    return int(width(hidden_size)) if callable(width) else 1
+    return int(width(adapter.text_config.hidden_size, adapter.depth)) if callable(width) else 1
 
 
 def _row(encoded: Encoded, values: dict[str, Tensor]) -> dict[str, Any]:

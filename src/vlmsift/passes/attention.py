@@ -6,9 +6,9 @@ are wanted. Out: float32 probabilities of those rows, a chunk at a time, for obs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
@@ -64,6 +64,7 @@ class Observer(Protocol):
         """The measurement, float32."""
 
 
+@runtime_checkable
 class AttentionNeed(Protocol):
     """A need that is met by an observer of the first pass."""
 
@@ -119,3 +120,23 @@ def attention_chunks(
         visible = visible_keys(mask, part, reach, causal)
         scores.masked_fill_(~visible[:, None], torch.finfo(scores.dtype).min)
         yield Seen(torch.softmax(scores, -1), visible, part)
+
+
+def visible_means(value: Tensor, mask: Tensor | None, heads: Sequence[int], *, count: int, causal: bool) -> Tensor:
+    """What heads give out that look at every key they may see alike: (B, T, len(heads), d), summed in float32.
+
+    Args:
+        value: (B, H_kv, T, d).
+        heads: of the H = `count` query heads; those that share a value head give out the same.
+    """
+    batch, value_heads, length, _ = value.shape
+    values = value[:, [head * value_heads // count for head in heads]].float()
+    everything = torch.arange(length, device=value.device).expand(batch, -1)
+    step = max(1, CHUNK_ELEMENTS // (batch * length))
+    parts = []
+    for start in range(0, length, step):
+        index = everything[:, start : start + step]
+        visible = visible_keys(mask, Rows(index, torch.ones_like(index, dtype=torch.bool)), length, causal).float()
+        share = visible / visible.sum(-1, keepdim=True).clamp(min=1)  # rows of padding may see nothing
+        parts.append(share[:, None] @ values)
+    return torch.cat(parts, 2).transpose(1, 2).to(value.dtype)

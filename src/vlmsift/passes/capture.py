@@ -9,7 +9,7 @@ The attention implementation is chosen for the text config alone: vision towers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -24,7 +24,7 @@ from transformers.masking_utils import sdpa_mask
 
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
-from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys
+from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys, visible_means
 
 NAME = "vlmsift"
 NOT_MODELLED = ("s_aux", "position_bias")
@@ -65,6 +65,7 @@ class Capture:
         self.adapter = adapter
         self.observers: list[tuple[Rows, list[Observer]]] = []
         self.dropped_keys: Tensor | None = None  # (B, T) bool: keys that no other position may see
+        self.uniform_heads: Mapping[int, tuple[int, ...]] = {}  # layer -> heads that look at all visible keys alike
         self.layers_seen: set[int] = set()
         self._undo: list[Callable[[], Any]] = []
 
@@ -198,6 +199,8 @@ def attention_forward(
         output = sdpa_attention_forward(module, query, key, value, attention_mask, **kwargs)[0]
     else:
         output = _capped(query, key, value, attention_mask, scaling=scaling, causal=causal, softcap=softcap)
+    if capture is not None and (heads := capture.uniform_heads.get(layer)):
+        output[:, :, list(heads)] = visible_means(value, attention_mask, heads, count=query.shape[1], causal=causal)
     if capture is not None:
         capture.layers_seen.add(layer)
         for rows, observers in capture.observers:

@@ -7,7 +7,7 @@ adds the layers from its depth on, so a grid of settings costs masked passes, no
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from vlmsift.errors import UnsupportedModel
-from vlmsift.passes.attention import Observer, Rows
+from vlmsift.models import Adapter
+from vlmsift.passes.attention import AttentionNeed, Observer, Rows
 from vlmsift.passes.capture import Capture, Trace
+from vlmsift.passes.changed import Change, ChangedLoss
 from vlmsift.passes.hidden import PooledHidden, pooled
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens, masked_states
-from vlmsift.passes.received import AttentionReceived, ImageAttention
+from vlmsift.passes.outputs import OutputNeed, watched
 from vlmsift.types import Batch
 
 
@@ -38,12 +40,22 @@ class BlindLoss:
     The keys are dropped in every layer, so the cost is one more text forward; the images are not encoded again.
     """
 
+    @property
+    def start(self) -> int:
+        return 0
+
+    def change(self, adapter: Adapter, batch: Batch) -> Change | None:
+        without = ~batch.image_mask.any(1)
+        return None if without.all() else Change(dropped=batch.image_mask, undefined=without)
+
 
 def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, Tensor]:
     """Run the passes that the needs ask for. Results are float32 on the CPU; `Head()` (the loss) is always among them.
 
     Raises:
-        UnsupportedModel: a text layer whose attention is needed or changed did not call our attention function.
+        UnsupportedModel: a text layer whose attention is needed or changed did not call our attention function, or a
+            module whose output is needed is not there or did not run.
+        UsageError: a need that means nothing for this model, such as a layer or a head that it does not have.
     """
     adapter, depth = capture.adapter, capture.adapter.depth
     batch = on_device(batch, adapter.device)
@@ -52,14 +64,13 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
     if not batch.image_mask.any():  # nothing to mask: spare the text-only batch its second pass
         masked = [need for need in masked if need.masking.eligible != "image"]
     rankings = [need.masking.ranking(depth) for need in masked]
-    observed = [
-        need for need in dict.fromkeys([*wanted, *rankings]) if isinstance(need, (AttentionReceived, ImageAttention))
-    ]
+    observed = [need for need in dict.fromkeys([*wanted, *rankings]) if isinstance(need, AttentionNeed)]
+    outputs = {need: need.watcher(adapter, batch) for need in wanted if isinstance(need, OutputNeed)}
+    asked = {need: need.change(adapter, batch) for need in wanted if isinstance(need, ChangedLoss)}
+    changes = {need: change for need, change in asked.items() if change is not None}
     depths = {need.masking.layer(depth) for need in masked}
     depths |= {layer for need in wanted if isinstance(need, PooledHidden) and (layer := need.layer(depth)) is not None}
-    blind = any(isinstance(need, BlindLoss) for need in wanted) and bool(batch.image_mask.any())
-    if blind:
-        depths.add(0)
+    depths |= {need.start for need in changes}
 
     watching = {need: need.observer(batch, depth) for need in observed}
     capture.observers = _shared_rows(batch, watching)
@@ -67,14 +78,16 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
     with torch.no_grad():
         try:
             inputs = adapter.inputs(batch)
-            trace = capture.run(lambda: adapter.backbone(batch, inputs), frozenset(depths))
+            with watched(outputs.values(), adapter.name):
+                trace = capture.run(lambda: adapter.backbone(batch, inputs), frozenset(depths))
         finally:
             capture.observers = []
-        if blind or any(need.masking.replace == "drop" for need in masked):
+        if changes or any(need.masking.replace == "drop" for need in masked):
             _all_seen(capture, frozenset(range(depth)))
         else:
             _all_seen(capture, frozenset().union(*(observer.layers for observer in watching.values())))
         results: dict[Any, Tensor] = {need: observer.result() for need, observer in watching.items()}
+        results |= {need: watcher.result() for need, watcher in outputs.items()}
         heads = [need for need in wanted if isinstance(need, Head)]
         assert trace.last is not None
         values = head_means(adapter, batch, trace.last, [need.statistic for need in heads])
@@ -87,8 +100,8 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
                 )
         for need, ranking in zip(masked, rankings, strict=True):
             results[need] = _masked_loss(capture, batch, trace, need.masking, results[ranking])
-        if blind:
-            results[BlindLoss()] = _blind_loss(capture, batch, trace)
+        for other, change in changes.items():
+            results[other] = _changed_loss(capture, batch, trace, other.start, change)
     nothing = torch.full((len(batch),), math.nan)
     return {need: results.get(need, nothing).float().cpu() for need in wanted}
 
@@ -101,20 +114,26 @@ def _masked_loss(capture: Capture, batch: Batch, trace: Trace, masking: Masking,
     return loss.masked_fill(~chosen.any(1), math.nan)
 
 
-def _blind_loss(capture: Capture, batch: Batch, trace: Trace) -> Tensor:
-    loss = _resumed_loss(capture, batch, trace, 0, trace.entering[0], batch.image_mask)
-    return loss.masked_fill(~batch.image_mask.any(1), math.nan)
+def _changed_loss(capture: Capture, batch: Batch, trace: Trace, layer: int, change: Change) -> Tensor:
+    loss = _resumed_loss(capture, batch, trace, layer, trace.entering[layer], change.dropped, change.uniform)
+    return loss if change.undefined is None else loss.masked_fill(change.undefined, math.nan)
 
 
 def _resumed_loss(
-    capture: Capture, batch: Batch, trace: Trace, layer: int, states: Tensor, dropped: Tensor | None
+    capture: Capture,
+    batch: Batch,
+    trace: Trace,
+    layer: int,
+    states: Tensor,
+    dropped: Tensor | None,
+    uniform: Mapping[int, tuple[int, ...]] | None = None,
 ) -> Tensor:
-    """(B,) answer loss of the decoder run from `layer` on changed states, some keys dropped from there on."""
-    capture.dropped_keys = dropped
+    """(B,) answer loss of the decoder run from `layer` on changed states, its attention changed from there on."""
+    capture.dropped_keys, capture.uniform_heads = dropped, uniform or {}
     try:
         last = capture.resume(trace, layer, states)
     finally:
-        capture.dropped_keys = None
+        capture.dropped_keys, capture.uniform_heads = None, {}
     return head_means(capture.adapter, batch, last, ["loss"])[0]
 
 

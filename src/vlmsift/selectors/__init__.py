@@ -9,15 +9,27 @@ from collections.abc import Mapping
 from typing import Any
 
 from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
+from vlmsift.selectors.coincide import Coincide
+from vlmsift.selectors.facility_location import FacilityLocation
 from vlmsift.selectors.frame import choose
+from vlmsift.selectors.k_center import KCenter
+from vlmsift.selectors.mixture import Mixture
 from vlmsift.selectors.random import Random
 from vlmsift.selectors.saved import Decided, load, save
+from vlmsift.selectors.semdedup import SemDeDup
 from vlmsift.selectors.top import Top
+from vlmsift.selectors.trajectories import Trajectories
 from vlmsift.store import Run
 
 SELECTORS: Mapping[str, type[Selector]] = {
     "top": Top,
     "random": Random,
+    "trajectories": Trajectories,
+    "coincide": Coincide,
+    "semdedup": SemDeDup,
+    "mixture": Mixture,
+    "facility_location": FacilityLocation,
+    "k_center": KCenter,
 }
 
 __all__ = [
@@ -25,10 +37,16 @@ __all__ = [
     "Candidates",
     "Cause",
     "Choice",
+    "Coincide",
     "Decided",
+    "FacilityLocation",
+    "KCenter",
+    "Mixture",
     "Random",
     "Selector",
+    "SemDeDup",
     "Top",
+    "Trajectories",
     "choose",
     "load",
     "save",

@@ -14,12 +14,18 @@ from typing import Any
 from vlmsift.errors import UsageError
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.answer_tokens import AnswerTokens
+from vlmsift.signals.attention_influence import AttentionInfluence
+from vlmsift.signals.concept_states import ConceptStates
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.signals.el2n import El2n
+from vlmsift.signals.entropy_profile import EntropyProfile
 from vlmsift.signals.hidden_mean import HiddenMean
+from vlmsift.signals.ifd import Ifd
 from vlmsift.signals.image_attention import ImageAttention
 from vlmsift.signals.image_entropy import ImageEntropy
 from vlmsift.signals.image_gain import ImageGain
+from vlmsift.signals.image_spectrum import ImageSpectrum
+from vlmsift.signals.last_state import LastState
 from vlmsift.signals.random import Random
 from vlmsift.types import Signal
 from vlmsift.words import fields_of
@@ -30,11 +36,17 @@ SIGNALS: dict[str, Any] = {
     "delta_bottom": partial(DeltaAttnMask, choose="bottom"),
     "answer_loss": AnswerLoss,
     "answer_tokens": AnswerTokens,
+    "attention_influence": AttentionInfluence,
+    "concept_states": ConceptStates,
     "el2n": El2n,
+    "entropy_profile": EntropyProfile,
     "hidden_mean": HiddenMean,
+    "ifd": Ifd,
     "image_attention": ImageAttention,
     "image_entropy": ImageEntropy,
     "image_gain": ImageGain,
+    "image_spectrum": ImageSpectrum,
+    "last_state": LastState,
     "random": Random,
 }
 """Command-line word and default column -> signal. Two lines are controls of Delta-AttnMask, not signals themselves."""

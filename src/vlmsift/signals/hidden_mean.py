@@ -45,7 +45,7 @@ class HiddenMean:
     def needs(self) -> tuple[object, ...]:
         return (PooledHidden(self.depth),)
 
-    def width(self, hidden_size: int) -> int:
+    def width(self, hidden_size: int, layers: int = 0) -> int:
         """Length of the stored vector."""
         return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
 

@@ -1,0 +1,86 @@
+"""What single modules of the decoder give out, looked at during the first pass and reduced at once.
+
+In: an adapter, and needs that say which modules they look at. Out: their measurements. For what attention's own
+function does not show: projections before the rotary positions, the output projection, the final norm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol, runtime_checkable
+
+from torch import Tensor, nn
+
+from vlmsift.errors import UnsupportedModel
+from vlmsift.models import Adapter
+from vlmsift.types import Batch
+
+
+class Watcher(Protocol):
+    """Reduces the outputs of some modules, as they come, to what a need asks for."""
+
+    @property
+    def modules(self) -> Mapping[Any, nn.Module]:
+        """Key -> module to look at."""
+
+    def take(self, key: Any, output: Tensor) -> None:
+        """Take in what the module of that key gave out."""
+
+    def result(self) -> Tensor:
+        """The measurement, float32."""
+
+
+@runtime_checkable
+class OutputNeed(Protocol):
+    """A need that is met by modules' outputs in the first pass."""
+
+    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
+        """A fresh watcher."""
+
+
+@contextmanager
+def watched(watchers: Iterable[Watcher], name: str) -> Iterator[None]:
+    """Hook the watchers' modules while one forward of the model `name` runs.
+
+    Raises:
+        UnsupportedModel: on leaving, if a module did not run: its code is bypassed, so nothing was seen of it.
+    """
+    handles, waiting = [], set()
+    try:
+        for number, watcher in enumerate(watchers):
+            for key, module in watcher.modules.items():
+                waiting.add((number, key))
+
+                def hook(
+                    module: nn.Module, args: Any, output: Any, watcher: Watcher = watcher, place: Any = (number, key)
+                ) -> None:
+                    waiting.discard(place)
+                    watcher.take(place[1], output)
+
+                handles.append(module.register_forward_hook(hook))
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if waiting:
+        raise UnsupportedModel(
+            f"{name}: its forward does not run the modules {sorted(str(key) for _, key in waiting)}, so what they give "
+            "out cannot be measured"
+        )
+
+
+def projection(adapter: Adapter, layer: int, name: str) -> nn.Module:
+    """The module called `name` ("q_proj", "k_proj", "o_proj") in a text layer's attention.
+
+    Raises:
+        UnsupportedModel: the layer has none of that name, or several.
+    """
+    found = [module for path, module in adapter.layers[layer].named_modules() if path.rpartition(".")[2] == name]
+    if len(found) != 1:
+        raise UnsupportedModel(
+            f"{adapter.name}: text layer {layer} ({type(adapter.layers[layer]).__name__}) has {len(found)} modules "
+            f"called {name!r} where one is needed; this measurement cannot be had from this model"
+        )
+    module: nn.Module = found[0]
+    return module

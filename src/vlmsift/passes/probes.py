@@ -1,0 +1,95 @@
+"""Probes for heads that look things up: a needle in text, or in one of several images.
+
+In: a model's encoder and a random generator. Out: one encoded sample whose answer is the needle. Probes are written
+with the model's own tokenizer and template; no data set is needed.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import string
+from typing import Any
+
+from PIL import Image
+
+from vlmsift.errors import UsageError
+from vlmsift.models import Encoded, Encoder
+from vlmsift.types import IMAGE_MARK, Sample, Turn
+
+VALUE_TOKENS = 30
+KEY_LETTERS = 32
+WORDS = "amber anchor basket beacon candle canyon cedar copper desert ember falcon fern garden glacier hazel island"
+WORDS += " ivory jasmine kettle lantern linen marble meadow nickel oak orchard pebble pepper quartz raven river saddle"
+WORDS += " silver timber tunnel umbrella valley velvet walnut willow winter yarn zephyr"
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 160, 60),
+    "blue": (30, 60, 220),
+    "yellow": (240, 220, 40),
+    "purple": (130, 40, 160),
+    "orange": (250, 140, 20),
+    "black": (10, 10, 10),
+    "white": (245, 245, 245),
+}
+BLANK, SIDE = "grey", 224
+
+
+def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int) -> Encoded:
+    """A JSON object of as many pairs as `tokens` allow, `examples` answered queries, and one that the answer answers.
+
+    Keys are random letters and digits, values random words of at most 30 tokens. A model that takes no text without an
+    image is shown a grey one.
+
+    Raises:
+        UsageError: not even the pairs that are asked for fit.
+    """
+    tokenizer = encoder.processor.tokenizer
+    pairs: list[tuple[str, str]] = []
+
+    def add(count: int) -> None:
+        for _ in range(count):
+            words = draw.choices(WORDS.split(), k=VALUE_TOKENS)
+            while len(words) > 1 and len(tokenizer.tokenize(" ".join(words))) > VALUE_TOKENS:
+                words.pop()
+            key = "".join(draw.choices(string.ascii_letters + string.digits, k=KEY_LETTERS))
+            pairs.insert(draw.randint(0, len(pairs)), (key, " ".join(words)))  # so that needles lie anywhere
+
+    add(examples + 1)
+    needles = draw.sample(pairs, examples + 1)
+
+    def encoded() -> Encoded:
+        *shown, (asked, answer) = needles
+        lines = [f"Key: {key}\nValue: {value}\n" for key, value in shown]
+        text = "\n".join([json.dumps(dict(pairs), indent=1), *lines, f"Key: {asked}\nValue:"])
+        images = (BLANK,) if encoder.quirk.prefix_suffix else ()
+        turns = (Turn("user", f"{IMAGE_MARK}\n{text}" if images else text), Turn("assistant", answer))
+        return encoder.encode(Sample("probe", 0, turns, images, None, {}))
+
+    item = encoded()
+    if len(item) > tokens:
+        raise UsageError(
+            f"tokens={tokens} leaves no room for a probe with {examples} examples, which takes {len(item)}; allow more "
+            "tokens or fewer examples"
+        )
+    while len(item) <= tokens:  # in strides of half of what is left, since writing a long text is slow
+        add(max(1, (tokens - len(item)) * len(pairs) // (2 * len(item))))
+        item = encoded()
+    while len(item) > tokens:
+        pairs.remove(next(pair for pair in reversed(pairs) if pair not in needles))
+        item = encoded()
+    return item
+
+
+def image_probe(encoder: Encoder, draw: random.Random, count: int = 3) -> tuple[Encoded, int]:
+    """Plain images of different colours, the question after the colour of one, and which one it is (ours)."""
+    colours = draw.sample(sorted(COLOURS), count)
+    image = draw.randrange(count)
+    question = f"{IMAGE_MARK * count}\nWhich colour is image {image + 1}?"
+    turns = (Turn("user", question), Turn("assistant", colours[image]))
+    return encoder.encode(Sample("probe", 0, turns, tuple(colours), None, {})), image
+
+
+def probe_picture(ref: Any) -> Image.Image:
+    """A plain square of that colour, grey where it is unknown: what opens the probes' images."""
+    return Image.new("RGB", (SIDE, SIDE), COLOURS.get(str(ref), (128, 128, 128)))

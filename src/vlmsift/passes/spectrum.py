@@ -1,0 +1,142 @@
+"""How the text looks at the image, as a spectrum: singular values of the text rows x image columns of attention.
+
+In: attention summed over layers, R text rows x P image columns per sample. Out: the sum of its largest singular values,
+exact. Source: XMAS (arXiv 2510.01454), in two forms: the model's real attention, and what its released code computes.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from vlmsift.models import Adapter
+from vlmsift.passes.attention import CHUNK_ELEMENTS, Observer, Rows, Seen
+from vlmsift.passes.outputs import Watcher, projection
+from vlmsift.types import Batch
+
+SpectrumRows = Literal["text", "answer"]
+
+
+def look_rows(name: SpectrumRows, batch: Batch) -> Tensor:
+    """(B, T) bool: rows after the image begins. "text" = all but image and padding, "answer" = those that predict."""
+    after = batch.image_mask.cumsum(1) > 0
+    return after & (batch.query_mask if name == "answer" else batch.valid & ~batch.image_mask)
+
+
+def top_singular_sum(matrix: Tensor, count: int) -> float:
+    """Sum of the `count` largest singular values of (R, P), all where there are fewer; NaN for an empty matrix.
+
+    Exact, in float64 on the CPU: eigenvalues of the Gram matrix of the smaller side.
+    """
+    if not matrix.numel():
+        return math.nan
+    exact = matrix.cpu().double()
+    if exact.shape[0] > exact.shape[1]:
+        exact = exact.T
+    values: Tensor = torch.linalg.eigvalsh(exact @ exact.T)  # ascending
+    return float(values[-count:].clamp(min=0).sqrt().sum())
+
+
+def _sums(matrices: list[Tensor], count: int) -> Tensor:
+    return torch.tensor([top_singular_sum(matrix, count) for matrix in matrices], dtype=torch.float32)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpectrum:
+    """Of the model's own attention, mean over heads, sum over layers: (B,) float32; NaN without image or rows after it.
+
+    Attributes:
+        row_name: see `look_rows`. top: how many singular values are summed.
+    """
+
+    row_name: SpectrumRows = "text"
+    top: int = 5
+
+    def rows(self, batch: Batch) -> Tensor:
+        return look_rows(self.row_name, batch)
+
+    def observer(self, batch: Batch, depth: int) -> Observer:
+        return _Spectrum(Rows.where(self.rows(batch)), Rows.where(batch.image_mask), frozenset(range(depth)), self.top)
+
+
+class _Spectrum:
+    """Sums (B, R, P) over layers, chunk of rows by chunk; P counts the image positions of the sample with most."""
+
+    def __init__(self, looking: Rows, patches: Rows, layers: frozenset[int], top: int) -> None:
+        self.looking, self.patches, self.layers, self.top = looking, patches, layers, top
+        shape = (*looking.index.shape, patches.index.shape[1])
+        self.total = torch.zeros(shape, dtype=torch.float32, device=looking.index.device)
+        self.layer, self.done = -1, 0
+
+    def see(self, layer: int, seen: Seen) -> None:
+        if layer != self.layer:
+            self.layer, self.done = layer, 0
+        mean = seen.probabilities.mean(1)  # (B, R, T')
+        count, reach = mean.shape[1:]
+        place = self.patches.index.clamp(max=reach - 1)[:, None].expand(-1, count, -1)
+        inside = (self.patches.index < reach)[:, None]  # patches after all these rows are not seen by them
+        self.total[:, self.done : self.done + count] += mean.gather(2, place) * inside
+        self.done += count
+
+    def result(self) -> Tensor:
+        kept = zip(self.total, self.looking.chosen, self.patches.chosen, strict=True)
+        return _sums([matrix[rows][:, columns] for matrix, rows, columns in kept], self.top)
+
+
+@dataclass(frozen=True, slots=True)
+class ReleasedSpectrum:
+    """Of what XMAS's released code takes for attention, sum over layers: (B,) float32; NaN as `ImageSpectrum`.
+
+    Reproduced: queries and keys are the projections' outputs, before norms and rotary positions; heads are not split,
+    so there is one softmax over the whole width W, scaled by 1 / sqrt(W); a narrower key (grouped queries) is widened
+    by repeating each of its elements; no causal mask, so rows look at what comes later too. Not reproduced: positions
+    of one template (rows from 612, columns 35 .. 610; here the text after the image begins, and the image's tokens),
+    padding in the softmax and among the rows (here the sample's valid tokens only), and the randomised SVD.
+
+    Raises UnsupportedModel where a layer has no `q_proj` and `k_proj` of its own.
+    """
+
+    row_name: SpectrumRows = "text"
+    top: int = 5
+
+    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
+        return _Released(look_rows(self.row_name, batch), adapter, batch, self.top)
+
+
+class _Released:
+    def __init__(self, looking: Tensor, adapter: Adapter, batch: Batch, top: int) -> None:
+        self.looking, self.image, self.valid, self.top = looking, batch.image_mask, batch.valid, top
+        self.modules: dict[tuple[int, str], nn.Module] = {
+            (layer, name): projection(adapter, layer, name)
+            for layer in range(adapter.depth)
+            for name in ("q_proj", "k_proj")
+        }
+        sizes = zip(looking.sum(1).tolist(), batch.image_mask.sum(1).tolist(), strict=True)
+        self.totals = [torch.zeros(size, dtype=torch.float32, device=looking.device) for size in sizes]
+        self.waiting: dict[str, Tensor] = {}
+
+    def take(self, key: tuple[int, str], output: Tensor) -> None:
+        self.waiting[key[1]] = output.to(self.looking.device)
+        if len(self.waiting) == 2:
+            self._add(self.waiting.pop("q_proj"), self.waiting.pop("k_proj"))
+
+    def _add(self, query: Tensor, key: Tensor) -> None:
+        """Both (B, T, width): this layer's share of every sample's matrix, some rows at a time."""
+        width = query.shape[-1]
+        for sample, total in enumerate(self.totals):
+            if not total.numel():
+                continue
+            keys = key[sample, self.valid[sample]].float().repeat_interleave(width // key.shape[-1], -1)  # (n, W)
+            columns = self.image[sample][self.valid[sample]]
+            step = max(1, CHUNK_ELEMENTS // len(keys))
+            rows = query[sample, self.looking[sample]].float() / math.sqrt(width)
+            for start in range(0, len(rows), step):
+                weights = torch.softmax(rows[start : start + step] @ keys.T, -1)
+                total[start : start + step] += weights[:, columns]
+
+    def result(self) -> Tensor:
+        return _sums(self.totals, self.top)

@@ -1,0 +1,86 @@
+"""States as vectors beside `hidden.py`'s mean: what the attention adds (COINCIDE), and the last position (SemDeDup)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+
+from vlmsift.models import Adapter
+from vlmsift.passes.outputs import Watcher, projection
+from vlmsift.types import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionOutputs:
+    """Output of the attention's output projection, mean over image and over text positions: (B, 2 * layers * D).
+
+    The image means of all layers come first, then the text means. Text positions are all but image and padding:
+    question, answer and template. Image means of a text-only sample are NaN. Source: COINCIDE, arXiv 2406.10995.
+
+    Attributes:
+        layers: how many, evenly spread: the layers that end (i + 1) / (layers + 1) of the way, rounded up. 5 of 24 are
+            3, 7, 11, 15, 19, the released choice. A model of few layers gives some of them twice.
+    """
+
+    layers: int = 5
+
+    def chosen(self, depth: int) -> tuple[int, ...]:
+        """The layers' indices in a decoder of L = `depth` layers."""
+        return tuple(math.ceil((index + 1) * depth / (self.layers + 1)) - 1 for index in range(self.layers))
+
+    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
+        return _AttentionOutputs(self.chosen(adapter.depth), adapter, batch)
+
+
+class _AttentionOutputs:
+    def __init__(self, chosen: tuple[int, ...], adapter: Adapter, batch: Batch) -> None:
+        self.chosen, self.batch = chosen, batch
+        self.modules: dict[int, nn.Module] = {layer: projection(adapter, layer, "o_proj") for layer in chosen}
+        self.means: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def take(self, key: int, output: Tensor) -> None:
+        image, text = self.batch.image_mask, self.batch.valid & ~self.batch.image_mask
+        states = output.to(image.device).float()
+        self.means[key] = _means(states, image), _means(states, text)
+
+    def result(self) -> Tensor:
+        return torch.cat([self.means[layer][half] for half in (0, 1) for layer in self.chosen], 1)
+
+
+def _means(states: Tensor, inside: Tensor) -> Tensor:
+    """(B, T, D) -> (B, D): the mean of the positions inside, one sample at a time; NaN where there is none."""
+    return torch.stack([row[keep].mean(0) for row, keep in zip(states, inside, strict=True)])
+
+
+@dataclass(frozen=True, slots=True)
+class LastState:
+    """State after the final norm at the sample's last position that is not padding: (B, D) float32."""
+
+    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
+        return _LastState(adapter, batch)
+
+
+class _LastState:
+    def __init__(self, adapter: Adapter, batch: Batch) -> None:
+        self.modules: dict[str, nn.Module] = {"final norm": adapter.norm}
+        length = batch.valid.shape[1]
+        self.last = (batch.valid * torch.arange(length, device=batch.valid.device)).argmax(1)  # (B,)
+        self.states: Tensor | None = None
+
+    def take(self, key: str, output: Tensor) -> None:
+        last = self.last.to(output.device)
+        self.states = output[torch.arange(len(last), device=output.device), last].float().to(self.last.device)
+
+    def result(self) -> Tensor:
+        assert self.states is not None
+        return self.states
+
+
+@lru_cache(maxsize=4)
+def gaussian(wide: int, narrow: int, seed: int) -> Tensor:
+    """(wide, narrow) float32: a seeded random projection that keeps lengths and angles roughly."""
+    return torch.randn(wide, narrow, generator=torch.Generator().manual_seed(seed)) / math.sqrt(narrow)

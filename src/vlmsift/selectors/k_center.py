@@ -1,0 +1,98 @@
+"""Spread the kept samples: each next one is the farthest from those kept so far."""
+
+from __future__ import annotations
+
+import heapq
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.candidates import Candidates, Choice, Selector
+from vlmsift.selectors.clusters import k_means
+from vlmsift.selectors.kept_near import named
+
+
+@dataclass(frozen=True)
+class KCenter(Selector):
+    """Farthest-first traversal: no sample lies farther from its nearest kept one than twice what is possible.
+
+    In a pool of more than `whole` rows a kept sample counts for its own k-means cluster alone, and the next one is the
+    farthest of all clusters: the cost is then budget * N / clusters distances instead of budget * N, and the bound
+    holds within each cluster only. It seeks outliers. Source: textbook (Gonzalez 1985).
+
+    Attributes:
+        vector: the signal, (N, K); Euclidean distance.
+        start: who is first: "farthest" from the mean, or "random" by seed.
+        whole: pools up to this size are traversed whole.
+    """
+
+    vector: str = "hidden_mean"
+    start: Literal["farthest", "random"] = "farthest"
+    whole: int = 20_000
+    name: ClassVar[str] = "k_center"
+
+    def __post_init__(self) -> None:
+        if self.start not in ("farthest", "random"):
+            raise UsageError(f"start={self.start!r} is unknown. Give one of: farthest, random.")
+        if self.whole < 1:
+            raise UsageError(f"whole={self.whole!r} is no number of samples. Give 1 or more.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.vector,)
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        points = candidates.vector(self.vector)
+        points -= points.mean(axis=0, dtype=np.float64).astype(np.float32)  # small numbers lose less in a difference
+        small = len(points) <= self.whole
+        cells = np.zeros(len(points), np.int64) if small else k_means(points, seed=candidates.seed, spherical=False)
+        with threadpool_limits(limits=1):
+            kept, distance, nearest = farthest_first(points, cells, budget, from_mean=self.start == "farthest")
+        reached = nearest >= 0
+        far = pa.repeat("the budget ends before its cluster keeps one", len(points))
+        reasons = pc.if_else(pa.array(reached), named(candidates, "distance", distance, np.maximum(nearest, 0)), far)
+        largest = float(np.max(distance[reached], initial=0))
+        details = {"cells": int(cells.max()) + 1, "largest_distance_to_kept": largest}
+        return Choice(kept, pa.repeat(candidates.stratum, len(points)), reasons, details)
+
+
+def farthest_first(
+    points: NDArray[np.float32], cells: NDArray[np.int64], budget: int, *, from_mean: bool
+) -> tuple[NDArray[np.int64], NDArray[np.float32], NDArray[np.int64]]:
+    """(budget,) rows in the order kept; each row's distance to the nearest of them in its cell; and which that is.
+
+    In a cell that has none yet, "which" is -1 and the distance is the one to the mean (the origin), or 0; all such
+    cells come first.
+    Distances that are equal to the last bit go to the earlier row.
+    """
+    order = np.argsort(cells, kind="stable")
+    members = np.split(order, np.cumsum(np.bincount(cells))[:-1])
+    inside = [points[rows] for rows in members]
+    squares = [np.einsum("ij,ij->i", part, part) for part in inside]
+    near = [part.copy() if from_mean else np.zeros_like(part) for part in squares]
+    whose = [np.full(len(rows), -1) for rows in members]
+    queue = [(False, -float(part.max()), cell) for cell, part in enumerate(near)]
+    heapq.heapify(queue)
+    kept: list[int] = []
+    for _ in range(budget):
+        opened, _, cell = queue[0]
+        here = int(np.argmax(near[cell]))
+        kept.append(int(members[cell][here]))
+        if not opened:
+            near[cell][:] = np.inf
+        apart = np.maximum(squares[cell] + squares[cell][here] - 2 * (inside[cell] @ inside[cell][here]), 0)
+        nearer = apart < near[cell]
+        near[cell][nearer], whose[cell][nearer] = apart[nearer], members[cell][here]
+        near[cell][here] = -1  # never twice
+        heapq.heapreplace(queue, (True, -float(near[cell].max()), cell))
+    distance, nearest = np.empty(len(points), np.float32), np.empty(len(points), np.int64)
+    distance[order] = np.sqrt(np.maximum(np.concatenate(near), 0))
+    nearest[order] = np.concatenate(whose)
+    return np.array(kept, np.int64), distance, nearest

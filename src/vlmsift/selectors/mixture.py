@@ -1,0 +1,132 @@
+"""Find the layers where a pool falls in two, and drop the lower part: the selector of BYE."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.candidates import Candidates, Choice, Selector
+from vlmsift.selectors.groups import Groups
+from vlmsift.selectors.quota import best_of_groups
+
+FEWEST = 10  # rows that two Gaussians (five numbers) are fitted to, at least
+FITTED = 100_000  # rows that they are fitted on, at most
+
+
+class Suspicion(NamedTuple):
+    """`suspect` (N,) bool; `score` (N,), the mean over the sensitive layers or 0; `details` for the record."""
+
+    suspect: NDArray[np.bool_]
+    score: NDArray[np.float64]
+    details: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Mixture(Selector):
+    """Samples whose values fall in the lower of two Gaussians, at the layers where the pool is bimodal, go last.
+
+    A layer with the means m1, m2 and deviations s1, s2 is sensitive where |m1 - m2| / sqrt(s1^2 + s2^2), its
+    bimodality, reaches the threshold. The mean over those layers is split by two Gaussians again, and each sample of
+    the one with the lower mean is a suspect. Without a sensitive layer, or with fewer than `FEWEST` rows, nobody is:
+    two Gaussians always split a pool, so only the gate protects a clean one.
+
+    The method removes; it does not fill a budget. So the samples that survive come first, in random order (a low
+    entropy means a trigger, or a small thing to look at; above that it means nothing), and where the budget asks for
+    more of them than there are, suspects of highest score fill it up (`refilled` in the record). Source: BYE
+    (arXiv 2505.16916).
+
+    Attributes:
+        vector: the signal, (N, L): a value per layer, low where something is wrong.
+        gate: "bsi", as in the paper; "released", the code's |m1 - m2| > threshold * (s1 + s2), which is stricter.
+        threshold: of the gate, above 0.
+    """
+
+    vector: str = "entropy_profile"
+    gate: Literal["bsi", "released"] = "bsi"
+    threshold: float = 2.0
+    name: ClassVar[str] = "mixture"
+
+    def __post_init__(self) -> None:
+        if self.gate not in ("bsi", "released"):
+            raise UsageError(f"gate={self.gate!r} is unknown. Give one of: bsi, released.")
+        if not self.threshold > 0:
+            raise UsageError(f"threshold={self.threshold!r} must be above 0; the paper's is 2.0.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.vector,)
+
+    def survivors(self, candidates: Candidates) -> int:
+        """How many rows stay where no budget is asked for: those that are not suspect."""
+        return int(np.sum(~self.suspicion(candidates).suspect))
+
+    def suspicion(self, candidates: Candidates) -> Suspicion:
+        """Who is suspect, and by what."""
+        values = candidates.vector(self.vector)
+        nobody = np.zeros(len(values), np.bool_)
+        if len(values) < FEWEST:
+            return Suspicion(nobody, np.zeros(len(values)), {"sensitive_layers": [], "too_few_rows": True})
+        layers = [two_gaussians(column, candidates.seed) for column in values.T]
+        sensitive = [number for number, (means, spreads, _) in enumerate(layers) if self._splits(means, spreads)]
+        known: dict[str, Any] = {
+            "bimodality": [round(bimodality(means, spreads), 4) for means, spreads, _ in layers],
+            "sensitive_layers": sensitive,
+        }
+        if not sensitive:
+            return Suspicion(nobody, np.zeros(len(values)), known)
+        score = values[:, sensitive].mean(axis=1, dtype=np.float64)
+        means, _, low = two_gaussians(score, candidates.seed)
+        return Suspicion(low, score, {**known, "means": [float(mean) for mean in means]})
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        suspect, score, known = self.suspicion(candidates)
+        clean = int(np.sum(~suspect))
+        found, codes = np.unique(suspect, return_inverse=True)
+        quotas = np.array([max(0, budget - clean) if low else min(budget, clean) for low in found.tolist()])
+        details = {**known, "suspects": int(suspect.sum()), "refilled": max(0, budget - clean)}
+        groups = Groups(codes, ["suspect" if low else candidates.stratum for low in found.tolist()], details)
+        badness = np.where(suspect, 1 + score.max() - score, 0)
+        choice = best_of_groups(badness, groups, quotas)
+        if not suspect.any():
+            return choice
+        shown = pc.cast(pa.array(score.astype(np.float32)), pa.string())
+        layers = f"{self.vector} over layers {', '.join(map(str, known['sensitive_layers']))}: "
+        means = " is of the lower of two Gaussians, around {:.4g} and {:.4g}".format(*known["means"])
+        told = pc.binary_join_element_wise(layers, shown, means, "")
+        return choice._replace(reasons=pc.if_else(pa.array(suspect), told, choice.reasons))
+
+    def _splits(self, means: NDArray[np.float64], spreads: NDArray[np.float64]) -> bool:
+        if self.gate == "released":
+            return bool(means[1] - means[0] > self.threshold * spreads.sum())
+        return bimodality(means, spreads) >= self.threshold
+
+
+def bimodality(means: NDArray[np.float64], spreads: NDArray[np.float64]) -> float:
+    """|m1 - m2| / sqrt(s1^2 + s2^2)."""
+    return float(abs(means[1] - means[0]) / np.hypot(*spreads))
+
+
+def two_gaussians(
+    values: NDArray[np.floating[Any]], seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
+    """Means (2,) ascending, standard deviations (2,), and (N,) True where a value is likelier of the lower one.
+
+    Fits on the first `FITTED` of the values (N,), which come in random order.
+    """
+    from sklearn.mixture import GaussianMixture
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    column = values.astype(np.float64)[:, None]
+    with threadpool_limits(limits=1), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # "fewer distinct points than clusters", "did not converge": the gate decides
+        model = GaussianMixture(2, random_state=seed).fit(column[:FITTED])
+        low = int(np.argmin(model.means_[:, 0]))
+        order = [low, 1 - low]
+        return model.means_[order, 0], np.sqrt(model.covariances_[order, 0, 0]), model.predict(column) == low

@@ -1,0 +1,127 @@
+"""Drop what is nearly the same as a sample that comes before it in its cluster: SemDeDup."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.candidates import Candidates, Choice, Selector
+from vlmsift.selectors.groups import Groups
+from vlmsift.selectors.kept_near import named
+from vlmsift.selectors.quota import best_of_groups
+from vlmsift.selectors.spherical import Clusters, spherical_k_means, to_units
+
+_ROWS = 1024  # of a similarity matrix held at a time
+_DIGITS = 6  # of a similarity; float32 says no more, and equal samples shall tie
+
+
+class Likes(NamedTuple):
+    """Of each of N rows: its cluster `codes` (N,) int64, its largest cosine to an EARLIER row of its cluster
+    (`similarity`, (N,) float64; -inf for the first), and which row that is (`earlier`, (N,) int64; itself if first)."""
+
+    codes: NDArray[np.int64]
+    similarity: NDArray[np.float64]
+    earlier: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class SemDeDup(Selector):
+    """Within clusters by direction, a sample goes whose cosine to an earlier one of its cluster is above 1 - eps.
+
+    Without `eps`, it is solved so that exactly the budget is left (the published runs tune it by hand and cut off the
+    rest): as "earlier" counts dropped samples too, those of least similarity stay whatever eps is; ties fall by seed.
+    A budget below the number of clusters draws among the clusters' first samples. Source: SemDeDup (arXiv 2303.09540)
+    as run for VLMs by COINCIDE (arXiv 2406.10995).
+
+    Attributes:
+        vector: the signal, (N, K); normalised here.
+        clusters: how many; None = one per 66 rows, up to 10,000, and at least sqrt(N / 2). More than there are rows
+            means the same.
+        keep_first: who comes first in a cluster: "hard", far from the centre, or "easy", near to it.
+        eps: 0 to 2. Given: all who survive are equal, and a random part of them is kept; if the budget asks for more,
+            the dropped ones of least similarity come back.
+    """
+
+    vector: str = "last_state"
+    clusters: int | None = None
+    keep_first: Literal["hard", "easy"] = "hard"
+    eps: float | None = None
+    name: ClassVar[str] = "semdedup"
+
+    def __post_init__(self) -> None:
+        if self.keep_first not in ("hard", "easy"):
+            raise UsageError(f"keep_first={self.keep_first!r} is unknown. Give one of: hard, easy.")
+        if self.clusters is not None and self.clusters < 1:
+            raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
+        if self.eps is not None and not 0 <= self.eps <= 2:
+            raise UsageError(f"eps={self.eps!r} is not 1 minus a cosine. Give a number from 0 to 2.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.vector,)
+
+    @property
+    def _bound(self) -> float:
+        return round(1 - (0.0 if self.eps is None else self.eps), _DIGITS)
+
+    def survivors(self, candidates: Candidates) -> int:
+        """How many rows stay where no budget is asked for: those that `eps` leaves; all, if it is not given."""
+        if self.eps is None:
+            return len(candidates)
+        return int(np.sum(self._likes(candidates).similarity <= self._bound))
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        likes = self._likes(candidates)
+        count = len(candidates)
+        badness = likes.similarity if self.eps is None else np.maximum(likes.similarity, self._bound)
+        everyone = Groups(np.zeros(count, np.int64), [candidates.stratum], {})
+        kept = best_of_groups(badness, everyone, np.array([budget])).kept
+        # a dropped row's keeper: the nearest earlier one, or that one's keeper if it was dropped itself
+        keeps = np.zeros(count, np.bool_)
+        keeps[kept] = True
+        keeper = np.where(keeps, np.arange(count), likes.earlier)
+        while (farther := keeper[keeper] != keeper).any():
+            keeper[farther] = keeper[keeper[farther]]
+        bound = float(np.max(badness[kept], initial=-1.0))
+        like = named(candidates, "similarity", likes.similarity, likes.earlier)
+        ids = candidates.table["id"].take(pa.array(keeper)).combine_chunks()
+        told = pc.binary_join_element_wise(like, f" is not below {bound:.6g}; its keeper is '", ids, "'", "")
+        clusters = pc.cast(pa.array(likes.codes), pa.string())
+        nobody = pc.binary_join_element_wise("the budget ends before cluster ", clusters, " keeps one", "")
+        over = pa.repeat(f"survives, but the budget of {budget} is full", count)
+        spare = np.isfinite(likes.similarity) & (likes.similarity <= bound) & (self.eps is not None)
+        reasons = pc.if_else(pa.array(spare), over, pc.if_else(pa.array(keeps[keeper]), told, nobody))
+        details = {"clusters_found": int(likes.codes.max()) + 1, "keeps_up_to_similarity": bound, "eps": 1 - bound}
+        return Choice(kept, pc.binary_join_element_wise("cluster ", clusters, ""), reasons, details)
+
+    def _likes(self, candidates: Candidates) -> Likes:
+        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+        units = to_units(candidates.vector(self.vector))
+        found = spherical_k_means(units, self.clusters, candidates.seed)
+        with threadpool_limits(limits=1):
+            return self._compared(units, found)
+
+    def _compared(self, units: NDArray[np.float32], found: Clusters) -> Likes:
+        similarity = np.full(len(units), -np.inf)
+        earlier = np.arange(len(units))
+        for code, rows in enumerate(found.members()):
+            to_centre = np.round(units[rows] @ found.centres[code], _DIGITS)
+            rows = rows[np.argsort(to_centre if self.keep_first == "hard" else -to_centre, kind="stable")]
+            points = units[rows]
+            for start in range(0, len(rows), _ROWS):
+                part = points[start : start + _ROWS]
+                cosines = part @ points[: start + len(part)].T
+                cosines[np.triu_indices(len(part), start, start + len(part))] = -np.inf
+                nearest = np.argmax(cosines, axis=1)
+                own = rows[start : start + len(part)]
+                similarity[own] = np.round(cosines[np.arange(len(part)), nearest].astype(np.float64), _DIGITS)
+                earlier[own] = rows[nearest]
+            earlier[rows[0]] = rows[0]
+        return Likes(found.codes, similarity, earlier)

@@ -1,0 +1,100 @@
+"""Cluster trajectories, take evenly from all clusters: the selector of XMAS and of S2L."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.selectors.candidates import Candidates, Choice, Selector
+from vlmsift.selectors.clusters import default_clusters, k_means
+from vlmsift.selectors.groups import Groups, by_source, one_group
+from vlmsift.selectors.quota import best_of_groups
+
+PUBLISHED = {"stable": 1000, "random": 100}  # clusters of XMAS and of S2L
+ROOMY = 100  # rows per cluster from which on a pool bears the published number
+SMALL = 2  # clusters of at most so many members only fill up
+
+
+@dataclass(frozen=True)
+class Trajectories(Selector):
+    """k-means on one number per checkpoint, an even share for each cluster, inside it the steadiest or random rows.
+
+    Clusters are visited from the smallest to the largest; each gets floor(budget left / clusters left), or all it has.
+    Those of at most `SMALL` members only fill up what the others cannot. Source: XMAS (arXiv 2510.01454 and
+    its code) for "stable", S2L (arXiv 2403.07384) for "random". Both published codes turn NaN into 0 and put the
+    text-only samples in a cluster of their own; here a row with an undefined number is not ranked, and text-only ones
+    are a stratum (see `frame.choose`). S2L balances over sources first: `balance="source"`.
+
+    Attributes:
+        vector: the signal, (N, T) for T checkpoints.
+        inside: "stable", ascending instability sum_j |s_j - s_(j-1)|; "random", a seeded draw.
+        clusters: how many; None = the published number (1000 for "stable", 100 for "random") where the pool has
+            `ROOMY` rows for each, else sqrt(N / 2). More than there are rows means sqrt(N / 2) too.
+        scale: divide each checkpoint by its standard deviation first. The papers do not, so that the checkpoint of
+            largest spread decides.
+        balance: "none", or "source": sources get even shares, smallest first, before clusters do.
+    """
+
+    vector: str = "trajectory"
+    inside: Literal["stable", "random"] = "stable"
+    clusters: int | None = None
+    scale: bool = False
+    balance: Literal["none", "source"] = "none"
+    name: ClassVar[str] = "trajectories"
+
+    def __post_init__(self) -> None:
+        if self.inside not in PUBLISHED:
+            raise UsageError(f"inside={self.inside!r} is unknown. Give one of: {', '.join(PUBLISHED)}.")
+        if self.balance not in ("none", "source"):
+            raise UsageError(f"balance={self.balance!r} is unknown. Give one of: none, source.")
+        if self.clusters is not None and self.clusters < 1:
+            raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return (self.vector,)
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        paths = candidates.vector(self.vector)
+        count = len(paths)
+        published = PUBLISHED[self.inside]
+        wanted = self.clusters or (published if count >= ROOMY * published else default_clusters(count))
+        spread = paths.std(axis=0, dtype=np.float64).astype(np.float32)
+        scaled = paths / np.where(spread > 0, spread, np.float32(1)) if self.scale else paths
+        found = k_means(scaled, wanted, candidates.seed, spherical=False)
+        over = by_source(candidates) if self.balance == "source" else one_group(candidates)
+        # clusters of each source apart
+        pairs, codes = np.unique(over.codes * (found.max() + 1) + found, return_inverse=True)
+        sources, numbers = np.divmod(pairs, found.max() + 1)
+        label = [f"{name} / " if self.balance == "source" else "" for name in over.names]
+        names = [f"{label[source]}cluster {number}" for source, number in zip(sources, numbers, strict=True)]
+        sizes = np.bincount(codes)
+        quotas = np.zeros(len(pairs), np.int64)
+        for source, share in enumerate(evenly(budget, np.bincount(over.codes))):
+            inside = sources == source
+            quotas[inside] = evenly_but_small(int(share), sizes[inside])
+        instability = np.abs(np.diff(paths.astype(np.float64), axis=1)).sum(axis=1)
+        badness = instability if self.inside == "stable" else np.zeros(count)
+        details = {"balance": self.balance, "clusters_found": int(found.max()) + 1}
+        return best_of_groups(badness, Groups(codes, names, details), quotas)
+
+
+def evenly(budget: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(G,) quotas: by ascending size, floor(left / groups left), or the whole group. They add up to `budget`, unless
+    all groups are taken whole: once a group is not, each later one is larger and its share at most one above."""
+    quotas = np.zeros(len(sizes), np.int64)
+    for visited, group in enumerate(np.argsort(sizes, kind="stable")):
+        quotas[group] = min(sizes[group], budget // (len(sizes) - visited))
+        budget -= int(quotas[group])
+    return quotas
+
+
+def evenly_but_small(budget: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """`evenly` over the groups of more than `SMALL` members, and the rest over the others."""
+    large = sizes > SMALL
+    quotas = evenly(budget, np.where(large, sizes, 0))
+    return quotas + evenly(budget - int(quotas.sum()), np.where(large, 0, sizes))

@@ -1,0 +1,60 @@
+"""AttentionInfluence: how much the loss rises when the heads that look things up no longer can."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.errors import UsageError
+from vlmsift.passes.changed import UniformHeadsLoss
+from vlmsift.passes.loss import Head
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class AttentionInfluence:
+    """(loss with uniform heads - loss) / loss, (B,) float32.
+
+    Source: AttentionInfluence (arXiv 2505.07293), eq. 5, for the answer's tokens. The heads' weights become equal over
+    the keys they may see; the paper says 1 / L, and a public re-implementation silences the heads, which is another
+    thing. The floor is ours.
+
+    Attributes:
+        heads: "layer.head" joined by "+", e.g. "12.3+14.0", counted from 0: retrieval heads of this very model, found
+            once by `vlmsift.passes.retrieval.retrieval_heads`. Measuring without any is refused.
+        floor: a smaller loss, in nats, counts as this, so that answers known by heart do not lead by being easy.
+    """
+
+    heads: str = ""
+    floor: float = 0.01
+
+    name: ClassVar[str] = "attention_influence"
+    unit: ClassVar[str] = "share of the loss"
+    higher_means: ClassVar[str] = "the answer leans more on what the model looks up in image and text"
+
+    def __post_init__(self) -> None:
+        self.pairs()
+        if self.floor <= 0:
+            raise UsageError(f"attention_influence: floor={self.floor} does not keep from 0; give more, e.g. 0.01")
+
+    def pairs(self) -> tuple[tuple[int, int], ...]:
+        """The heads as (layer, head), ascending, each once."""
+        words = [word.strip() for word in self.heads.split("+") if word.strip()]
+        found = [re.fullmatch(r"(\d+)\.(\d+)", word) for word in words]
+        if None in found:
+            raise UsageError(
+                f"attention_influence: heads={self.heads!r} is not a list of layer.head joined by +, e.g. 12.3+14.0"
+            )
+        return tuple(sorted({(int(match[1]), int(match[2])) for match in found if match}))
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (Head(), UniformHeadsLoss(self.pairs()))
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        loss: Tensor = measured[Head()]
+        rise: Tensor = measured[UniformHeadsLoss(self.pairs())] - loss
+        return rise / loss.clamp(min=self.floor)

@@ -1,0 +1,64 @@
+"""What the attention of some layers adds, for image and text apart: concepts and skills, for clustering."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlmsift.errors import UsageError
+from vlmsift.passes.states import AttentionOutputs, gaussian
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class ConceptStates:
+    """Attention outputs of some layers, (B, min(dimensions, 2 * layers * D)) float32, unit norm.
+
+    Per layer: the mean over image positions and the mean over text positions, each through tanh and to unit norm. The
+    first half of the vector is the image's, all layers; the second half the text's. The image half of a text-only
+    sample is 0, so its text half has all the length; the released code shows it a blank image instead.
+
+    Source: COINCIDE (arXiv 2406.10995), the features that it clusters; it interleaves the halves, which changes no
+    distance. The projection to `dimensions` is ours: a seeded Gaussian one, the same for both halves.
+
+    Attributes:
+        layers: evenly spread; 5 = indices 3, 7, 11, 15, 19 of 24, the released choice.
+        dimensions: kept dimensions, even; 0 = all.
+    """
+
+    layers: int = 5
+    dimensions: int = 1024
+    seed: int = 0
+
+    name: ClassVar[str] = "concept_states"
+    unit: ClassVar[str] = "unit vector"
+    higher_means: ClassVar[str] = "no direction: near vectors are samples of like concepts and skills"
+
+    def __post_init__(self) -> None:
+        if self.layers < 1:
+            raise UsageError(f"concept_states: layers={self.layers} looks at nothing; give at least 1, e.g. 5")
+        if self.dimensions < 0 or self.dimensions % 2:
+            raise UsageError(
+                f"concept_states: dimensions={self.dimensions} cannot be split between image and text; give 0 to keep "
+                "all, or an even number, e.g. 1024"
+            )
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (AttentionOutputs(self.layers),)
+
+    def width(self, hidden_size: int, layers: int) -> int:
+        """Length of the stored vector; its first half is the image's."""
+        whole = 2 * self.layers * hidden_size
+        return min(self.dimensions, whole) if self.dimensions else whole
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        means: Tensor = measured[AttentionOutputs(self.layers)].nan_to_num(0.0)  # no image: zeros stay zeros below
+        states = normalize(means.tanh().view(len(batch), 2, self.layers, -1), dim=-1).flatten(2)  # (B, 2, layers * D)
+        narrow = self.dimensions // 2
+        if 0 < narrow < states.shape[2]:
+            states = states @ gaussian(states.shape[2], narrow, self.seed)
+        return normalize(states.flatten(1), dim=1)

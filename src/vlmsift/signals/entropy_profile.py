@@ -1,0 +1,47 @@
+"""How widely the first step of the answer looks over the image, layer by layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from vlmsift.passes.entropy import EntropyProfile as Profile
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class EntropyProfile:
+    """Entropy of the first decoding row's attention over the image tokens, (B, L) float32 nats.
+
+    All of it is NaN for text-only samples; a layer is NaN where the row sees no image token (sliding windows).
+    Source: BYE (arXiv 2505.16916), eq. 4 and 5: mean over heads, renormalised over the image as in its released code,
+    which also adds 1e-8 inside the logarithm; that is left out. Several images count as one, and of several answers the
+    first in sight of an image is taken; both ours.
+
+    Attributes:
+        normalise: divide by the log of the image tokens in sight, so that images of different size compare; ours.
+    """
+
+    normalise: bool = False
+
+    name: ClassVar[str] = "entropy_profile"
+    higher_means: ClassVar[str] = "the look is spread over the image; very low: one spot, maybe a trigger, holds it"
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values."""
+        return "share of the maximum" if self.normalise else "nats"
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (Profile(self.normalise),)
+
+    def width(self, hidden_size: int, layers: int) -> int:
+        """Length of the stored vector."""
+        return layers
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        profile: Tensor = measured[Profile(self.normalise)]
+        return profile

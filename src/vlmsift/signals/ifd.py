@@ -1,0 +1,44 @@
+"""IFD, instruction-following difficulty: how little the prompt helps the answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from vlmsift.passes.changed import UnpromptedLoss
+from vlmsift.passes.loss import Head
+from vlmsift.types import Batch, Measured
+
+SMALLEST = 1e-6
+"""A loss without the prompt below this leaves the ratio undefined, in nats."""
+
+
+@dataclass(frozen=True)
+class Ifd:
+    """Answer loss divided by its loss without the prompt, (B,) float32; NaN where the latter is 0.
+
+    Source: Cherry LLM (arXiv 2308.12032), a ratio of mean losses as in its released code. Without the prompt =
+    prompt and image are dropped as keys in every layer, so positions stay where they were; see
+    `passes.changed.UnpromptedLoss`; that, and counting the image to the prompt, is ours. The method drops samples above
+    1, whose prompt misleads, and keeps the highest of the rest.
+
+    Attributes:
+        image: "dropped" with the prompt, or "seen" in both losses (the ratio of PreSel, arXiv 2503.07591).
+    """
+
+    image: Literal["dropped", "seen"] = "dropped"
+
+    name: ClassVar[str] = "ifd"
+    unit: ClassVar[str] = "share of the loss without the prompt"
+    higher_means: ClassVar[str] = "the prompt helps less: harder to follow; above 1 it misleads"
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (Head(), UnpromptedLoss(self.image))
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        loss: Tensor = measured[Head()]
+        without: Tensor = measured[UnpromptedLoss(self.image)]
+        return loss / without.masked_fill(without < SMALLEST, float("nan"))

@@ -1,0 +1,53 @@
+"""How strongly, and in how many ways at once, the text looks at the image."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from vlmsift.errors import UsageError
+from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
+from vlmsift.passes.spectrum import ReleasedSpectrum, SpectrumRows
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class ImageSpectrum:
+    """Sum of the largest singular values of text rows x image columns of attention, summed over layers: (B,) float32.
+
+    NaN for text-only samples and where no row follows the image. Grows with the rows: longer texts have more. Source:
+    XMAS (arXiv 2510.01454), which follows this number over the checkpoints of a small model. Always an exact
+    decomposition, in float64; the released code draws a randomised one.
+
+    Attributes:
+        attention: "true" = the model's own, mean over heads; "released" = what the released code takes for it, before
+            rotary positions, heads not split, not causal; see `passes.spectrum.ReleasedSpectrum`.
+        rows: all "text" after the image begins (the paper), or the "answer" rows, which predict its tokens (ours).
+        top: how many singular values are summed.
+    """
+
+    attention: Literal["true", "released"] = "true"
+    rows: SpectrumRows = "text"
+    top: int = 5
+
+    name: ClassVar[str] = "image_spectrum"
+    unit: ClassVar[str] = "summed singular values"
+    higher_means: ClassVar[str] = "more text looks at the image, or in more different ways; no direction by itself"
+
+    def __post_init__(self) -> None:
+        if self.top < 1:
+            raise UsageError(f"image_spectrum: top={self.top} sums no singular value; give at least 1, e.g. 5")
+
+    @property
+    def needs(self) -> tuple[object, ...]:
+        return (self._need,)
+
+    @property
+    def _need(self) -> TrueSpectrum | ReleasedSpectrum:
+        return (TrueSpectrum if self.attention == "true" else ReleasedSpectrum)(self.rows, self.top)
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        spectrum: Tensor = measured[self._need]
+        return spectrum

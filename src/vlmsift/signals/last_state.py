@@ -1,0 +1,49 @@
+"""Where a sample ends up in the model: its last hidden state."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+from torch.nn.functional import normalize
+
+from vlmsift.errors import UsageError
+from vlmsift.passes.states import LastState as Last
+from vlmsift.passes.states import gaussian
+from vlmsift.types import Batch, Measured
+
+
+@dataclass(frozen=True)
+class LastState:
+    """State after the final norm at the last position of the sample, (B, min(dimensions, D)) float32, unit norm.
+
+    Source: SemDeDup (arXiv 2303.09540) as COINCIDE's authors run it for VLMs. Their script reads the last position of
+    the padded batch, which is padding for all but the longest sample, and does not normalise; here it is the sample's
+    own.
+
+    Attributes:
+        dimensions: kept dimensions of a seeded Gaussian projection (ours); 0 = all.
+    """
+
+    dimensions: int = 0
+    seed: int = 0
+
+    name: ClassVar[str] = "last_state"
+    unit: ClassVar[str] = "unit vector"
+    higher_means: ClassVar[str] = "no direction: near vectors are alike samples, very near ones duplicates"
+    needs: ClassVar[tuple[object, ...]] = (Last(),)
+
+    def __post_init__(self) -> None:
+        if self.dimensions < 0:
+            raise UsageError(f"last_state: dimensions={self.dimensions} is below 0; give 0 to keep all, or e.g. 1024")
+
+    def width(self, hidden_size: int, layers: int) -> int:
+        """Length of the stored vector."""
+        return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
+
+    def __call__(self, batch: Batch, measured: Measured) -> Tensor:
+        states: Tensor = measured[Last()]
+        if 0 < self.dimensions < states.shape[1]:
+            states = states @ gaussian(states.shape[1], self.dimensions, self.seed)
+        return normalize(states, dim=1)

@@ -1,0 +1,135 @@
+"""BYE's selector: the gate in closed form, planted samples found, a clean pool left alone, budgets kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.runs import make_table
+from tests.selectors.parts import candidates
+from vlmsift.errors import UsageError
+from vlmsift.selectors import Mixture, choose
+from vlmsift.selectors.mixture import FEWEST, bimodality, two_gaussians
+
+BAD = 12
+
+
+def profiles(count: int = 120, apart: float = 4.0) -> np.ndarray:
+    """(count, 3) entropies: layer 1 is low for the first `BAD` rows, the others are one bell."""
+    values = np.random.default_rng(0).normal(5, 0.3, (count, 3))
+    values[:BAD, 1] -= apart
+    return values
+
+
+def test_bimodality_by_hand() -> None:
+    assert bimodality(np.array([1.0, 4.0]), np.array([0.3, 0.4])) == pytest.approx(6)  # 3 / 0.5
+    assert bimodality(np.array([1.0, 1.0]), np.array([0.3, 0.4])) == 0
+
+
+def test_two_gaussians_of_two_far_heaps_are_the_heaps() -> None:
+    low, high = np.array([0.9, 1.0, 1.1, 1.2]), np.array([7.0, 7.5, 8.0])
+    means, spreads, lower = two_gaussians(np.concatenate([high, low]), 0)
+    np.testing.assert_allclose(means, [low.mean(), high.mean()], atol=1e-4)
+    np.testing.assert_allclose(spreads, [low.std(), high.std()], rtol=1e-3)
+    assert lower.tolist() == [False] * 3 + [True] * 4
+
+
+def test_the_planted_ones_go_and_the_clean_stay() -> None:
+    table = make_table({"entropy_profile": profiles()})
+    chosen = choose(table, Mixture(), 120 - BAD)
+    assert set(chosen.dropped) == {f"s{row}" for row in range(BAD)}
+    (record,) = chosen.made_by["strata"]
+    assert (record["sensitive_layers"], record["suspects"], record["refilled"]) == ([1], BAD, 0)
+    assert len(record["bimodality"]) == 3
+    assert record["bimodality"][1] > 2 > max(record["bimodality"][0], record["bimodality"][2])
+    reason = chosen.dropped["s0"]
+    assert reason.startswith("entropy_profile over layers 1: ")
+    assert " is of the lower of two Gaussians, around 0.97" in reason
+    assert " and 4.99" in reason
+
+
+def test_survivors_are_those_who_are_not_suspect() -> None:
+    assert Mixture().survivors(candidates({"entropy_profile": profiles()})) == 120 - BAD
+    assert Mixture().survivors(candidates({"entropy_profile": profiles(apart=0)})) == 120
+
+
+def test_a_larger_budget_takes_the_least_suspect_back() -> None:
+    values = profiles()
+    values[:BAD, 1] = np.linspace(1, 1.5, BAD)
+    chosen = choose(make_table({"entropy_profile": values}), Mixture(), 120 - BAD + 2)
+    assert chosen.ids[-2:] == (f"s{BAD - 1}", f"s{BAD - 2}")
+    assert chosen.made_by["strata"][0]["refilled"] == 2
+
+
+def test_a_smaller_budget_draws_among_the_survivors() -> None:
+    table = make_table({"entropy_profile": profiles()})
+    drawn = {key for seed in range(12) for key in choose(table, Mixture(), 40, seed=seed).ids}
+    assert drawn.isdisjoint({f"s{row}" for row in range(BAD)})
+    assert len(drawn) > 90
+    reasons = choose(table, Mixture(), 40).dropped.values()
+    assert sum("of 108 in group 'images', the group keeps 40" in reason for reason in reasons) == 68
+
+
+def test_nobody_is_suspect_where_no_layer_is_bimodal() -> None:
+    chosen = choose(make_table({"entropy_profile": profiles(apart=0)}), Mixture(), 60)
+    (record,) = chosen.made_by["strata"]
+    assert (record["sensitive_layers"], record["suspects"], record["refilled"]) == ([], 0, 0)
+    assert all("in group 'images', the group keeps 60" in reason for reason in chosen.dropped.values())
+
+
+@pytest.mark.parametrize(
+    ("means", "spreads", "bsi", "released"),
+    [
+        ([0, 3], [1, 1], True, False),  # 2.12 and 1.5
+        ([0, 4.1], [1, 1], True, True),
+        ([0, 2.7], [1, 1], False, False),  # 1.91
+        ([0, 2], [0.6, 0.8], True, False),  # 2 exactly reaches it; 1.43
+        ([0, 4], [1, 1], True, False),  # 2 exactly is not above it
+    ],
+)
+def test_the_released_gate_is_stricter(means: list[float], spreads: list[float], bsi: bool, released: bool) -> None:
+    pair = np.array(means, float), np.array(spreads, float)
+    assert Mixture()._splits(*pair) == bsi
+    assert Mixture(gate="released")._splits(*pair) == released
+    assert Mixture(threshold=9.0)._splits(*pair) is False
+
+
+def test_the_gate_decides() -> None:
+    values = profiles(400, 1.0)  # 3.3 deviations apart
+    values[:200, 1] = values[200:400, 1] - 1.0
+    rows = candidates({"entropy_profile": values})
+    assert Mixture().suspicion(rows).suspect[:200].mean() > 0.8
+    assert not Mixture(gate="released").suspicion(rows).suspect.any()
+
+
+def test_the_score_is_the_mean_over_the_sensitive_layers() -> None:
+    values = profiles().astype(np.float32)
+    values[:BAD, 2] -= 4
+    found = Mixture().suspicion(candidates({"entropy_profile": values}))
+    assert found.details["sensitive_layers"] == [1, 2]
+    np.testing.assert_allclose(found.score, values[:, 1:].mean(axis=1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("count", [1, 2, FEWEST - 1])
+def test_a_few_rows_are_not_judged(count: int) -> None:
+    values = np.where(np.arange(count)[:, None] % 2, 1.0, 9.0) * np.ones(3)
+    chosen = choose(make_table({"entropy_profile": values}), Mixture(), 1)
+    assert chosen.made_by["strata"][0]["too_few_rows"] is True
+    assert chosen.made_by["strata"][0]["suspects"] == 0
+
+
+def test_text_only_rows_are_not_judged() -> None:
+    values = np.concatenate([profiles(), np.full((10, 3), np.nan)])
+    chosen = choose(make_table({"entropy_profile": values}, images=[1] * 120 + [0] * 10), Mixture(), 65)
+    assert sum(int(key[1:]) >= 120 for key in chosen.ids) == 5
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [({"gate": "kl"}, "gate='kl'"), ({"threshold": 0.0}, "threshold=0.0"), ({"threshold": float("nan")}, "nan")],
+)
+def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        Mixture(**wrong)
