@@ -10,6 +10,11 @@ from vlmsift.store import write_atomically
 from vlmsift.validate.plan import BAND_SEEDS, FULL, NONE, RANDOM
 from vlmsift.validate.table import Row
 
+COLOURS = [f"C{number}" for number in range(10) if number != 7]  # the random band is grey
+STYLES = ("-", "-.", ":")
+IN_COLUMN = 24
+"""Entries of a legend in one column, beside the panel."""
+
 
 def draw_figure(path: Path, rows: Sequence[Row]) -> Path | None:
     """Draw and write `path`; None where no row has both a score and a share of the pool.
@@ -26,7 +31,9 @@ def draw_figure(path: Path, rows: Sequence[Row]) -> Path | None:
             panels.setdefault((row["origin"], row["schedule"]), []).append(row)
     if not panels:
         return None
-    figure = Figure(figsize=(6.5 * len(panels), 4.8), layout="constrained")
+    most = max(len({(row["method"], row["augmentation"]) for row in own}) for own in panels.values())
+    width = 6.5 + 2.4 * (1 + most // IN_COLUMN)
+    figure = Figure(figsize=(width * len(panels), 4.8), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, ((origin, schedule), own) in zip(grid[0], panels.items(), strict=True):
         _panel(axes, own)
@@ -50,7 +57,8 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
     several = len({row["augmentation"] for row in rows}) > 1
     for place, ((method, augmentation), own) in enumerate(lines.items()):
         own = sorted(own, key=lambda row: float(row["share"]))
-        label, colour = f"{method}, {augmentation}" if several else method, f"C{place % 10}"
+        label, colour = f"{method}, {augmentation}" if several else method, COLOURS[place % len(COLOURS)]
+        style = STYLES[place // len(COLOURS) % len(STYLES)]
         shares, means = [100 * row["share"] for row in own], [_score(row) for row in own]
         spread = [row["accuracy_std"] if row["accuracy"] is not None else row["relative_std"] for row in own]
         if method == FULL:
@@ -66,10 +74,12 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
             axes.plot(shares, means, color="grey", marker=".", label="random, mean")
         else:
             bars = [std or 0.0 for std in spread]
-            axes.errorbar(shares, means, yerr=bars, color=colour, marker="o", capsize=3, label=label)
+            how = {"color": colour, "linestyle": style, "marker": "o", "capsize": 3}
+            axes.errorbar(shares, means, yerr=bars, label=label, **how)
     budgets = sorted({100 * row["share"] for row in rows if row["method"] != FULL})
     if budgets:
         axes.set_xscale("log")
         axes.set_xticks(budgets, [f"{share:g}" for share in budgets])
         axes.minorticks_off()
-    axes.legend(fontsize=8)
+    columns = 1 + len(lines) // IN_COLUMN
+    axes.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.01, 1), borderaxespad=0, ncols=columns)
