@@ -75,6 +75,16 @@ def write_part(folder: Path, rows: list[Row], source: Path, pixels: int) -> Path
     return path
 
 
+def unseen(folder: Path, rows: list[Row], shown: list[Path]) -> list[Row]:
+    """Rows whose picture is in none of the folders `shown`: NLVR has a few equal pictures in different groups."""
+
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
+    known = {digest(path) for other in shown for path in (other / "images").iterdir()}
+    return [row for row in rows if digest(folder / row["image"]) not in known]
+
+
 def make_base(folder: Path, data: Path, pixels: int, epochs: float) -> Path:
     """The small VLM, trained from scratch, all its parts, on the base split."""
     texts = [turn["value"] for row in json.loads(data.read_text()) for turn in row["conversations"]]
@@ -99,6 +109,8 @@ def main() -> None:
     source, folder, pixels = options.data / options.which, options.out.resolve() / options.which, PIXELS[options.which]
     parts = split_rows(source)
     files = {name: write_part(folder / name, rows, source, pixels) for name, rows in parts.items()}
+    parts["test"] = unseen(folder / "test", parts["test"], [folder / "base", folder / "pool"])
+    files["test"] = write_part(folder / "test", parts["test"], source, pixels)
     base = make_base(folder, files["base"], pixels, options.base_epochs)
     known = evaluate(base, files["test"])["all"]
     sizes = ", ".join(f"{len(rows):,} {name}" for name, rows in parts.items())
