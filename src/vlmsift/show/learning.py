@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vlmsift.train.configs import Configs
     from vlmsift.validate import State, Validation
 
-_OUT = Console(highlight=False, width=max(Console().width, 120))
+_OUT = Console(highlight=False, width=max(Console().width, 160))
 """Wide enough for its tables; a narrow terminal breaks the lines itself."""
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _SHOWN = 15
@@ -65,7 +65,7 @@ def show_calibration(found: Calibration) -> None:
     say(f"planted: {counts}")
     for sentence in found.left_out:
         say(f"  {sentence}")
-    _print_markdown(found.markdown(_SHOWN))
+    _print_markdown(found.markdown(_SHOWN), leave_out=("length", "loss"))
     if found.probe is not None:
         say("what short trainings on the best 20 % gave (accuracy on held-out samples):")
         _print_markdown(found.probe.markdown())
@@ -147,12 +147,14 @@ def _number(value: Any, places: int) -> str:
     return "" if value is None else f"{value:,.{places}f}"
 
 
-def _print_markdown(text: str) -> None:
-    """A Markdown table as a table of the terminal."""
+def _print_markdown(text: str, leave_out: Sequence[str] = ()) -> None:
+    """A Markdown table as a table of the terminal, without some columns."""
     lines = [line for line in text.splitlines() if line.startswith("|")]
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     head = cells[0]
-    _print_table([dict(zip(head, row, strict=False)) for row in cells[2:]])
+    rows = [dict(zip(head, row, strict=False)) for row in cells[2:]]
+    kept = [name for name in head if name not in leave_out]
+    _print_table([{name: row[name] for name in kept} for row in rows])
 
 
 def _print_table(rows: Sequence[Mapping[str, str]]) -> None:
@@ -160,7 +162,7 @@ def _print_table(rows: Sequence[Mapping[str, str]]) -> None:
         return
     table = Table(box=box.SIMPLE_HEAD)
     for number, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="left" if number == 0 else "right", overflow="fold")
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number == 0)
     for row in rows:
         table.add_row(*(escape(value) for value in row.values()))
     _OUT.print(table)
