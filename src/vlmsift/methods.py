@@ -95,7 +95,7 @@ def sift(
 
     if config is not None and method is not None:
         raise UsageError(f"config={str(config)!r} says how to select already; give it or method={method!r}, not both")
-    how = {"signals": find_method(method or "delta-attnmask").signals} if config is None else {"config": config}
+    signals, how = _recipe(method or "delta-attnmask", config)
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
     parse_keep(keep, len(pool))
@@ -105,18 +105,18 @@ def sift(
     if place.resolve() == pool.path.resolve():
         raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-    chosen = _selecting(method or "delta-attnmask", config)
-    scored = pipeline.score(pool, model, folder, source_field=source_field, **how, **scoring)
-    selection = pipeline.select(scored, **{**chosen, "keep": keep, "seed": seed})
+    scored = pipeline.score(pool, model, folder, signals=signals, source_field=source_field, **scoring)
+    selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
     selection.export(out, format=format)
     return selection
 
 
-def _selecting(method: str, config: str | Path | None) -> dict[str, Any]:
-    """Arguments of `select` for a method or a config."""
+def _recipe(method: str, config: str | Path | None) -> tuple[Any, dict[str, Any]]:
+    """What to score, and arguments of `select`, of a method or a config."""
     if config is None:
-        recipe = METHODS[method]
-        return {"by": recipe.by, "pick": recipe.pick, "balance": recipe.balance}
+        recipe = find_method(method)
+        return recipe.signals, {"by": recipe.by, "pick": recipe.pick, "balance": recipe.balance}
     from vlmsift.signals.config import load_config
 
-    return dict(load_config(config).select)
+    found = load_config(config)
+    return found.signals, found.select

@@ -35,7 +35,17 @@ VARIANTS: dict[str, Callable[..., Variant]] = {
 (Delta-AttnMask), a random 60 % of those (STKIM), those but for some hints (AttMask), and as many random ones (control).
 """
 
-__all__ = ["VARIANTS", "Change", "MaskedStates", "Rankings", "Shape", "Variant", "context_of", "masked_states"]
+__all__ = [
+    "VARIANTS",
+    "Change",
+    "MaskedStates",
+    "Rankings",
+    "Shape",
+    "Variant",
+    "context_of",
+    "make_variant",
+    "masked_states",
+]
 
 
 def masked_states(
@@ -67,22 +77,32 @@ def masked_states(
         UsageError: an argument that cannot be meant; at the first forward, a model or trainer that this cannot work
             under. UnsupportedModel: a model whose parts are not found, or an attention that cannot be watched.
     """
-    if not 0 <= probability <= 1:
+    return MaskedStates(model, make_variant(variant, probability, form, **fields), probability, form, rankings, seed)
+
+
+def make_variant(variant: str | Variant, probability: float = 0.5, form: str = "second", **fields: Any) -> Variant:
+    """The variant that `masked_states` would use; raises UsageError for whatever it would refuse of any model."""
+    if isinstance(probability, bool) or not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
         raise UsageError(f"probability={probability!r} is no chance; give a number from 0 to 1, e.g. 0.5")
     if form not in get_args(Form):
         raise UsageError(f"form={form!r} is unknown; choose among {', '.join(get_args(Form))}")
     if form == "one-pass" and isinstance(variant, str) and variant in ("top", "stkim", "hints"):
         fields = {"layers": "below", **fields}
-    if isinstance(variant, str):
-        if variant not in VARIANTS:
-            raise UsageError(f"there is no augmentation {variant!r}; choose among {', '.join(VARIANTS)}")
-        try:
-            variant = VARIANTS[variant](**fields)
-        except TypeError as error:
-            raise UsageError(f"{variant} cannot be set up: {error}") from error
-    elif fields:
-        raise UsageError(f"give {', '.join(fields)} to the variant itself; it is made already")
-    return MaskedStates(model, variant, probability, form, rankings, seed)
+    if not isinstance(variant, str):
+        if fields:
+            raise UsageError(f"give {', '.join(fields)} to the variant itself; it is made already")
+        return variant
+    try:
+        made: Variant = _entry(variant)(**fields)
+    except TypeError as error:
+        raise UsageError(f"{variant} cannot be set up: {error}") from error
+    return made
+
+
+def _entry(name: str) -> Any:
+    if name not in VARIANTS:
+        raise UsageError(f"there is no augmentation {name!r}; choose among {', '.join(VARIANTS)}")
+    return VARIANTS[name]
 
 
 def context_of(word: str | None, probability: float = 0.5, seed: int = 0) -> Callable[[Any], MaskedStates] | None:
@@ -94,11 +114,7 @@ def context_of(word: str | None, probability: float = 0.5, seed: int = 0) -> Cal
     if word is None:
         return None
     name, _, text = word.partition(":")
-    if name not in VARIANTS:
-        raise UsageError(f"there is no augmentation {name!r}; choose among {', '.join(VARIANTS)}")
-    entry: Any = VARIANTS[name]
+    entry = _entry(name)
     fields = fields_of(entry.func if isinstance(entry, partial) else entry, name, text)
-    if not 0 <= probability <= 1:
-        raise UsageError(f"probability={probability!r} is no chance; give a number from 0 to 1, e.g. 0.5")
-    entry(**fields)  # a value that cannot be meant is told now, not when the model is loaded
+    make_variant(name, probability, **fields)  # a value that cannot be meant is told now, not when the model is loaded
     return partial(masked_states, variant=name, probability=probability, seed=seed, **fields)

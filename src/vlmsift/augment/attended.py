@@ -10,6 +10,7 @@ from torch import Tensor
 
 from vlmsift.augment.change import Change, Shape, uniform
 from vlmsift.errors import UsageError
+from vlmsift.passes.attention import without_keys
 from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, masked_states
 from vlmsift.passes.received import AttentionReceived
 from vlmsift.types import Batch
@@ -58,7 +59,10 @@ class Attended(Masking):
         chosen &= taking_part[:, None]
         layer = self.layer(shape.layers)
         if self.replace == "drop":
-            return Change(visible=lambda index, visible: _without(visible, chosen, index >= layer), chosen=chosen)
+            return Change(
+                visible=lambda index, visible: without_keys(visible, chosen) if index >= layer else visible,
+                chosen=chosen,
+            )
         return Change(layer, lambda states: masked_states(masking, batch, states, chosen), chosen=chosen)
 
     def _some(self, chosen: Tensor, batch: Batch) -> Tensor:
@@ -77,11 +81,3 @@ class Attended(Masking):
         wanted = (first * self.ratio).floor().clamp(min=1)
         drawn = uniform(batch, self.seed + 3, scores.shape[1]).masked_fill(~candidates, 2.0)
         return candidates & (drawn.argsort(1).argsort(1) < wanted[:, None])
-
-
-def _without(visible: Tensor, dropped: Tensor, active: bool) -> Tensor:
-    """(B, T, T) bool without the dropped keys; a dropped position still sees itself, so that no row is left empty."""
-    if not active:
-        return visible
-    itself = torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
-    return visible & (~dropped[:, None, :] | itself)

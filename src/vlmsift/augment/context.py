@@ -12,6 +12,7 @@ again in the backward pass (gradient checkpointing) get the same arguments, so t
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from inspect import signature
 from types import TracebackType
@@ -56,55 +57,48 @@ class MaskedStates:
         self._labels: Tensor | None = None
         self._inputs: dict[str, Any] = {}  # of the base model, by name
         self._ranking_now = False
-        self._undo: list[Callable[[], Any]] = []
+        self._undo: ExitStack | None = None
         self._installed: str | None = None
         self._special = _special_ids(self.model)
         needs = variant.ranking(self.adapter.depth)
-        if form == "one-pass" and needs is not None:
-            layer = getattr(variant, "layer", lambda depth: 0)(self.adapter.depth)
-            if needs.stop is None or needs.stop > layer:
-                raise UsageError(
-                    f"one-pass ranks by the layers below depth, but this variant ranks by layers {needs.start} to "
-                    f"{needs.stop or self.adapter.depth} and masks at {layer}; add layers='below'"
-                )
+        if form == "one-pass" and needs is not None and needs.stop is None:
+            raise UsageError(
+                f"one-pass ranks by the layers below depth, but this variant ranks by layers {needs.start} to "
+                f"{self.adapter.depth}; add layers='below'"
+            )
 
     def __enter__(self) -> MaskedStates:
-        if self._undo:
+        if self._undo is not None:
             raise UsageError("this augmentation is open already; open another one for another training")
         if getattr(self.model, "_vlmsift_augmented", False):
             raise UsageError("the model is being augmented already; close that masked_states first")
-        try:
+        with ExitStack() as undo:
             self.model._vlmsift_augmented = True
-            self._undo.append(lambda: delattr(self.model, "_vlmsift_augmented"))
+            undo.callback(delattr, self.model, "_vlmsift_augmented")
             if self.variant.changes_attention or self.form == "one-pass":
-                self._install_attention()
-            handles = [
-                self.model.register_forward_pre_hook(self._called, with_kwargs=True),
-                self.model.base_model.register_forward_pre_hook(self._base_called, with_kwargs=True),
-                self.adapter.text.register_forward_pre_hook(self._decoder_called, with_kwargs=True),
-                *(
-                    layer.register_forward_pre_hook(self._entering(index), with_kwargs=True)
-                    for index, layer in enumerate(self.adapter.layers)
-                ),
-            ]
-            self._undo.extend(handle.remove for handle in handles)
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+                self._install_attention(undo)
+            for module, hook in (
+                (self.model, self._called),
+                (self.model.base_model, self._base_called),
+                (self.adapter.text, self._decoder_called),
+                *((layer, self._entering(index)) for index, layer in enumerate(self.adapter.layers)),
+            ):
+                undo.callback(module.register_forward_pre_hook(hook, with_kwargs=True).remove)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._undo:
-            self._undo.pop()()
-        self.plan = None
+        assert self._undo is not None
+        self._undo.close()
+        self._undo = self.plan = None
 
-    def _install_attention(self) -> None:
+    def _install_attention(self, undo: ExitStack) -> None:
         before = self.adapter.text.config._attn_implementation
         name = installed_name(before, self.adapter.name)
         set_text_attention(self.adapter, name)
-        self._undo.append(lambda: set_text_attention(self.adapter, before))
+        undo.callback(set_text_attention, self.adapter, before)
         if self.adapter.text.config._attn_implementation != name:
             raise UnsupportedModel(f"{self.adapter.name} does not let its text attention be replaced")
         self._installed = name
@@ -171,11 +165,16 @@ class MaskedStates:
             plan = self.plan
             if plan is None or self._ranking_now or not self.model.training:
                 return None
-            if plan.ranking is not None and plan.change is None and index == self._layer():
+            if plan.ranking is not None and plan.change is None and index == plan.ranking.stop:
                 assert plan.observer is not None
                 if missing := sorted(plan.observer.layers - plan.observed):
                     raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
                 self._decide(plan, plan.observer.result())
+                if plan.change is not None and plan.change.states is not None and plan.change.layer < index:
+                    raise UsageError(
+                        f"one-pass has ranked by the layers below {index}, but this variant masks at "
+                        f"{plan.change.layer}; rank by layers below its own"
+                    )
             change = plan.change
             if change is not None and change.states is not None and index == change.layer:
                 if args:
@@ -185,9 +184,6 @@ class MaskedStates:
             return (args, {**kwargs, ARGUMENT: plan}) if self._installed else (args, kwargs)
 
         return hook
-
-    def _layer(self) -> int:
-        return int(self.variant.layer(self.adapter.depth))  # type: ignore[attr-defined]
 
     def _refuse(self, kwargs: dict[str, Any]) -> None:
         now = self.adapter.text.config._attn_implementation

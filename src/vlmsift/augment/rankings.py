@@ -7,7 +7,6 @@ sample is known by its tokens and pixels, because trainers do not hand ids to th
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +21,7 @@ from vlmsift.models import Adapter, Encoded
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.received import AttentionReceived
+from vlmsift.store import write_atomically
 from vlmsift.types import Batch
 
 
@@ -63,9 +63,7 @@ class Rankings:
         path = Path(path)
         values = pa.array([row.tolist() for row in self.known.values()], pa.list_(pa.float32()))
         table = pa.table({"key": pa.array(list(self.known), pa.binary()), "received": values})
-        aside = path.with_name(f".{path.name}.tmp")
-        pq.write_table(table, aside)
-        os.replace(aside, path)
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
         return path
 
     @classmethod

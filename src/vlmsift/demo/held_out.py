@@ -10,6 +10,7 @@ import json
 from pathlib import Path
 
 from vlmsift.demo.questions import draw_samples
+from vlmsift.store import write_atomically
 
 SEED = 5
 """Of the questions; the embedded model's card was measured on others."""
@@ -26,5 +27,6 @@ def write_held_out(out: Path, count: int = 1500, seed: int = SEED) -> Path:
         turns = [{"from": name, "value": turn.text} for name, turn in zip(("human", "gpt"), sample.turns, strict=True)]
         rows.append({"id": sample.id, "source": sample.source, "image": image, "conversations": turns})
     path = out / "test.json"
-    path.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    text = json.dumps(rows, indent=1) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path

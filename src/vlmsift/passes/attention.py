@@ -122,6 +122,12 @@ def attention_chunks(
         yield Seen(torch.softmax(scores, -1), visible, part)
 
 
+def without_keys(visible: Tensor, dropped: Tensor) -> Tensor:
+    """(B, T, T) bool without the dropped keys (B, T); a dropped position still sees itself, so no row is left empty."""
+    itself = torch.eye(visible.shape[-1], dtype=torch.bool, device=visible.device)
+    return visible & (~dropped[:, None, :] | itself)
+
+
 def visible_means(value: Tensor, mask: Tensor | None, heads: Sequence[int], *, count: int, causal: bool) -> Tensor:
     """What heads give out that look at every key they may see alike: (B, T, len(heads), d), summed in float32.
 

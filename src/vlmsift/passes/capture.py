@@ -10,8 +10,8 @@ The attention implementation is chosen for the text config alone: vision towers 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from functools import partial
 from types import TracebackType
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +24,7 @@ from transformers.masking_utils import sdpa_mask
 
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
-from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys, visible_means
+from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys, visible_means, without_keys
 
 NAME = "vlmsift"
 NOT_MODELLED = ("s_aux", "position_bias")
@@ -67,49 +67,45 @@ class Capture:
         self.dropped_keys: Tensor | None = None  # (B, T) bool: keys that no other position may see
         self.uniform_heads: Mapping[int, tuple[int, ...]] = {}  # layer -> heads that look at all visible keys alike
         self.layers_seen: set[int] = set()
-        self._undo: list[Callable[[], Any]] = []
+        self._undo = ExitStack()
 
     def __enter__(self) -> Capture:
         model: Any = self.adapter.model
         before = self.adapter.text.config._attn_implementation
-        training = [module for module in model.modules() if module.training]
-        self._undo.append(lambda: _set_training(training))
-        model.eval()
-        try:
+        with ExitStack() as undo:
+            undo.callback(_set_training, [module for module in model.modules() if module.training])
+            model.eval()
             if before != NAME:
                 set_text_attention(self.adapter, NAME)
-                self._undo.append(lambda: set_text_attention(self.adapter, before))
+                undo.callback(set_text_attention, self.adapter, before)
             if self.adapter.text.config._attn_implementation != NAME:
                 raise UnsupportedModel(
                     f"{self.adapter.name}: {type(model).__name__} does not let its text attention be replaced; its "
                     "code does not go through transformers' AttentionInterface"
                 )
-            self._watch()
+            self._watch(undo)
             for module in model.modules():
                 if hasattr(module, "rope_deltas"):  # Qwen-VL leaves the last batch's here, for generation
-                    self._undo.append(partial(setattr, module, "rope_deltas", module.rope_deltas))
-        except BaseException:
-            self.__exit__(None, None, None)
-            raise
+                    undo.callback(setattr, module, "rope_deltas", module.rope_deltas)
+            self._undo = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        while self._undo:
-            self._undo.pop()()
+        self._undo.close()
 
-    def _watch(self) -> None:
+    def _watch(self, undo: ExitStack) -> None:
         """Have the layers' attention modules report here; whoever watched them before gets them back on exit."""
         modules = {module: index for index, layer in enumerate(self.adapter.layers) for module in layer.modules()}
         before = {module: _WATCHED[module] for module in modules if module in _WATCHED}
 
-        def undo() -> None:
+        def give_back() -> None:
             for module in modules:
                 _WATCHED.pop(module, None)
             _WATCHED.update(before)
 
-        self._undo.append(undo)
+        undo.callback(give_back)
         _WATCHED.update({module: (self, index) for module, index in modules.items()})
 
     def run(self, forward: Callable[[], Tensor], depths: frozenset[int], *, record: bool = True) -> Trace:
@@ -223,12 +219,11 @@ def _set_training(modules: list[nn.Module]) -> None:
 
 
 def _without_keys(mask: Tensor | None, dropped: Tensor, causal: bool) -> Tensor:
-    """The mask without some keys. A dropped position still sees itself, so that no row is left empty."""
+    """The mask (B, 1, T, T) without some keys."""
     length = dropped.shape[1]
     everything = torch.arange(length, device=dropped.device).expand(len(dropped), -1)
     visible = visible_keys(mask, Rows(everything, torch.ones_like(dropped)), length, causal)
-    itself = torch.eye(length, dtype=torch.bool, device=dropped.device)
-    return (visible & (~dropped[:, None, :] | itself))[:, None]
+    return without_keys(visible, dropped)[:, None]
 
 
 def _capped(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **how: Any) -> Tensor:

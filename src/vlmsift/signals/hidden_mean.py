@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
-import torch
 from torch import Tensor
+from torch.nn.functional import normalize
 
 from vlmsift.errors import UsageError
 from vlmsift.passes.hidden import PooledHidden
+from vlmsift.passes.states import gaussian
 from vlmsift.types import Batch, Measured
 
 
@@ -52,11 +51,5 @@ class HiddenMean:
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         states: Tensor = measured[PooledHidden(self.depth)]
         if 0 < self.dimensions < states.shape[1]:
-            states = states @ _projection(states.shape[1], self.dimensions, self.seed)
-        unit: Tensor = torch.nn.functional.normalize(states, dim=1)
-        return unit
-
-
-@lru_cache(maxsize=2)
-def _projection(wide: int, narrow: int, seed: int) -> Tensor:
-    return torch.randn(wide, narrow, generator=torch.Generator().manual_seed(seed)) / math.sqrt(narrow)
+            states = states @ gaussian(states.shape[1], self.dimensions, self.seed)
+        return normalize(states, dim=1)

@@ -8,7 +8,6 @@ from __future__ import annotations
 import functools
 import json
 import math
-import os
 import platform
 import shutil
 from collections.abc import Mapping
@@ -139,9 +138,10 @@ def write(folder: Path, result: Trained, identity: Mapping[str, Any], more: Mapp
 
 
 def _write(path: Path, content: Any) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    from vlmsift.store import write_atomically  # brings pyarrow in
+
+    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def _number(value: float) -> float | str:

@@ -191,31 +191,22 @@ def _cells(plan: Plan, rows: int, choosers: Mapping[str, Chooser]) -> Iterator[C
                         yield Cell(method.name, budget, keep, schedule, by_name[name], seed)
 
 
-_FORMS = ("second", "one-pass", "cached")
-_OWN_WORDS = ("variant", "probability", "form")
-
-
 def _check_augmentation(augmentation: Augmentation) -> None:
     """Raises UsageError where `masked_states` would refuse the words whatever the model."""
     words = augmentation.words
     if not words:
         return
-    from vlmsift.augment import VARIANTS
+    from vlmsift.augment import VARIANTS, make_variant
 
     where = f"augmentations: {augmentation.name}:"
     if words["variant"] not in VARIANTS:
         raise UsageError(f"{where} there is no variant {words['variant']!r}; choose among {', '.join(VARIANTS)}")
-    probability, form = words.get("probability", 0.5), words.get("form", "second")
-    if isinstance(probability, bool) or not isinstance(probability, (int, float)) or not 0 <= probability <= 1:
-        raise UsageError(f"{where} probability={probability!r} is no chance; give a number from 0 to 1")
-    if form not in _FORMS:
-        raise UsageError(f"{where} form={form!r} is unknown; choose among {', '.join(_FORMS)}")
     for word in ("seed", "rankings"):
         if word in words:
             raise UsageError(f"{where} {word} is the cell's own; leave it out")
     try:
-        VARIANTS[words["variant"]](**{key: value for key, value in words.items() if key not in _OWN_WORDS})
-    except (UsageError, TypeError) as error:
+        make_variant(**words)
+    except UsageError as error:
         raise UsageError(f"{where} {error}") from error
 
 
