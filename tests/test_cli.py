@@ -105,7 +105,7 @@ def test_score_select_export(home: Path, model: Path, vlmsift_: Vlmsift, tmp_pat
 
 
 def test_sift_is_one_command_and_goes_on(home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
-    sift = ("sift", home / "data.json", "-m", model, "--workers", 0, "--method", "answer-loss", "--keep", "10%")
+    sift = ("sift", home / "data.json", "-m", model, "--workers", 0, "--method", "perplexity-low", "--keep", "10%")
     code, out, _ = vlmsift_(*sift, "-o", tmp_path / "kept.json")
     assert code == 0
     assert "3 of 30 rows kept: the lowest answer_loss" in out
@@ -278,7 +278,7 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_the_help_names_defaults_that_are_no_value() -> None:
     said = without(CliRunner().invoke(app, ["sift", "--help"], env={"COLUMNS": "300"}).output)
-    assert said.count("(default: ") == 6, "square brackets would be swallowed as markup"
+    assert said.count("(default: ") == 8, "square brackets would be swallowed as markup"
 
 
 def test_without_arguments_comes_the_help() -> None:
@@ -292,4 +292,20 @@ def test_the_version(vlmsift_: Vlmsift) -> None:
 
 def test_the_tables(vlmsift_: Vlmsift) -> None:
     assert "delta_attnmask * (nats)" in vlmsift_("signals")[1]
-    assert "delta-attnmask-plain: keeps the highest" in vlmsift_("methods")[1]
+    told = vlmsift_("methods")[1]
+    assert "delta-attnmask-plain" in told
+    assert vlmsift_("methods", "--markdown")[1].startswith("| method | signals | forwards | needs | source |")
+
+
+def test_a_selector_by_its_word(home: Path, vlmsift_: Vlmsift) -> None:
+    code, out, _ = vlmsift_("select", home / "run", "--keep", 5, "--selector", "top:by=answer_loss,pick=lowest")
+    assert code == 0
+    assert "5 of 30 rows kept: the lowest answer_loss" in out
+    code, out, _ = vlmsift_("select", home / "run", "--keep", 5, "--selector", "random")
+    assert "5 of 30 rows kept: chosen by random" in out
+    code, _, err = vlmsift_("select", home / "run", "--selector", "random", "--by", "answer_loss")
+    assert code == 2
+    assert "selector='random' says how to choose already; write by='answer_loss' into its word" in err
+    code, _, err = vlmsift_("select", home / "run", "--selector", "coincide")
+    assert code == 2
+    assert "concept_states" in err

@@ -95,6 +95,20 @@ def test_train_writes_a_model_that_opens(vlmsift_: Vlmsift, home: Path) -> None:
     assert "train.json" in error or str(out) in error
 
 
+def test_train_keeps_snapshots_and_says_where(vlmsift_: Vlmsift, home: Path) -> None:  # noqa: F811
+    pool, out = home / "pool" / "pool.json", home / "with snapshots"
+    code, said, _ = vlmsift_("train", pool, "-m", MODEL_PATH, "-o", out, *FAST, "--snapshots", 3)
+    assert code == 0
+    assert without(f"3 snapshots in {out / 'snapshots'}: step-2, step-3, step-5") in without(said)
+    assert sorted(path.name for path in (out / "snapshots").iterdir()) == ["step-2", "step-3", "step-5"]
+    code, _, error = vlmsift_("train", pool, "-m", MODEL_PATH, "-o", out, *FAST, "--snapshots", -1)
+    assert code == 2
+    assert "snapshots=-1" in error
+    code, _, error = vlmsift_("train", pool, "-m", MODEL_PATH, "-o", out, "--configs", "--snapshots", 3)
+    assert code == 2
+    assert "leave it out with --configs" in without(error)
+
+
 def test_train_writes_configurations_instead(vlmsift_: Vlmsift, home: Path) -> None:  # noqa: F811
     out = home / "elsewhere"
     code, said, _ = vlmsift_("train", home / "pool" / "pool.json", "-m", MODEL_PATH, "-o", out, "--configs")

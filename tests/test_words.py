@@ -18,6 +18,8 @@ class Thing:
     kind: Literal["a", "b"] = "a"
     on: bool = False
     count: int = 3
+    low: float | str | None = None
+    most: int | None = None
 
 
 def test_fields_get_their_types():
@@ -29,15 +31,27 @@ def test_fields_get_their_types():
 
 
 @pytest.mark.parametrize(
+    ("text", "low"),
+    [("30%", "30%"), ("0.5", 0.5), ("3", 3.0), ("-1e-3", -0.001), ("None", None), ("all", "all"), ("'3'", "3")],
+)
+def test_a_field_of_numbers_or_text_takes_both(text, low):
+    found = fields_of(Thing, "thing", f"low={text}")["low"]
+    assert found == low
+    assert type(found) is type(low)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("size=3", "thing has no field 'size'"),
-        ("depth", r"in 'depth'\); it has count, depth"),
+        ("depth", r"in 'depth'\); it has count, depth, kind, low"),
         ("kind=c", "kind='c' is not one of a, b"),
         ("count=1.5", "count='1.5' is not int"),
         ("share=x", "share='x' is not float"),
         ("on=1", "on='1' is not bool"),
         ("count=True", "count='True' is not int"),
+        ("low=True", "low='True' is not float or str or None"),
+        ("most=many", "most='many' is not int or None"),
     ],
 )
 def test_what_cannot_be_meant_is_quoted(text, told):

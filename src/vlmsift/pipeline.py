@@ -9,19 +9,21 @@ import hashlib
 import platform
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmsift.checkpoints import checkpoints_of, join, look_at, refuse_other_models
 from vlmsift.errors import RunMismatch, SampleError, UsageError
 from vlmsift.selectors.saved import Decided
-from vlmsift.store import Run
+from vlmsift.store import INSIDE, Run, recorded
 
 if TYPE_CHECKING:
     from vlmsift.formats import Pool
     from vlmsift.models import Adapter
+    from vlmsift.selectors import Selector
     from vlmsift.types import ImageRef, Signal
 
 
@@ -46,7 +48,7 @@ PART_SIZE = 512
 
 def score(
     pool: str | Path | Pool,
-    model: str | Path | Adapter,
+    model: str | Path | Adapter | Sequence[str | Path],
     out: str | Path,
     *,
     signals: Sequence[str] | Mapping[str, Signal] | None = None,
@@ -67,9 +69,13 @@ def score(
 ) -> Run:
     """Measure signals of every sample of a pool and keep them in the folder `out`; resumes a run that was stopped.
 
+    Several models are checkpoints of one training, in order: each is scored into a run of its own inside `out`, and a
+    signal becomes a vector of T numbers, one per checkpoint.
+
     Args:
         pool: a file or folder of samples, or an open pool.
-        model: a folder or hub name, or an open adapter.
+        model: a folder or hub name, or an open adapter; several, or a folder of step-N or checkpoint-N folders, for
+            checkpoints.
         signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; or column -> signal; None = the default
             set.
         config: a file that `calibrate` wrote, in place of `signals`.
@@ -80,10 +86,7 @@ def score(
         UsageError, FormatError, UnsupportedModel: with what to change.
         RunMismatch: `out` holds a run with other parameters, other data or another model.
     """
-    import os
-    import time
-
-    from vlmsift.formats import open_image, open_pool
+    from vlmsift.formats import open_pool
 
     for name, number in (("tokens_per_batch", tokens_per_batch), ("part_size", part_size)):
         if number < 1:
@@ -94,15 +97,14 @@ def score(
         raise UsageError(f"config={str(config)!r} names the signals already; give it or signals, not both")
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=format, source_field=source_field)
+    models = checkpoints_of(model)
+    if len(models) > 1:
+        look_at(out, overwrite)
     first_images = look_at_images(pool)
 
     # only now the imports that take seconds: a wrong path is told at once
-    from vlmsift.engines.feed import Feed
-    from vlmsift.engines.local import Scorer, signal_width
     from vlmsift.models import open_model
-    from vlmsift.models.fingerprint import fingerprint
-    from vlmsift.passes.capture import Capture
-    from vlmsift.signals import DEFAULT_SIGNALS, build_signals, parameters
+    from vlmsift.signals import DEFAULT_SIGNALS, build_signals
     from vlmsift.signals.config import load_config
 
     if config is not None:
@@ -111,15 +113,79 @@ def score(
         chosen = dict(signals)
     else:
         chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
-    if isinstance(model, (str, Path)):
-        model = open_model(
-            model,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            chat_template=chat_template,
-            trust_remote_code=trust_remote_code,
+    if len(models) > 1:
+        if vectors := [column for column, signal in chosen.items() if hasattr(signal, "width")]:
+            raise UsageError(
+                f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
+                "trajectory=image_spectrum"
+            )
+        refuse_other_models(models, revision, trust_remote_code)
+    info = {"source_field": source_field, "tokens_per_batch": tokens_per_batch}
+    tick = None if progress is None else _InTurn(progress, len(models))
+    runs = []
+    for number, one in enumerate(models):
+        folder = Path(out) if len(models) == 1 else Path(out) / INSIDE / f"{number + 1:02d}"
+        if isinstance(one, (str, Path)):
+            one = open_model(
+                one,
+                device=device,
+                dtype=dtype,
+                revision=revision,
+                chat_template=chat_template,
+                trust_remote_code=trust_remote_code,
+            )
+        runs.append(_score_one(pool, one, folder, chosen, first_images, info, workers, part_size, overwrite, tick))
+        del one  # before the next is opened
+        if tick is not None:
+            tick.before = tick.last
+    return runs[0] if len(runs) == 1 else join(runs, out, overwrite=overwrite)
+
+
+@dataclass
+class _InTurn:
+    """Progress over several models as if they were one pool."""
+
+    progress: Callable[[Progress], None]
+    models: int
+    before: Progress = field(default_factory=lambda: Progress(0))
+    last: Progress = field(default_factory=lambda: Progress(0))
+
+    def __call__(self, state: Progress) -> None:
+        before = self.before
+        self.last = Progress(
+            self.models * state.total,
+            before.done + state.done,
+            before.errors + state.errors,
+            before.waited + state.waited,
+            before.seconds + state.seconds,
         )
+        self.progress(self.last)
+
+
+def _score_one(
+    pool: Pool,
+    model: Adapter,
+    out: Path,
+    chosen: dict[str, Signal],
+    first_images: str | None,
+    more: Mapping[str, Any],
+    workers: int | None,
+    part_size: int,
+    overwrite: bool,
+    progress: Callable[[Progress], None] | None,
+) -> Run:
+    """`score` for one open model; `more` goes to the run's info."""
+    import os
+    import time
+
+    from vlmsift.engines.feed import Feed
+    from vlmsift.engines.local import Scorer, signal_width
+    from vlmsift.formats import open_image
+    from vlmsift.models.fingerprint import fingerprint
+    from vlmsift.passes.capture import Capture
+    from vlmsift.signals import parameters, settled
+
+    chosen = settled(chosen, model, [] if overwrite else recorded(out))
     identity = {
         "model": {**fingerprint(model), "name": _short(model.name)},
         "data": {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images},
@@ -140,9 +206,8 @@ def score(
         "model": model.name,
         "pool": str(pool.path.resolve()),
         "images": str(pool.image_root.resolve()),
-        "source_field": source_field,
         "device": str(model.device),
-        "tokens_per_batch": tokens_per_batch,
+        **more,
         "versions": _versions(),
     }
     try:
@@ -168,7 +233,7 @@ def score(
 
     tick(0, 0)
     with Capture(model) as capture:
-        scorer = Scorer(capture, encoder, chosen, tokens_per_batch, tick, proven)
+        scorer = Scorer(capture, encoder, chosen, more["tokens_per_batch"], tick, proven)
         for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
             run.write_part(part, columns)
     return run
@@ -192,9 +257,14 @@ class PoolSelection(Decided):
         return export(self.run, self, out, format=format, dropped=dropped, pool=pool)
 
 
-def select(run: Run | str | Path, **how: Any) -> PoolSelection:
-    """Choose samples by a run's signals; see `vlmsift.selectors.select` for the arguments. Needs no model."""
-    from vlmsift.selectors import select as choose
+def select(run: Run | str | Path, *, selector: str | Selector | None = None, **how: Any) -> PoolSelection:
+    """Choose samples by a run's signals. Needs no model.
+
+    Args:
+        selector: a word such as "coincide:temperature=0.2", or a selector; see `vlmsift.selectors.choose` for the other
+            arguments then. None = rank by one signal; see `vlmsift.selectors.select` for them.
+    """
+    from vlmsift import selectors
 
     run = run if isinstance(run, Run) else Run.open(run)
     missing = run.summary()["missing"]
@@ -203,7 +273,16 @@ def select(run: Run | str | Path, **how: Any) -> PoolSelection:
             f"{run.folder}: {missing} of {run.pool_rows} rows are not scored yet; start the same score command again, "
             "it finishes them"
         )
-    chosen = choose(run, **how)
+    if selector is None:
+        chosen = selectors.select(run, **how)
+    else:
+        if given := sorted({"by", "pick", "balance", "low", "high", "clusters", "vector", "min_group"} & set(how)):
+            raise UsageError(
+                f"selector={selector!r} says how to choose already; write {given[0]}={how[given[0]]!r} into its word"
+            )
+        chosen = selectors.choose(
+            run, selectors.build_selector(selector) if isinstance(selector, str) else selector, **how
+        )
     return PoolSelection(chosen.ids, chosen.dropped, chosen.made_by, chosen.decisions, run)
 
 

@@ -3,6 +3,7 @@
     run/run.json                      settings: what was measured, with what; enough to do it again
     run/signals/part-000000.parquet   `part_size` consecutive rows of the pool; complete or absent
     run/selections/NAME.parquet       a saved selection (written by `vlmsift.selectors`)
+    run/checkpoints/                  of a run that was joined from several: theirs (see `vlmsift.checkpoints`)
 
 One process at a time writes a run. What the numbers mean, and which model gave them, is not known here.
 """
@@ -46,6 +47,8 @@ FIXED = pa.schema(
 )
 """The columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here."""
 
+INSIDE = "checkpoints"
+"""Folder inside a run for the runs of the checkpoints that it was joined from."""
 _PART = re.compile(r"part-(\d{6,})\.parquet")
 
 
@@ -169,6 +172,10 @@ class Run:
         (self.folder / "signals").mkdir(exist_ok=True)
         path = self.folder / "signals" / f"part-{part:06d}.parquet"
         write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def part(self, part: int) -> Any:
+        """One finished part as a `pyarrow.Table`, in the pool's order."""
+        return self._scan(None, files=[self.folder / "signals" / f"part-{part:06d}.parquet"])
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
@@ -317,6 +324,14 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 
+def recorded(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The signals of the run in a folder, as it records them; none where there is no run that can be read."""
+    try:
+        return list(_read(Path(folder))["identity"]["signals"].values())
+    except UsageError:
+        return []
+
+
 def _plain(value: Any) -> Any:
     """`value` as it will come back from run.json, so that (1, 2) equals [1, 2] on resume."""
     return json.loads(json.dumps(value))
@@ -368,7 +383,7 @@ def _refuse_foreign(folder: Path) -> None:
     if not folder.is_dir():
         raise UsageError(f"{folder} is a file. Name another --out folder.")
     remains = list(folder.glob("run.json.*.tmp"))
-    others = sorted(path.name for path in folder.iterdir() if path not in remains)
+    others = sorted(path.name for path in folder.iterdir() if path not in remains and path.name != INSIDE)
     if others:
         raise UsageError(f"{folder} is not empty and not a run (it holds {others[0]!r}). Name another --out folder.")
     _remove(remains)

@@ -61,9 +61,10 @@ def _value(name: str, field: str, text: str, hint: Any) -> Any:
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        value = None
-    if float in kinds and int not in kinds and isinstance(value, int) and not isinstance(value, bool):
+        value = text  # which a field may be, too: low=30%
+    if float in kinds and int not in kinds and type(value) is int:
         value = float(value)
     if type(value) not in kinds:
-        raise UsageError(f"{name}: {field}={text!r} is not {' or '.join(kind.__name__ for kind in kinds)}")
+        known = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
+        raise UsageError(f"{name}: {field}={text!r} is not {known}")
     return value

@@ -61,8 +61,20 @@ def test_probes_are_drawn_from_their_generator(toy_path):
 
 def test_too_short_a_probe_is_refused(toy_path):
     encoder = encoder_of(opened(toy_path("llava")))
-    with pytest.raises(UsageError, match=r"tokens=200 leaves no room for a probe with 3 examples, which takes \d+"):
-        text_probe(encoder, random.Random(0), 200, 3)
+    with pytest.raises(UsageError, match=r"tokens=60 leaves no room for one pair, which takes \d+"):
+        text_probe(encoder, random.Random(0), 60, 3)
+
+
+def test_examples_are_left_out_where_they_do_not_fit(toy_path):
+    encoder = encoder_of(opened(toy_path("llava")))
+    shown = []
+    for tokens in (200, 400, 1200):
+        item = text_probe(encoder, random.Random(0), tokens, 3)
+        assert len(item) <= tokens
+        shown.append(encoder.processor.tokenizer.decode(item.input_ids).count("Value:") - 1)
+    assert shown[0] < 3
+    assert shown == sorted(shown)
+    assert shown[-1] == 3
 
 
 def test_an_image_probe_asks_for_the_colour_of_one_image(adapter):

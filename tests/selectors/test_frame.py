@@ -12,7 +12,7 @@ import pytest
 
 from tests.runs import make_run, make_table
 from vlmsift.errors import UsageError
-from vlmsift.selectors import Candidates, Choice, Random, Selector, Top, choose
+from vlmsift.selectors import Candidates, Choice, Mixture, Random, Selector, Top, choose
 
 NAN = float("nan")
 PLAIN = Top("loss", "highest", "none")
@@ -48,6 +48,7 @@ def test_the_record_tells_how_to_make_it_again(tmp_path: Path) -> None:
         "clusters": None,
         "vector": "hidden_mean",
         "min_group": 10,
+        "ceiling": None,
         "keep": "50%",
         "budget": 2,
         "rows": 4,
@@ -122,6 +123,62 @@ def test_a_pool_of_text_alone() -> None:
 def test_what_cannot_be_done_is_said_in_numbers(table: pa.Table, how: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         choose(table, PLAIN, **how)
+
+
+@dataclass(frozen=True)
+class Positive(Selector):
+    """Judges: what is above 0 stays."""
+
+    name: ClassVar[str] = "positive"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        return ("loss",)
+
+    def check_clean(self) -> None:
+        pass
+
+    def survivors(self, candidates: Candidates) -> int:
+        return int(np.sum(candidates.number("loss") > 0))
+
+    def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        return Top("loss", "highest", "none")(candidates, budget)
+
+
+@pytest.mark.parametrize(
+    ("text_only", "of_text"),
+    [("same-rate", ["s4", "s6", "s7"]), ("keep", ["s4", "s5", "s6", "s7"]), ("drop", [])],
+)
+def test_clean_keeps_each_stratum_s_survivors(text_only: str, of_text: list[str]) -> None:
+    loss = [1, -1, 2, -2, 3, -3, NAN, NAN]  # the last four are text-only, two without the signal
+    table = make_table({"loss": loss}, images=[1] * 4 + [0] * 4)
+    chosen = choose(table, Positive(), "clean", text_only=text_only)
+    assert sorted(chosen.ids) == ["s0", "s2", *of_text]
+    assert (chosen.made_by["keep"], chosen.made_by["budget"]) == ("clean", 2 + len(of_text))
+    assert sum(stratum["keeps"] for stratum in chosen.made_by["strata"]) == 2 + len(of_text)
+    assert len(chosen.dropped) == 6 - len(of_text)
+
+
+def test_clean_obeys_what_rules_rows_out() -> None:
+    table = make_table({"loss": [5, NAN, 1, 3]}, reason=["bad", None, None, None])
+    assert choose(table, Positive(), "clean", where="loss < 3").ids == ("s2",)
+    with pytest.raises(UsageError, match=r"keep='clean' has nothing to choose from: only 0 of 4 .*1 error rows"):
+        choose(table, Positive(), "clean", where="loss < 0")
+
+
+def test_clean_is_refused_where_nobody_judges() -> None:
+    said = r"keep='clean' cannot be meant: top ranks, it does not judge.*mixture, semdedup with eps, random"
+    with pytest.raises(UsageError, match=said):
+        choose(make_table({"loss": [1, 2]}), PLAIN, "clean")
+    with pytest.raises(UsageError, match=said):  # also where no row would be judged
+        choose(make_table({"loss": [NAN, NAN]}, images=[0, 0]), PLAIN, "clean")
+
+
+def test_rows_that_are_partly_defined_are_the_selector_s_to_take() -> None:
+    table = make_table({"entropy_profile": [[1, NAN], [NAN, NAN], [1, 2]]})
+    chosen = choose(table, Mixture(), "clean")
+    assert sorted(chosen.ids) == ["s0", "s2"]
+    assert dict(chosen.dropped) == {"s1": "entropy_profile is undefined"}
 
 
 def test_one_row_and_all_rows() -> None:

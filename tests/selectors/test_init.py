@@ -9,9 +9,24 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pytest
 
 from tests.runs import make_run, make_table
-from vlmsift.selectors import Candidates, Choice, Selector, Top, choose, select
+from vlmsift.errors import UsageError
+from vlmsift.selectors import (
+    Candidates,
+    Choice,
+    Coincide,
+    Random,
+    Selector,
+    SemDeDup,
+    Top,
+    Trajectories,
+    build_selector,
+    choose,
+    select,
+    selector_word,
+)
 from vlmsift.selectors.groups import one_group
 from vlmsift.selectors.quota import best_of_groups
 
@@ -33,6 +48,51 @@ def test_select_balances_by_default() -> None:
     chosen = select(table)
     assert [answers[int(key[1:])] for key in chosen.ids].count("yes") == 4
     assert chosen.made_by["strata"][0]["balance"] == "answer"
+
+
+@pytest.mark.parametrize(
+    ("word", "selector"),
+    [
+        ("random", Random()),
+        ("coincide:temperature=0.2", Coincide(temperature=0.2)),
+        ("top:by=el2n,pick=lowest,balance=none", Top("el2n", "lowest", "none")),
+        ("top:by=loss,pick=band,low=30%,high=0.5", Top("loss", "band", low="30%", high=0.5)),
+        ("trajectories:inside=random,scale=True", Trajectories(inside="random", scale=True)),
+        ("semdedup:clusters=7,eps=0.05", SemDeDup(clusters=7, eps=0.05)),
+        ("top:balance=none,ceiling=1.0", Top(balance="none", ceiling=1)),
+    ],
+)
+def test_words_and_selectors(word: str, selector: Selector) -> None:
+    assert build_selector(word) == selector
+    assert build_selector(selector_word(selector)) == selector
+
+
+def test_a_word_tells_what_differs_from_the_defaults() -> None:
+    assert selector_word(Top("loss", "band", low="5%")) == "top:by=loss,pick=band,low=5%"
+    assert selector_word(Coincide()) == "coincide"
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [
+        ("best", "no selector 'best'; choose among top, random, trajectories, coincide"),
+        ("", "no selector ''"),
+        ("top:signal=loss", r"top has no field 'signal' \(in 'signal=loss'\); it has balance, by, ceiling"),
+        ("random:share=1", "random has no field 'share' .*it has none"),
+        ("trajectories:inside=best", "trajectories: inside='best' is not one of stable, random"),
+        ("top:pick=best", "pick='best' is unknown"),
+        ("semdedup:eps=little", "eps='little' is not float or None"),
+    ],
+)
+def test_words_that_cannot_be_meant(word: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        build_selector(word)
+
+
+def test_a_selector_that_no_word_builds_is_told_of() -> None:
+    for selector in (Top("loss", "band", low="3"), KCenter()):
+        with pytest.raises(UsageError, match=r"no word builds|no selector 'k-center'"):
+            selector_word(selector)
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.runs import make_table
+from tests.runs import make_run, make_table
 from tests.selectors.parts import candidates
 from vlmsift.errors import UsageError
-from vlmsift.selectors import Mixture, choose
+from vlmsift.selectors import Mixture, choose, mixture
 from vlmsift.selectors.mixture import FEWEST, bimodality, two_gaussians
 
 BAD = 12
@@ -118,6 +119,56 @@ def test_a_few_rows_are_not_judged(count: int) -> None:
     chosen = choose(make_table({"entropy_profile": values}), Mixture(), 1)
     assert chosen.made_by["strata"][0]["too_few_rows"] is True
     assert chosen.made_by["strata"][0]["suspects"] == 0
+
+
+NAN = float("nan")
+
+
+def test_layers_that_some_rows_lack_are_fitted_on_the_others(tmp_path: Path) -> None:
+    values = profiles()
+    values[:BAD, 2] -= 4  # bimodal like layer 1
+    values[:3, 1] = values[20:40, 1] = NAN  # these have layer 2 alone
+    values[3:6, 1:] = values[40:50, 1:] = NAN  # these have no sensitive layer
+    values = np.hstack([values, np.full((120, 1), NAN)])
+    values[: FEWEST - 1, 3] = np.where(np.arange(FEWEST - 1) % 2, 1, 9)  # in two, but of too few rows
+    values[60] = NAN
+    run = make_run(tmp_path, {"entropy_profile": values}, part_size=50)
+    np.testing.assert_array_equal(run.vector("entropy_profile"), values.astype(np.float32))
+    chosen = choose(run, Mixture(), "clean")
+    assert set(chosen.dropped) == {"s60", *(f"s{row}" for row in range(BAD) if row not in (3, 4, 5))}
+    assert chosen.dropped["s60"] == "entropy_profile is undefined"
+    (record,) = chosen.made_by["strata"]
+    assert record["sensitive_layers"] == [1, 2]
+    assert record["bimodality"][3] is None
+    assert (record["suspects"], record["rows"], record["keeps"], record["refilled"]) == (BAD - 3, 119, 110, 0)
+    bare = choose(run.table(), Mixture(), "clean")
+    assert (bare.ids, dict(bare.dropped)) == (chosen.ids, dict(chosen.dropped))
+
+
+def test_the_score_is_the_mean_of_the_sensitive_layers_that_a_row_has() -> None:
+    values = profiles().astype(np.float32)
+    values[:BAD, 2] -= 4
+    values[0, 1], values[1, 2], values[2, 1:] = NAN, NAN, NAN
+    found = Mixture().suspicion(candidates({"entropy_profile": values}))
+    assert found.details["sensitive_layers"] == [1, 2]
+    np.testing.assert_allclose(found.score[:4], [values[0, 2], values[1, 1], NAN, values[3, 1:].mean()], rtol=1e-6)
+    assert found.suspect[:4].tolist() == [True, True, False, True]
+
+
+def test_a_layer_needs_as_many_numbers_as_a_pool() -> None:
+    values = np.full((30, 2), 5.0) + np.random.default_rng(0).normal(0, 0.1, (30, 2))
+    values[:, 1] = NAN
+    for there, layers in ((FEWEST - 1, []), (FEWEST, [1])):
+        values[:there, 1] = np.where(np.arange(there) % 2, 1.0, 9.0) + np.arange(there) / 100
+        assert Mixture().suspicion(candidates({"entropy_profile": values})).details["sensitive_layers"] == layers
+
+
+def test_clean_fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(mixture, "two_gaussians", lambda *how: calls.append(how) or two_gaussians(*how))
+    chosen = choose(make_table({"entropy_profile": profiles()}), Mixture(), "clean")
+    assert set(chosen.dropped) == {f"s{row}" for row in range(BAD)}
+    assert len(calls) == 3 + 1  # layers, and the score
 
 
 def test_text_only_rows_are_not_judged() -> None:

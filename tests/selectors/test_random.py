@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from tests.runs import make_table
+from tests.selectors.parts import candidates
 from vlmsift.selectors import Random, choose
 
 
@@ -14,6 +15,12 @@ def test_every_row_is_as_likely() -> None:
     # 60 expected of each, standard deviation sqrt(200 * 0.3 * 0.7) = 6.5
     assert all(abs(count - 60) < 30 for count in drawn.values())
     assert len(drawn) == 10
+
+
+def test_all_survive() -> None:
+    assert Random().survivors(candidates({"loss": range(7)})) == 7
+    nan = float("nan")
+    assert len(choose(make_table({"loss": [1, nan, nan]}, images=[1, 1, 0]), Random(), "clean").ids) == 3
 
 
 def test_a_smaller_draw_is_part_of_a_larger_one() -> None:

@@ -111,12 +111,24 @@ def test_a_given_eps_draws_among_survivors_and_refills() -> None:
     table = make_table({"v": vectors})
     selector = SemDeDup("v", clusters=3, eps=0.01)
     assert selector.survivors(candidates({"v": vectors})) == 3
-    assert SemDeDup("v").survivors(candidates({"v": vectors})) == 6
     chosen = choose(table, selector, 2)
     assert len({int(key[1:]) // 2 for key in chosen.ids}) == 2
     assert sorted(choose(table, selector, 4).ids, key=lambda key: int(key[1:]))[-2:] == ["s4", "s5"]  # 4 degrees apart
     pairs = [choose(table, selector, 2, seed=seed).ids for seed in range(10)]
     assert len({frozenset(int(key[1:]) // 2 for key in ids) for ids in pairs}) == 3
+
+
+def test_clean_keeps_the_survivors_and_looks_for_likes_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    monkeypatch.setattr(semdedup, "spherical_k_means", lambda *how: calls.append(how) or spherical_k_means(*how))
+    table = make_table({"v": at(0, 1, 90, 91, 180, 184)})
+    chosen = choose(table, SemDeDup("v", clusters=3, eps=0.001), "clean")
+    assert len(calls) == 1
+    assert len(chosen.ids) == chosen.made_by["budget"] == 4  # 1 degree apart is too near, 4 are not
+    assert {"s4", "s5"} < set(chosen.ids)
+    assert all("its keeper is" in reason for reason in chosen.dropped.values())
+    with pytest.raises(UsageError, match=r"keep='clean' cannot be meant with eps=None.*semdedup:eps=0.05"):
+        choose(table, SemDeDup("v"), "clean")
 
 
 @pytest.mark.parametrize(

@@ -35,6 +35,21 @@ def test_a_table_needs_ids_and_the_signal_alone() -> None:
         open_source(pa.table({"loss": [1, 2]}), ["loss"])
 
 
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            "concept_states",
+            r"no signal 'concept_states' .*has: answer_tokens, loss.*score with --signal concept_states",
+        ),
+        ("trajectory", r"several checkpoints of one training: .*--signal trajectory=image_spectrum.* --method xmas"),
+    ],
+)
+def test_a_missing_column_says_what_to_score(tmp_path: Path, column: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        open_source(make_run(tmp_path, {"loss": [1, 2]}), [column])
+
+
 def test_ids_are_unique() -> None:
     with pytest.raises(UsageError, match="'b' occurs more than once"):
         open_source(make_table({"loss": [1, 2, 3]}, id=["a", "b", "b"]), ["loss"])

@@ -71,6 +71,35 @@ def test_the_middles_of_groups_compare_as_shares_of_their_groups() -> None:
 
 
 @pytest.mark.parametrize(
+    ("budget", "ids"),
+    [(1, ["s3"]), (4, ["s3", "s4", "s0", "s2"]), (5, ["s3", "s4", "s0", "s2", "s5"])],
+)
+def test_what_is_above_a_ceiling_comes_last(budget: int, ids: list[str]) -> None:
+    chosen = choose(make_table({"loss": VALUES}), Top("loss", balance="none", ceiling=7), budget)
+    assert list(chosen.ids) == ids  # the ceiling belongs to what is below it
+    (record,) = chosen.made_by["strata"]
+    assert (record["above_ceiling"], record["kept_above_ceiling"]) == (2, max(0, budget - 4))
+    assert chosen.dropped["s1"] == f"loss = 9 is above 7: rank 6 of 6 in group 'images', the group keeps {budget}"
+    if budget == 1:
+        assert chosen.dropped["s4"] == "rank 2 of 6 in group 'images', the group keeps 1"
+
+
+def test_a_ceiling_loses_no_order_and_no_tie() -> None:
+    near = np.nextafter(np.float32(1), np.float32([0, 2]))  # the nearest numbers to 1
+    values = [1e-38, near[1], 1, 2e-38, 3e38, near[0], 2e38, 1]
+    table, top = make_table({"loss": values}), Top("loss", balance="none", ceiling=1)
+    chosen = choose(table, top, 8)
+    assert {chosen.ids[0], chosen.ids[1]} == {"s2", "s7"}
+    assert chosen.ids[2:] == ("s5", "s3", "s0", "s1", "s6", "s4")
+    assert {choose(table, top, 1, seed=seed).ids for seed in range(9)} == {("s2",), ("s7",)}
+
+
+def test_a_group_with_nothing_below_the_ceiling_keeps_its_share() -> None:
+    source = ["a", "b", "a", "a", "a", "b"]  # b: 9, 8
+    assert kept(Top("loss", balance="source", ceiling=7.5), 3, source=source) == ["s3", "s4", "s5"]
+
+
+@pytest.mark.parametrize(
     ("low", "high", "inside"),
     [
         (3, 7, {"s0", "s3", "s4"}),  # ends belong to the band
@@ -110,6 +139,8 @@ def test_a_band_s_end_means_the_stored_number() -> None:
         ({"pick": "band", "low": 8, "high": "10%"}, r"band is empty: low=8 is 8, above high='10%', 2"),
         ({"clusters": 0}, "clusters=0"),
         ({"min_group": 0}, "min_group=0"),
+        ({"pick": "lowest", "ceiling": 1.0}, "ceiling=1.0 with pick='lowest' cannot be meant"),
+        ({"ceiling": float("nan")}, "ceiling=nan with pick='highest'"),
         ({"by": "lost"}, r"no signal 'lost'.*loss"),
         ({"by": "source"}, "no signal 'source'"),
         ({"by": "states"}, "signal 'states' is a vector"),

@@ -42,6 +42,13 @@ def test_clusters_of_two_only_fill_up(budget: int, quotas: list[int]) -> None:
     assert evenly_but_small(budget, np.array([2, 1, 3, 4])).tolist() == quotas
 
 
+@pytest.mark.parametrize("paths", [[1.0, 2.0, 3.0], [[1.0], [2.0], [3.0]]])
+@pytest.mark.parametrize("inside", ["stable", "random"])
+def test_one_checkpoint_is_no_trajectory(paths: Any, inside: Any) -> None:
+    with pytest.raises(UsageError, match=r"'trajectory' is one number per sample, .* at least 2.*--model STEP-2"):
+        choose(make_table({"trajectory": paths}), Trajectories(inside=inside), 1)
+
+
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data())
 def test_quotas_add_up(sizes: list[int], data: Any) -> None:
     budget = data.draw(st.integers(0, sum(sizes)))

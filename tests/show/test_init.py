@@ -11,7 +11,7 @@ import pytest
 from tests.runs import make_run
 from vlmsift import pipeline
 from vlmsift.pipeline import Progress
-from vlmsift.show import Shown, progress_bar, show_methods, show_run, show_selection, show_signals
+from vlmsift.show import Shown, progress_bar, show_run, show_selection, show_signals
 from vlmsift.store import Run
 
 ROWS = 40
@@ -131,7 +131,6 @@ def test_stopping_says_what_is_kept(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_tables_name_every_entry(capsys: pytest.CaptureFixture[str]) -> None:
-    from vlmsift.methods import METHODS
     from vlmsift.signals import SIGNALS
     from vlmsift.signals.delta_attnmask import DeltaAttnMask
 
@@ -139,6 +138,12 @@ def test_the_tables_name_every_entry(capsys: pytest.CaptureFixture[str]) -> None
     told = "\n".join(lines(capsys))
     assert all(f"\n{name} " in f"\n{told}" for name in SIGNALS)
     assert f"depth={DeltaAttnMask().depth}, ratio={DeltaAttnMask().ratio}, " in told
-    show_methods()
-    told = "\n".join(lines(capsys))
-    assert all(f"\n{name}: keeps the" in f"\n{told}" for name in METHODS)
+
+
+def test_what_is_not_ranked_by_a_number_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    vectors = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
+    run = make_run(tmp_path / "run", {"trajectory": vectors})
+    show_selection(pipeline.select(run, selector="trajectories:clusters=4", keep=10), "saved")
+    told = lines(capsys)
+    assert told[0] == "10 of 40 rows kept: chosen by trajectories from trajectory"
+    assert told[1].startswith("  10 of 40 rows with images")

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict, replace
+
 import pytest
 import torch
 
 from tests.models.helpers import hand_batch
+from vlmsift.demo import START_PATH
 from vlmsift.errors import UsageError
+from vlmsift.models import open_model
+from vlmsift.passes.capture import Capture
 from vlmsift.passes.changed import UniformHeadsLoss
+from vlmsift.passes.retrieval import retrieval_heads
+from vlmsift.signals import attention_influence
 from vlmsift.signals.attention_influence import AttentionInfluence
 
 
@@ -30,3 +37,21 @@ def test_heads_are_read_sorted_and_once():
 def test_heads_that_cannot_be_read(heads):
     with pytest.raises(UsageError, match="is not a list of layer"):
         AttentionInfluence(heads)
+
+
+def test_heads_are_found_by_the_fields_or_taken_from_a_record(monkeypatch):
+    model = open_model(START_PATH)
+    signal = AttentionInfluence(needle="image", probes=6, share=0.1)
+    found = signal.settled(model, [])
+    assert found.heads
+    assert replace(found, heads="") == signal
+    with Capture(model) as capture:
+        assert found.heads == retrieval_heads(capture, needle="image", probes=6, share=0.1).word
+
+    monkeypatch.setattr(attention_influence, "retrieval_heads", lambda *given, **fields: pytest.fail("found again"))
+    record = {"signal": signal.name, "parameters": asdict(replace(signal, heads="1.1"))}
+    assert signal.settled(model, [{"signal": "el2n", "parameters": {}}, record]).heads == "1.1"
+    assert AttentionInfluence("0.1").settled(model, [record]).heads == "0.1"
+    monkeypatch.undo()
+    other = {**record, "parameters": {**record["parameters"], "seed": 1}}
+    assert signal.settled(model, [other]).heads == found.heads, "heads found otherwise are not these"

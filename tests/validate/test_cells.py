@@ -59,6 +59,17 @@ def test_a_random_draw_is_new_for_each_seed_and_in_the_pool_s_order(
     assert list(first) == [name for name in order if name in set(first)]
 
 
+def test_a_method_chooses_once_or_anew_with_each_seed(tmp_path: Path, data: Path, stand_in: StandIn) -> None:
+    method = {"name": "drawn", "signals": ["answer_tokens"], "selector": "random"}
+    validate(write_plan(tmp_path, data, methods=[method]))
+    first, second = (set(call.ids) for call in stand_in.trained)
+    assert first == second
+    stand_in.trained.clear()
+    validate(write_plan(tmp_path, data, methods=[method], redraw=True))
+    assert [len(call.ids) for call in stand_in.trained] == [8], "seed 0 is there already"
+    assert set(stand_in.trained[0].ids) != first
+
+
 def test_an_oracle_draws_among_its_ids_alone(tmp_path: Path, data: Path, stand_in: StandIn) -> None:
     ids = data / "clean.txt"
     validate(write_plan(tmp_path, data, methods=[{"name": "oracle", "ids": str(ids)}]))

@@ -128,12 +128,14 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
 def forwards(signals: Iterable[Signal], depth: int) -> float:
     """Text forwards per sample that these signals cost together: one first pass, plus each masked and blind pass once.
 
+    Lengths and draws alone cost none.
+
     Where a decoder adds features between its layers (Qwen3-VL), a pass that starts below them costs a whole forward.
     """
     needs = dict.fromkeys(need for signal in signals for need in signal.needs)
     masked = sum((depth - need.masking.layer(depth)) / depth for need in needs if isinstance(need, MaskedLoss))
     changed = sum((depth - need.start) / depth for need in needs if isinstance(need, ChangedLoss))
-    return 1.0 + masked + changed
+    return 1.0 + masked + changed if needs else 0.0
 
 
 def default_column(found: Sequence[Candidate], depth: int) -> str | None:

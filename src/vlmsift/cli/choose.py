@@ -14,12 +14,14 @@ from vlmsift.cli.options import (
     Dtype,
     Images,
     Keep,
-    Model,
+    MethodKeep,
+    Models,
     OutFormat,
     Overwrite,
     PartSize,
     Pool,
     PoolFormat,
+    Recipe,
     Revision,
     Seed,
     SourceField,
@@ -35,12 +37,18 @@ from vlmsift.cli.options import (
 @app.command()
 def select(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    by: Annotated[str, typer.Option(help="The signal to choose by.")] = "delta_attnmask",
+    by: Annotated[str | None, typer.Option(help="The signal to choose by (default: delta_attnmask).")] = None,
     keep: Keep = "20%",
-    pick: Annotated[str, typer.Option(help="highest, lowest, middle, or band (with --low and --high).")] = "highest",
+    selector: Annotated[
+        str | None,
+        typer.Option(help="Choose by a selector's word, as coincide:temperature=0.2; `vlmsift methods` shows some."),
+    ] = None,
+    pick: Annotated[
+        str | None, typer.Option(help="highest, lowest, middle, or band with --low and --high (default: highest).")
+    ] = None,
     low: Annotated[str | None, typer.Option(help="Lower end of the band: a value, or a quantile such as 30%.")] = None,
     high: Annotated[str | None, typer.Option(help="Upper end of the band.")] = None,
-    balance: Annotated[str, typer.Option(help="auto, answer, source, clusters or none.")] = "auto",
+    balance: Annotated[str | None, typer.Option(help="auto, answer, source, clusters or none (default: auto).")] = None,
     clusters: Annotated[int | None, typer.Option(help="Number of clusters for --balance clusters.")] = None,
     where: Annotated[str | None, typer.Option(help="SQL condition over the run's columns.")] = None,
     text_only: Annotated[str, typer.Option(help="Samples without image: same-rate, keep or drop.")] = "same-rate",
@@ -51,19 +59,9 @@ def select(
     from vlmsift import pipeline, selectors
     from vlmsift.show import show_selection
 
-    selection = pipeline.select(
-        run,
-        by=by,
-        keep=keep,
-        pick=pick,
-        low=low,
-        high=high,
-        balance=balance,
-        clusters=clusters,
-        where=where,
-        text_only=text_only,
-        seed=seed,
-    )
+    how = {"by": by, "pick": pick, "low": low, "high": high, "balance": balance, "clusters": clusters}
+    given = {key: value for key, value in how.items() if value is not None}
+    selection = pipeline.select(run, selector=selector, keep=keep, where=where, text_only=text_only, seed=seed, **given)
     path = selectors.save(selection, selection.run, name)
     named = "" if name == "selection" else f" --name {shlex.quote(name)}"
     show_selection(selection, f"saved as {path}; next: vlmsift export {shlex.quote(str(run))} --out kept.json{named}")
@@ -95,13 +93,20 @@ def export(
 @app.command()
 def sift(
     pool: Pool,
-    model: Model,
+    model: Models,
     out: Annotated[str, typer.Option("--out", "-o", help="Where the kept rows go, as in `vlmsift export`.")],
     method: Annotated[
         str | None, typer.Option(help="A method; `vlmsift methods` lists them (default: delta-attnmask).")
     ] = None,
     config: Config = None,
-    keep: Keep = "20%",
+    keep: MethodKeep = None,
+    trained: Annotated[
+        bool, typer.Option("--trained", help="The model was fine-tuned on this pool already, as bye needs it.")
+    ] = False,
+    recipe: Recipe = None,
+    change: Annotated[
+        list[str] | None, typer.Option("--set", help="Another value of that recipe, as epochs=1; repeatable.")
+    ] = None,
     run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
     images: Images = None,
     format: OutFormat = None,
@@ -118,11 +123,13 @@ def sift(
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
-    """Score, select and export in one go."""
+    """Score, select and export in one go, with the fine-tune before that some methods need."""
     from vlmsift import methods
     from vlmsift.show import progress_bar, show_selection
+    from vlmsift.show.learning import training_bar
+    from vlmsift.words import changes
 
-    with progress_bar() as progress:
+    with training_bar() as training_progress, progress_bar() as progress:
         selection = methods.sift(
             pool,
             model,
@@ -130,6 +137,10 @@ def sift(
             method=method,
             config=config,
             keep=keep,
+            trained=trained,
+            recipe=recipe,
+            changes=changes(change or []),
+            training_progress=training_progress,
             run=run,
             seed=seed,
             format=format,
@@ -151,8 +162,13 @@ def sift(
 
 
 @app.command()
-def methods() -> None:
-    """List the methods that `sift` knows."""
-    from vlmsift.show import show_methods
+def methods(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
+) -> None:
+    """List the methods that `sift` knows: what each measures, costs, needs, and where it comes from."""
+    from vlmsift.show.methods import methods_markdown, show_methods
 
-    show_methods()
+    if markdown:
+        typer.echo(methods_markdown(), nl=False)
+    else:
+        show_methods()

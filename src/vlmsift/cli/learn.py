@@ -120,9 +120,14 @@ def train(
     device: Device = "auto",
     dtype: Dtype = "auto",
     anew: Annotated[bool, typer.Option("--anew", help="Throw away what an earlier training left in --out.")] = False,
+    snapshots: Annotated[
+        int,
+        typer.Option(help="Also keep the model at so many evenly spaced steps, in OUT/snapshots; the last is the end."),
+    ] = 0,
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on a data file, such as an exported selection."""
+    from vlmsift.show import say
     from vlmsift.show.learning import show_configs, show_trained, training_bar
     from vlmsift.words import changes
 
@@ -130,6 +135,8 @@ def train(
     if configs:
         if augment:
             raise UsageError(f"--augment {augment} has no counterpart in those trainers; leave it out with --configs")
+        if snapshots:
+            raise UsageError(f"--snapshots {snapshots} is for a training here; leave it out with --configs")
         from vlmsift.train.configs import write_configs
 
         show_configs(write_configs(data, model, out, recipe=recipe, seed=seed, images=images, format=format, **changed))
@@ -152,9 +159,13 @@ def train(
             resume=not anew,
             context=context_of(augment, augment_probability, seed),
             progress=progress,
+            snapshots=snapshots,
             **changed,
         )
     show_trained(trained)
+    if trained.snapshots:
+        names = ", ".join(path.name for path in trained.snapshots)
+        say(f"{len(trained.snapshots):,} snapshots in {trained.snapshots[0].parent}: {names}")
 
 
 @app.command()

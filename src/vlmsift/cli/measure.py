@@ -12,7 +12,7 @@ from vlmsift.cli.options import (
     Device,
     Dtype,
     Images,
-    Model,
+    Models,
     Overwrite,
     PartSize,
     Pool,
@@ -59,7 +59,7 @@ def check(
 @app.command()
 def score(
     pool: Pool,
-    model: Model,
+    model: Models,
     out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; an unfinished run in it is resumed.")],
     signal: Annotated[
         list[str] | None,

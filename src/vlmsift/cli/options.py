@@ -22,6 +22,16 @@ Pool = Annotated[
     Path, typer.Argument(help="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
 ]
 Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or name on the Hugging Face hub.")]
+Models = Annotated[
+    list[str],
+    typer.Option(
+        "--model",
+        "-m",
+        help="Model folder, or name on the Hugging Face hub. Repeated, or a folder of step-N or checkpoint-N folders: "
+        "checkpoints of one training, in order.",
+    ),
+]
+Recipe = Annotated[str | None, typer.Option(help="Of a fine-tune that the method needs (default: the method's own).")]
 Images = Annotated[Path | None, typer.Option(help="Folder that image paths are relative to (default: the data's).")]
 PoolFormat = Annotated[str | None, typer.Option(help="The data's: llava, messages or sharegpt (default: guessed).")]
 OutFormat = Annotated[
@@ -38,6 +48,12 @@ Workers = Annotated[int | None, typer.Option(help="Processes that read and encod
 PartSize = Annotated[int, typer.Option(help="Rows per file of signals; a stopped run loses at most one file's work.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away the signals of a run with other settings.")]
 Keep = Annotated[str, typer.Option(help="Budget: 20% of the pool, or a number of samples.")]
+MethodKeep = Annotated[
+    str | None,
+    typer.Option(
+        "--keep", help="Budget: 20% of the pool, a number, or clean for a method that judges (default: the method's)."
+    ),
+]
 Config = Annotated[Path | None, typer.Option(help="A file that `vlmsift calibrate` wrote.")]
 Seed = Annotated[int, typer.Option(help="Seed of every draw and tie.")]
 

@@ -112,6 +112,9 @@ class Scorer:
     def _batch(self, encoded: list[Encoded]) -> dict[str, Tensor]:
         batch = self.encoder.collate(encoded)
         needs = [need for signal in self.signals.values() for need in signal.needs]
+        if not needs:  # lengths and draws need no forward
+            columns = {name: signal(batch, {}).float() for name, signal in self.signals.items()}
+            return columns | {"": torch.zeros(len(batch))}
         measured = measure(self.capture, batch, needs)
         columns = {name: signal(batch, measured).float() for name, signal in self.signals.items()}
         return columns | {"": measured[Head()]}

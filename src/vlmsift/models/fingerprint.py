@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+from pathlib import Path
 from typing import Any
 
+from vlmsift.errors import UsageError
 from vlmsift.models.adapter import Adapter
+from vlmsift.models.quiet import quiet
 
 
 def fingerprint(adapter: Adapter) -> dict[str, Any]:
@@ -36,3 +39,19 @@ def fingerprint(adapter: Adapter) -> dict[str, Any]:
         "weights": digest.hexdigest()[:16],
         "processor": hashlib.sha256(text.encode()).hexdigest()[:16],
     }
+
+
+def config_of(name: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> dict[str, Any]:
+    """A model's config, without its weights. Raises UsageError where there is none."""
+    import transformers
+
+    try:
+        with quiet():
+            config = transformers.AutoConfig.from_pretrained(
+                name, revision=revision, trust_remote_code=trust_remote_code
+            )
+    except (OSError, ValueError) as error:
+        said = " ".join(str(error).split())
+        raise UsageError(f"{str(name)!r} cannot be opened as a model ({said}); name a model folder") from error
+    found: dict[str, Any] = config.to_dict()
+    return found

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import string
+from bisect import bisect_right
 from typing import Any
 
 from PIL import Image
@@ -38,11 +39,11 @@ BLANK, SIDE = "grey", 224
 def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int) -> Encoded:
     """A JSON object of as many pairs as `tokens` allow, `examples` answered queries, and one that the answer answers.
 
-    Keys are random letters and digits, values random words of at most 30 tokens. A model that takes no text without an
-    image is shown a grey one.
+    Keys are random letters and digits, values random words of at most 30 tokens. Where they do not fit, examples are
+    left out, down to none. A model that takes no text without an image is shown a grey one.
 
     Raises:
-        UsageError: not even the pairs that are asked for fit.
+        UsageError: not even the pair that is asked for fits.
     """
     tokenizer = encoder.processor.tokenizer
     pairs: list[tuple[str, str]] = []
@@ -50,10 +51,11 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
     def add(count: int) -> None:
         for _ in range(count):
             words = draw.choices(WORDS.split(), k=VALUE_TOKENS)
-            while len(words) > 1 and len(tokenizer.tokenize(" ".join(words))) > VALUE_TOKENS:
-                words.pop()
+            counts = range(1, VALUE_TOKENS + 1)
+            fit = bisect_right(counts, VALUE_TOKENS, key=lambda n: len(tokenizer.tokenize(" ".join(words[:n]))))
             key = "".join(draw.choices(string.ascii_letters + string.digits, k=KEY_LETTERS))
-            pairs.insert(draw.randint(0, len(pairs)), (key, " ".join(words)))  # so that needles lie anywhere
+            value = " ".join(words[: max(1, fit)])
+            pairs.insert(draw.randint(0, len(pairs)), (key, value))  # so that needles lie anywhere
 
     add(examples + 1)
     needles = draw.sample(pairs, examples + 1)
@@ -67,11 +69,11 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
         return encoder.encode(Sample("probe", 0, turns, images, None, {}))
 
     item = encoded()
+    while len(item) > tokens and len(needles) > 1:
+        pairs.remove(needles.pop(0))
+        item = encoded()
     if len(item) > tokens:
-        raise UsageError(
-            f"tokens={tokens} leaves no room for a probe with {examples} examples, which takes {len(item)}; allow more "
-            "tokens or fewer examples"
-        )
+        raise UsageError(f"tokens={tokens} leaves no room for one pair, which takes {len(item)}; allow more tokens")
     while len(item) <= tokens:  # in strides of half of what is left, since writing a long text is slow
         add(max(1, (tokens - len(item)) * len(pairs) // (2 * len(item))))
         item = encoded()

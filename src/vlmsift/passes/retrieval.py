@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from vlmsift.errors import UsageError
+from vlmsift.models.quiet import quiet
 from vlmsift.passes.attention import Observer, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
@@ -60,7 +61,7 @@ def retrieval_heads(
             head copies as often as it looks at the right image most. There a head that looks at images blindly gets
             1/3.
         tokens: longest probe; the model's context where that is shorter. Text needles only.
-        examples: answered queries before the one that counts. Text needles only.
+        examples: answered queries before the one that counts; fewer where `tokens` has no room. Text needles only.
         share: of all heads, rounded down, at least one; ties go to the lower layer and head. A head that never copied
             is not among them.
 
@@ -75,14 +76,15 @@ def retrieval_heads(
     adapter = capture.adapter
     encoder = replace(adapter.encoder(probe_picture), context=1 << 30)  # a probe is cut to length, not refused
     total = torch.zeros(adapter.depth * int(adapter.text_config.num_attention_heads), dtype=torch.float64)
-    for number in range(probes):
-        draw = random.Random(f"{seed}:{number}")
-        if needle == "text":
-            encoded, image = text_probe(encoder, draw, min(tokens, adapter.context), examples), None
-        else:
-            encoded, image = image_probe(encoder, draw)
-        need = Copies(image)
-        total += measure(capture, encoder.collate([encoded]), [need])[need][0].double()
+    with quiet():  # the tokenizer remarks on probes that are then cut
+        for number in range(probes):
+            draw = random.Random(f"{seed}:{number}")
+            if needle == "text":
+                encoded, image = text_probe(encoder, draw, min(tokens, adapter.context), examples), None
+            else:
+                encoded, image = image_probe(encoder, draw)
+            need = Copies(image)
+            total += measure(capture, encoder.collate([encoded]), [need])[need][0].double()
     return leading_heads((total / probes).float().view(adapter.depth, -1), share)
 
 

@@ -5,9 +5,12 @@ A new selector is one short file with a frozen dataclass (see `candidates.Select
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vlmsift.errors import UsageError
+from vlmsift.selectors.budget import CLEAN
 from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
 from vlmsift.selectors.coincide import Coincide
 from vlmsift.selectors.facility_location import FacilityLocation
@@ -20,6 +23,7 @@ from vlmsift.selectors.semdedup import SemDeDup
 from vlmsift.selectors.top import Top
 from vlmsift.selectors.trajectories import Trajectories
 from vlmsift.store import Run
+from vlmsift.words import fields_of
 
 SELECTORS: Mapping[str, type[Selector]] = {
     "top": Top,
@@ -33,6 +37,7 @@ SELECTORS: Mapping[str, type[Selector]] = {
 }
 
 __all__ = [
+    "CLEAN",
     "SELECTORS",
     "Candidates",
     "Cause",
@@ -47,11 +52,40 @@ __all__ = [
     "SemDeDup",
     "Top",
     "Trajectories",
+    "build_selector",
     "choose",
     "load",
     "save",
     "select",
+    "selector_word",
 ]
+
+
+def build_selector(word: str) -> Selector:
+    """The selector of a word: `NAME` or `NAME:field=value,field=value`, such as "coincide:temperature=0.2".
+
+    Raises:
+        UsageError: an unknown selector or field (the known ones are named), or a value that cannot be meant.
+    """
+    name, _, given = word.partition(":")
+    if name not in SELECTORS:
+        raise UsageError(f"there is no selector {name!r}; choose among {', '.join(SELECTORS)}")
+    return SELECTORS[name](**fields_of(SELECTORS[name], name, given))
+
+
+def selector_word(selector: Selector) -> str:
+    """The word that builds this selector of the table, with the fields that differ from their defaults.
+
+    Raises:
+        UsageError: no word does, as for a column that has a comma in its name.
+    """
+    given = {item.name: getattr(selector, item.name) for item in dataclasses.fields(selector)}
+    plain = {item.name: item.default for item in dataclasses.fields(selector)}
+    changed = ",".join(f"{name}={value}" for name, value in given.items() if value != plain[name])
+    word = f"{selector.name}:{changed}" if changed else selector.name
+    if build_selector(word) != selector:
+        raise UsageError(f"no word builds {selector!r}; hand over the selector itself")
+    return word
 
 
 def select(

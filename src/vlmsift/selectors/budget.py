@@ -7,6 +7,9 @@ from decimal import Decimal
 
 from vlmsift.errors import UsageError
 
+CLEAN = "clean"
+"""In place of a budget: all that a selector which judges finds good (see `frame.choose`)."""
+
 _SHARE = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+) ?%")
 
 

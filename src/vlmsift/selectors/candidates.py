@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from hashlib import blake2b
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
 
+COLUMN_FIELDS = ("by", "vector")
 _CHUNK = 2**18
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class Candidates:
         seed: for generators; 0 to 2**32 - 1.
         rows: (N,) int64, each row's place in what `vectors` return.
         vectors: the run's vector columns; each name's function loads (all rows of the run, K) float32.
+        found: what `once` keeps.
     """
 
     table: Any
@@ -38,6 +41,7 @@ class Candidates:
     seed: int
     rows: NDArray[np.int64]
     vectors: Mapping[str, Callable[[], NDArray[np.float32]]]
+    found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -57,18 +61,27 @@ class Candidates:
         return values if values.dtype.kind == "f" else values.astype(np.float64)
 
     def vector(self, column: str) -> NDArray[np.float32]:
-        """(N, K) float32 of a vector column; rows of NaN where undefined."""
+        """(N, K) float32 of a vector column; NaN where undefined. The caller's to change."""
         if column not in self.vectors:
-            known = ", ".join(self.vectors) or "none"
+            known = f"(vector signals it has: {', '.join(self.vectors) or 'none'})"
+            if column in self.table.column_names:
+                raise UsageError(f"the signal {column!r} is one number per sample, a vector is wanted {known}.")
             cure = "Score with that signal as well, or choose a rule that does without (such as balance='answer')."
-            raise UsageError(f"the run lacks the vector signal {column!r} (vector signals it has: {known}). {cure}")
+            raise UsageError(f"the run lacks the vector signal {column!r} {known}. {cure}")
         return self.vectors[column]()[self.rows]
 
-    def defined(self, column: str) -> NDArray[np.bool_]:
-        """(N,) True where the scalar or vector column holds a finite value."""
+    def defined(self, column: str, *, partly: bool = False) -> NDArray[np.bool_]:
+        """(N,) True where the scalar or vector column is finite; `partly`: where at least one of its numbers is."""
         scalar = column in self.table.column_names
-        values = self.number(column)[:, None] if scalar else self.vector(column)
-        return np.asarray(np.isfinite(values).all(axis=1), np.bool_)
+        finite = np.isfinite(self.number(column)[:, None] if scalar else self.vector(column))
+        return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
+
+    def once(self, work: Callable[[Candidates], _Found]) -> _Found:
+        """`work(self)`, done when it is first asked for: `survivors` and the choice share what is dear."""
+        if work not in self.found:
+            self.found[work] = work(self)
+        result: _Found = self.found[work]
+        return result
 
 
 class Choice(NamedTuple):
@@ -97,9 +110,14 @@ class Cause(NamedTuple):
 
 @dataclass(frozen=True)
 class Selector:
-    """Base of all selectors. A new one is a frozen dataclass in a file of its own, with `name` and `__call__`."""
+    """Base of all selectors. A new one is a frozen dataclass in a file of its own, with `name` and `__call__`.
+
+    A field called `by` or `vector` names a column of the run, and no other field does (see `with_columns`).
+    """
 
     name: ClassVar[str]
+    partly_defined: ClassVar[bool] = False
+    """Whether a row may be ranked of whose vector some numbers are NaN, but not all."""
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -109,6 +127,25 @@ class Selector:
     def screen(self, candidates: Candidates) -> list[Cause]:
         """Rows this selector rules out before the budget is split, beyond the undefined ones. None by default."""
         return []
+
+    def with_columns(self, names: Mapping[str, str]) -> Selector:
+        """A copy that reads the column `names[column]` where this one reads `column`; others stay."""
+        read = {item.name: getattr(self, item.name) for item in fields(self) if item.name in COLUMN_FIELDS}
+        return replace(self, **{name: names.get(column, column) for name, column in read.items()})
+
+    def check_clean(self) -> None:
+        """Raise UsageError where `survivors` would, which is known without any rows."""
+        cure = "Give a share or a count, or a selector that judges: mixture, semdedup with eps, random (all stay)."
+        raise UsageError(f"keep='clean' cannot be meant: {self.name} ranks, it does not judge. {cure}")
+
+    def survivors(self, candidates: Candidates) -> int:
+        """How many of the N candidates stay where no budget is asked for: then exactly those are kept.
+
+        Raises:
+            UsageError: the selector ranks, it does not judge.
+        """
+        self.check_clean()
+        raise NotImplementedError
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         """Choose exactly `budget` (0 to N) of the N candidates (N at least 1)."""

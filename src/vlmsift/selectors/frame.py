@@ -2,7 +2,8 @@
 
 all rows -> ruled out (errors, `where`, undefined signals), each with its reason
          -> strata: with images | text-only with the signals | text-only without them
-         -> the budget is split over the strata, and the selector chooses in each (uniformly in the last)
+         -> the budget is split over the strata, and the selector chooses in each (uniformly in the last);
+            without a budget (keep="clean"), each stratum keeps those that the selector finds good
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
-from vlmsift.selectors.budget import parse_keep
+from vlmsift.selectors.budget import CLEAN, parse_keep
 from vlmsift.selectors.candidates import Candidates, Cause, Selector, seeded_order
 from vlmsift.selectors.ledger import Ledger
 from vlmsift.selectors.quota import split
@@ -44,21 +45,26 @@ def choose(
         run: the run; or a table with `id`, the selector's columns, and any of `store.FIXED` (without them every row is
             "ok" and has an image).
         selector: ranks and chooses.
-        keep: share of all rows, or a count (see `budget.parse_keep`).
+        keep: share of all rows, or a count (see `budget.parse_keep`); or "clean": no budget, each stratum keeps the
+            `selector.survivors`.
         where: SQL condition that each kept row fulfils (see `store.matching`).
         text_only: rows without images are a stratum of their own: "same-rate" keeps the same share of them as of the
-            others, "keep" all, "drop" none. Those for which the selector's signals are undefined are drawn uniformly.
+            others, "keep" all, "drop" none. Those for which the selector's signals are undefined are drawn uniformly;
+            with keep="clean" and "same-rate" they all stay, as nothing speaks against them.
         seed: of ties, draws and clusters, 0 to 2**32 - 1. The pool's order plays no part.
 
     Raises:
-        UsageError: an argument cannot be meant, or fewer rows than the budget can be chosen.
+        UsageError: an argument cannot be meant (keep="clean" with a selector that does not judge), or fewer rows than
+            the budget can be chosen.
     """
     if text_only not in TEXT_ONLY:
         raise UsageError(f"text_only={text_only!r} is unknown. Give one of: {', '.join(TEXT_ONLY)}.")
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**32:
         raise UsageError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}.")
+    if keep == CLEAN:
+        selector.check_clean()
     source = open_source(run, selector.columns)
-    budget = parse_keep(keep, len(source.table))
+    budget = None if keep == CLEAN else parse_keep(keep, len(source.table))
     order = seeded_order(source.table["id"], seed)
     rows = Candidates(source.table.take(order), "images", seed, order, source.vectors)
 
@@ -72,19 +78,18 @@ def choose(
     shares = _shares(budget, strata, ledger, text_only)
 
     told = []
-    for (places, stratum, chooser), share in zip(strata, shares, strict=True):
-        choice = chooser(rows.take(places, stratum), share)
+    for (places, candidates, chooser), share in zip(strata, shares, strict=True):
+        choice = chooser(candidates, share)
         if not len(np.unique(choice.kept)) == len(choice.kept) == share:
             raise RuntimeError(f"the selector {chooser.name!r} kept {len(choice.kept)} rows where {share} were due")
         ledger.settle(places, choice)
-        told.append(
-            {"stratum": stratum, "selector": chooser.name, "rows": len(places), "keeps": share, **choice.details}
-        )
+        known = {"stratum": candidates.stratum, "selector": chooser.name, "rows": len(places), "keeps": share}
+        told.append({**known, **choice.details})
     made_by = {
         "selector": selector.name,
         **asdict(selector),
         "keep": keep,
-        "budget": budget,
+        "budget": sum(shares),
         "rows": len(rows),
         "where": where,
         "text_only": text_only,
@@ -99,7 +104,8 @@ def choose(
     return decided(ledger.decisions(value), made_by)
 
 
-Stratum = tuple[NDArray[np.int64], str, Selector]
+Stratum = tuple[NDArray[np.int64], Candidates, Selector]
+"""Places among all rows, the rows themselves, and who chooses among them."""
 
 
 def _strata(rows: Candidates, selector: Selector, ledger: Ledger, text_only: str) -> list[Stratum]:
@@ -108,30 +114,41 @@ def _strata(rows: Candidates, selector: Selector, ledger: Ledger, text_only: str
     text = rows.table["images"].to_numpy() == 0
     if text_only == "drop":
         ledger.rule_out([Cause("text-only", text, "text-only, and text_only='drop'")], everywhere)
-    defined = {name: rows.defined(name) for name in selector.columns}
+    defined = {name: rows.defined(name, partly=selector.partly_defined) for name in selector.columns}
     causes = [Cause(f"{name} is undefined", ~known & ~text, f"{name} is undefined") for name, known in defined.items()]
     ledger.rule_out(causes, everywhere)
     ranked = np.logical_and.reduce([np.ones(len(rows), np.bool_), *defined.values()])
     places = np.flatnonzero(ledger.open & ranked)
     ledger.rule_out(selector.screen(rows.take(places, "ranked")), places)
-    strata: list[Stratum] = [
-        (np.flatnonzero(ledger.open & ~text), "images", selector),
-        (np.flatnonzero(ledger.open & text & ranked), "text-only", selector),
-        (np.flatnonzero(ledger.open & text & ~ranked), "text-only", Random()),
+    strata: list[tuple[NDArray[np.bool_], str, Selector]] = [
+        (ledger.open & ~text, "images", selector),
+        (ledger.open & text & ranked, "text-only", selector),
+        (ledger.open & text & ~ranked, "text-only", Random()),
     ]
-    return [stratum for stratum in strata if len(stratum[0])]
+    found = [(np.flatnonzero(mask), name, chooser) for mask, name, chooser in strata if mask.any()]
+    return [(places, rows.take(places, name), chooser) for places, name, chooser in found]
 
 
-def _shares(budget: int, strata: list[Stratum], ledger: Ledger, text_only: str) -> list[int]:
-    """The part of the budget that each stratum gets. Raises UsageError where it cannot be spent."""
+def _shares(budget: int | None, strata: list[Stratum], ledger: Ledger, text_only: str) -> list[int]:
+    """How many rows each stratum keeps: its part of the budget, or its survivors where that is None.
+
+    Raises:
+        UsageError: the budget cannot be spent, or no row is left to judge.
+    """
     sizes = np.array([len(places) for places, _, _ in strata], np.int64)
-    if sizes.sum() < budget:
+    if sizes.sum() < (budget or 1):
         why = ", ".join(f"{count} {label}" for label, count in ledger.ruled_out.items())
         can = f"only {sizes.sum()} of {len(ledger.rows)} rows can be chosen ({why})"
+        if budget is None:
+            raise UsageError(f"keep={CLEAN!r} has nothing to choose from: {can}. Rule out fewer.")
         raise UsageError(f"the budget is {budget} rows, but {can}. Ask for at most {sizes.sum()}, or rule out fewer.")
+    text = np.array([candidates.stratum == "text-only" for _, candidates, _ in strata])
+    if budget is None:
+        everyone = text & (text_only == "keep")
+        judged = zip(strata, everyone.tolist(), strict=True)
+        return [len(rows) if stays else chooser.survivors(rows) for (_, rows, chooser), stays in judged]
     if text_only != "keep":
         return [int(share) for share in split(budget, sizes, sizes)]
-    text = np.array([name == "text-only" for _, name, _ in strata])
     kept = np.where(text, sizes, 0)
     if kept.sum() > budget:
         cure = "Raise the budget, or give text_only='same-rate'."

@@ -21,7 +21,8 @@ FITTED = 100_000  # rows that they are fitted on, at most
 
 
 class Suspicion(NamedTuple):
-    """`suspect` (N,) bool; `score` (N,), the mean over the sensitive layers or 0; `details` for the record."""
+    """`suspect` (N,) bool; `score` (N,), the mean over those sensitive layers that a row has, NaN where it has none;
+    `details` for the record."""
 
     suspect: NDArray[np.bool_]
     score: NDArray[np.float64]
@@ -35,7 +36,9 @@ class Mixture(Selector):
     A layer with the means m1, m2 and deviations s1, s2 is sensitive where |m1 - m2| / sqrt(s1^2 + s2^2), its
     bimodality, reaches the threshold. The mean over those layers is split by two Gaussians again, and each sample of
     the one with the lower mean is a suspect. Without a sensitive layer, or with fewer than `FEWEST` rows, nobody is:
-    two Gaussians always split a pool, so only the gate protects a clean one.
+    two Gaussians always split a pool, so only the gate protects a clean one. A layer may be NaN for some samples (a
+    sliding window that leaves the image out): it is fitted on the others, at least `FEWEST`, and a sample is judged by
+    the sensitive layers it has; without one it is no suspect.
 
     The method removes; it does not fill a budget. So the samples that survive come first, in random order (a low
     entropy means a trigger, or a small thing to look at; above that it means nothing), and where the budget asks for
@@ -52,6 +55,7 @@ class Mixture(Selector):
     gate: Literal["bsi", "released"] = "bsi"
     threshold: float = 2.0
     name: ClassVar[str] = "mixture"
+    partly_defined: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.gate not in ("bsi", "released"):
@@ -63,36 +67,49 @@ class Mixture(Selector):
     def columns(self) -> tuple[str, ...]:
         return (self.vector,)
 
+    def check_clean(self) -> None:
+        """Nothing is wrong with it: this is what the method is for."""
+
     def survivors(self, candidates: Candidates) -> int:
         """How many rows stay where no budget is asked for: those that are not suspect."""
-        return int(np.sum(~self.suspicion(candidates).suspect))
+        return int(np.sum(~candidates.once(self.suspicion).suspect))
 
     def suspicion(self, candidates: Candidates) -> Suspicion:
-        """Who is suspect, and by what."""
+        """Who is suspect, and by what. `details["bimodality"]` is None for a layer of too few numbers."""
         values = candidates.vector(self.vector)
-        nobody = np.zeros(len(values), np.bool_)
+        suspect, score = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
         if len(values) < FEWEST:
-            return Suspicion(nobody, np.zeros(len(values)), {"sensitive_layers": [], "too_few_rows": True})
-        layers = [two_gaussians(column, candidates.seed) for column in values.T]
-        sensitive = [number for number, (means, spreads, _) in enumerate(layers) if self._splits(means, spreads)]
-        known: dict[str, Any] = {
-            "bimodality": [round(bimodality(means, spreads), 4) for means, spreads, _ in layers],
-            "sensitive_layers": sensitive,
-        }
+            return Suspicion(suspect, score, {"sensitive_layers": [], "too_few_rows": True})
+        found: list[float | None] = []
+        sensitive = []
+        for layer, column in enumerate(values.T):
+            finite = column[np.isfinite(column)]
+            if len(finite) < FEWEST:
+                found.append(None)
+                continue
+            means, spreads, _ = two_gaussians(finite, candidates.seed)
+            found.append(round(bimodality(means, spreads), 4))
+            if self._splits(means, spreads):
+                sensitive.append(layer)
+        known: dict[str, Any] = {"bimodality": found, "sensitive_layers": sensitive}
         if not sensitive:
-            return Suspicion(nobody, np.zeros(len(values)), known)
-        score = values[:, sensitive].mean(axis=1, dtype=np.float64)
-        means, _, low = two_gaussians(score, candidates.seed)
-        return Suspicion(low, score, {**known, "means": [float(mean) for mean in means]})
+            return Suspicion(suspect, score, known)
+        picked = values[:, sensitive]
+        there = np.isfinite(picked)
+        judged = there.any(axis=1)
+        np.divide(picked.sum(axis=1, dtype=np.float64, where=there), there.sum(axis=1), out=score, where=judged)
+        means, _, suspect[judged] = two_gaussians(score[judged], candidates.seed)
+        return Suspicion(suspect, score, {**known, "means": [float(mean) for mean in means]})
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        suspect, score, known = self.suspicion(candidates)
+        suspect, score, known = candidates.once(self.suspicion)
         clean = int(np.sum(~suspect))
         found, codes = np.unique(suspect, return_inverse=True)
         quotas = np.array([max(0, budget - clean) if low else min(budget, clean) for low in found.tolist()])
         details = {**known, "suspects": int(suspect.sum()), "refilled": max(0, budget - clean)}
         groups = Groups(codes, ["suspect" if low else candidates.stratum for low in found.tolist()], details)
-        badness = np.where(suspect, 1 + score.max() - score, 0)
+        # -1 for survivors, not 1 more for suspects: that would round small differences away
+        badness = np.where(suspect, np.max(score, where=suspect, initial=-np.inf) - score, -1)
         choice = best_of_groups(badness, groups, quotas)
         if not suspect.any():
             return choice

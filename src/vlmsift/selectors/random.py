@@ -18,5 +18,12 @@ class Random(Selector):
 
     name: ClassVar[str] = "random"
 
+    def check_clean(self) -> None:
+        """Nothing is wrong with it."""
+
+    def survivors(self, candidates: Candidates) -> int:
+        """All: chance has nothing to say against anybody."""
+        return len(candidates)
+
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         return best_of_groups(np.zeros(len(candidates)), one_group(candidates), np.array([budget]))

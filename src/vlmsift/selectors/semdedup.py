@@ -70,14 +70,19 @@ class SemDeDup(Selector):
     def _bound(self) -> float:
         return round(1 - (0.0 if self.eps is None else self.eps), _DIGITS)
 
-    def survivors(self, candidates: Candidates) -> int:
-        """How many rows stay where no budget is asked for: those that `eps` leaves; all, if it is not given."""
+    def check_clean(self) -> None:
+        """Raise UsageError without `eps`: then nothing says what is too similar."""
         if self.eps is None:
-            return len(candidates)
-        return int(np.sum(self._likes(candidates).similarity <= self._bound))
+            cure = "Give eps, such as semdedup:eps=0.05, or a share or a count, for which eps is solved."
+            raise UsageError(f"keep='clean' cannot be meant with eps=None: nothing says what is too similar. {cure}")
+
+    def survivors(self, candidates: Candidates) -> int:
+        """How many rows stay where no budget is asked for: those that `eps` leaves."""
+        self.check_clean()
+        return int(np.sum(candidates.once(self._likes).similarity <= self._bound))
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        likes = self._likes(candidates)
+        likes = candidates.once(self._likes)
         count = len(candidates)
         badness = likes.similarity if self.eps is None else np.maximum(likes.similarity, self._bound)
         everyone = Groups(np.zeros(count, np.int64), [candidates.stratum], {})

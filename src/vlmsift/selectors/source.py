@@ -14,6 +14,12 @@ from numpy.typing import NDArray
 from vlmsift.errors import UsageError
 from vlmsift.store import FIXED, Run, as_vectors, matching
 
+CHECKPOINTS = (
+    "Trajectories come from several checkpoints of one training: `vlmsift score --model STEP-1 --model STEP-2 ... "
+    "--signal trajectory=image_spectrum`, or `vlmsift sift --method xmas`, at the price of one training and one "
+    "scoring per checkpoint."
+)
+
 
 class Source(NamedTuple):
     """Where candidates come from.
@@ -48,7 +54,9 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
     signals = [name for name in schema.names if name not in FIXED.names or name == "answer_tokens"]
     for name in wanted:
         if name not in signals:
-            raise UsageError(f"there is no signal {name!r} to choose by. The run has: {', '.join(signals)}.")
+            own = f"Choose by one of them, or score with --signal {name} as well."
+            cure = CHECKPOINTS if name == "trajectory" else own
+            raise UsageError(f"there is no signal {name!r} to choose by. The run has: {', '.join(signals)}. {cure}")
     nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     table = fetch([*FIXED.names, *(name for name in wanted if name not in (*nested, *FIXED.names))])
     if isinstance(run, Run) and len(table) < run.pool_rows:

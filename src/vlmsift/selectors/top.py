@@ -32,6 +32,8 @@ class Top(Selector):
         clusters: how many, for `balance="clusters"`; None is sqrt(N / 2), at most 1,000.
         vector: the vector signal to cluster.
         min_group: an answer of its own group occurs at least so often in its source.
+        ceiling: with "highest" only: values above it mislead (an IFD above 1), so they come after all others of their
+            group, the nearest first; a budget may still need them.
     """
 
     by: str = "delta_attnmask"
@@ -42,6 +44,7 @@ class Top(Selector):
     clusters: int | None = None
     vector: str = "hidden_mean"
     min_group: int = 10
+    ceiling: float | None = None
     name: ClassVar[str] = "top"
 
     def __post_init__(self) -> None:
@@ -54,6 +57,9 @@ class Top(Selector):
         for word, number in (("clusters", self.clusters), ("min_group", self.min_group)):
             if number is not None and number < 1:
                 raise UsageError(f"{word}={number!r} is no number of samples or clusters. Give 1 or more.")
+        if self.ceiling is not None and (self.pick != "highest" or np.isnan(self.ceiling)):
+            cure = "Give a number with pick='highest', or none."
+            raise UsageError(f"ceiling={self.ceiling!r} with pick={self.pick!r} cannot be meant. {cure}")
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -67,28 +73,46 @@ class Top(Selector):
         if low > high:
             raise UsageError(f"the band is empty: low={self.low!r} is {low:.6g}, above high={self.high!r}, {high:.6g}.")
         band = f"outside the band {low:.6g} to {high:.6g}"
-        shown = pc.cast(pa.array(values), pa.string())
-        reasons = pc.binary_join_element_wise(f"{self.by} = ", shown, f" is {band}", "")
+        reasons = pc.binary_join_element_wise(f"{self.by} = ", _shown(values), f" is {band}", "")
         return [Cause(f"{self.by} is {band}", (values < low) | (values > high), reasons)]
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         options = {key: value for key, value in asdict(self).items() if key in ("vector", "clusters", "min_group")}
         groups = grouped(candidates, self.balance, has_vector=self.vector in candidates.vectors, **options)
         sizes = np.bincount(groups.codes)
-        badness = self._badness(candidates.number(self.by), groups.codes, sizes)
-        return best_of_groups(badness, groups, split(budget, sizes, sizes))
+        values = candidates.number(self.by)
+        choice = best_of_groups(self._badness(values, groups.codes, sizes), groups, split(budget, sizes, sizes))
+        if self.ceiling is None:
+            return choice
+        above = values > self.ceiling
+        over = pc.binary_join_element_wise(f"{self.by} = ", _shown(values), f" is above {self.ceiling:.6g}: ", "")
+        reasons = pc.binary_join_element_wise(pc.if_else(pa.array(above), over, ""), choice.reasons, "")
+        kept_above = int(np.sum(above[choice.kept]))
+        details = {**choice.details, "above_ceiling": int(above.sum()), "kept_above_ceiling": kept_above}
+        return choice._replace(reasons=reasons, details=details)
 
     def _badness(self, values: Floats, codes: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
         """(N,) what to keep the least of."""
         if self.pick == "lowest":
             return values
         if self.pick == "highest":
-            return -values
+            return -values if self.ceiling is None else _below_first(values, self.ceiling)
         if self.pick == "band":
             return np.zeros_like(values)
         # middle: distance of the rank from its group's middle, as a share of the group, so that groups compare
         off_centre: Floats = np.abs(2 * ranks_within(values, codes) - (sizes[codes] - 1)) / sizes[codes]
         return off_centre
+
+
+def _below_first(values: Floats, ceiling: float) -> Floats:
+    """(N,) places among the distinct values (N,): from the ceiling down, then from it up. Equal values tie."""
+    distinct, place = np.unique(values, return_inverse=True)
+    below = int(np.sum(distinct <= ceiling))
+    return np.where(place < below, below - 1 - place, place).astype(np.float64)
+
+
+def _shown(values: Floats) -> Any:
+    return pc.cast(pa.array(values), pa.string())
 
 
 def _bound(word: str, end: float | str | None, values: Floats, default: float) -> float:

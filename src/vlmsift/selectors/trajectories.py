@@ -13,6 +13,7 @@ from vlmsift.selectors.candidates import Candidates, Choice, Selector
 from vlmsift.selectors.clusters import default_clusters, k_means
 from vlmsift.selectors.groups import Groups, by_source, one_group
 from vlmsift.selectors.quota import best_of_groups
+from vlmsift.selectors.source import CHECKPOINTS
 
 PUBLISHED = {"stable": 1000, "random": 100}  # clusters of XMAS and of S2L
 ROOMY = 100  # rows per cluster from which on a pool bears the published number
@@ -59,7 +60,7 @@ class Trajectories(Selector):
         return (self.vector,)
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        paths = candidates.vector(self.vector)
+        paths = self._paths(candidates)
         count = len(paths)
         published = PUBLISHED[self.inside]
         wanted = self.clusters or (published if count >= ROOMY * published else default_clusters(count))
@@ -81,6 +82,12 @@ class Trajectories(Selector):
         badness = instability if self.inside == "stable" else np.zeros(count)
         details = {"balance": self.balance, "clusters_found": int(found.max()) + 1}
         return best_of_groups(badness, Groups(codes, names, details), quotas)
+
+    def _paths(self, candidates: Candidates) -> NDArray[np.float32]:
+        """(N, T) with T at least 2; a run stores the numbers of one checkpoint as a scalar column."""
+        if self.vector in candidates.vectors and (paths := candidates.vector(self.vector)).shape[1] > 1:
+            return paths
+        raise UsageError(f"{self.vector!r} is one number per sample, a trajectory has at least 2. {CHECKPOINTS}")
 
 
 def evenly(budget: int, sizes: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -152,7 +152,7 @@ def show_selection(selection: PoolSelection, ending: str) -> None:
     """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
     made = selection.made_by
     kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
-    say(f"{kept:,} of {total:,} rows kept: {_END.get(made['pick'], made['pick'])} {made['by']}{_values(selection)}")
+    say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
     for stratum in made["strata"]:
         drawn = stratum["selector"] == "random" and made["selector"] != "random"
         how = ", drawn at random" if drawn else _balance(made, stratum)
@@ -167,6 +167,13 @@ def show_selection(selection: PoolSelection, ending: str) -> None:
     say(ending)
 
 
+def _by(made: Any) -> str:
+    """What chose."""
+    if made["selector"] != "top":
+        return f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made else ''}"
+    return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
+
+
 def _values(selection: PoolSelection) -> str:
     """The range of the kept values, and of all."""
     import pyarrow.compute as pc
@@ -176,7 +183,7 @@ def _values(selection: PoolSelection) -> str:
     if ends[0]["min"] is None:
         return ""
     units = {column.name: column.unit for column in selection.run.columns()}
-    unit = f" {units[name]}" if (name := selection.made_by["by"]) in units and units[name] != "none" else ""
+    unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
     kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
     return f", {kept}{unit} (all rows: {every})"
 
@@ -209,12 +216,3 @@ def show_signals() -> None:
         if fields:
             say(f"    {fields}")
     say("* measured by default. Ask for one as --signal NAME, NAME:field=value,... or COLUMN=NAME:field=value,...")
-
-
-def show_methods() -> None:
-    """Each method: what it scores, which end it keeps, its balance and its cost."""
-    from vlmsift.methods import METHODS
-
-    for name, method in METHODS.items():
-        say(f"{name}: keeps the {method.pick} {method.by}, balance {method.balance}; {method.source}")
-        say(f"    signals {', '.join(method.signals)}; forwards per sample: {method.cost}")

@@ -7,9 +7,9 @@ a name of its own, so that several settings of one signal can stand side by side
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
 from vlmsift.signals.answer_loss import AnswerLoss
@@ -29,6 +29,9 @@ from vlmsift.signals.last_state import LastState
 from vlmsift.signals.random import Random
 from vlmsift.types import Signal
 from vlmsift.words import fields_of
+
+if TYPE_CHECKING:
+    from vlmsift.models import Adapter
 
 SIGNALS: dict[str, Any] = {
     "delta_attnmask": DeltaAttnMask,
@@ -85,6 +88,20 @@ def build_signals(words: Sequence[str]) -> dict[str, Signal]:
         cls = entry.func if isinstance(entry, partial) else entry
         signals[column] = entry(**fields_of(cls, name, fields))
     return signals
+
+
+def settled(
+    signals: Mapping[str, Signal], model: Adapter, recorded: Sequence[Mapping[str, Any]] = ()
+) -> dict[str, Signal]:
+    """The signals as they will be measured: one with a method `settled` looks at the model first.
+
+    Args:
+        recorded: signals of the same model that were settled before, as a run records them (`signal`, `parameters`).
+    """
+    return {
+        column: signal.settled(model, recorded) if hasattr(signal, "settled") else signal
+        for column, signal in signals.items()
+    }
 
 
 def signal_word(signal: Signal) -> str:

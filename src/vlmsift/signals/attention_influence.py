@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from torch import Tensor
 
 from vlmsift.errors import UsageError
+from vlmsift.passes.capture import Capture
 from vlmsift.passes.changed import UniformHeadsLoss
 from vlmsift.passes.loss import Head
+from vlmsift.passes.retrieval import retrieval_heads
 from vlmsift.types import Batch, Measured
+
+if TYPE_CHECKING:
+    from vlmsift.models import Adapter
 
 
 @dataclass(frozen=True)
@@ -23,12 +29,19 @@ class AttentionInfluence:
     thing. The floor is ours.
 
     Attributes:
-        heads: "layer.head" joined by "+", e.g. "12.3+14.0", counted from 0: retrieval heads of this very model, found
-            once by `vlmsift.passes.retrieval.retrieval_heads`. Measuring without any is refused.
+        heads: "layer.head" joined by "+", e.g. "12.3+14.0", counted from 0: retrieval heads of this very model; "" =
+            `score` finds them first, by the fields below, and writes them to the run's settings.
+        needle: what the heads look up, in "text" (the paper) or in an "image" (ours). probes, tokens, share, seed: how
+            they are found; see `passes.retrieval.retrieval_heads`.
         floor: a smaller loss, in nats, counts as this, so that answers known by heart do not lead by being easy.
     """
 
     heads: str = ""
+    needle: Literal["text", "image"] = "text"
+    probes: int = 800
+    tokens: int = 4096
+    share: float = 0.05
+    seed: int = 0
     floor: float = 0.01
 
     name: ClassVar[str] = "attention_influence"
@@ -49,6 +62,24 @@ class AttentionInfluence:
                 f"attention_influence: heads={self.heads!r} is not a list of layer.head joined by +, e.g. 12.3+14.0"
             )
         return tuple(sorted({(int(match[1]), int(match[2])) for match in found if match}))
+
+    def settled(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
+        """With its heads: those given, those that a run of this model has recorded for the same fields, or found now.
+
+        Raises:
+            UsageError: as `retrieval_heads`.
+        """
+        if self.heads:
+            return self
+        for entry in recorded:
+            before = dict(entry["parameters"])
+            if entry["signal"] == self.name and before == {**asdict(self), "heads": before.get("heads")}:
+                return replace(self, heads=before["heads"])
+        with Capture(model) as capture:
+            found = retrieval_heads(
+                capture, needle=self.needle, probes=self.probes, tokens=self.tokens, share=self.share, seed=self.seed
+            )
+        return replace(self, heads=found.word)
 
     @property
     def needs(self) -> tuple[object, ...]:

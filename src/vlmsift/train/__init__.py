@@ -11,7 +11,7 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlmsift.formats import Pool
     from vlmsift.models import Adapter
     from vlmsift.train.data import EncodedData
+    from vlmsift.train.saving import Writer
 
 __all__ = ["RECIPES", "Recipe", "Trained", "recipe_of", "train"]
 
@@ -44,6 +45,7 @@ def train(
     resume: bool = True,
     context: Callable[[Any], AbstractContextManager[Any]] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
+    snapshots: int = 0,
     **changes: Any,
 ) -> Trained:
     """Fine-tune a model on samples and write it to the folder `out`, which appears whole or not at all.
@@ -62,6 +64,10 @@ def train(
         resume: False = start anew, and replace what an earlier training has left in `out`.
         context: `context(model)` is entered around the training; masked-states augmentation plugs in here.
         progress: told of every step: steps done, steps in all, loss.
+        snapshots: so many copies of the model, evenly spaced over the optimiser steps, the last at the end (one for
+            every step where that is more than there are steps; fewer where the loss stopped being a number). They lie
+            in `out/snapshots/step-N`, N optimiser steps done, and open as `out` does. The training does not change by
+            a bit; each takes as much disk as the model.
 
     Raises:
         UsageError: an argument that cannot be meant, no usable samples, nothing that learns, or an `out` with other
@@ -82,6 +88,8 @@ def train(
         raise UsageError(f"device {device!r}: train on 'cpu' or 'cuda'; choose a GPU with CUDA_VISIBLE_DEVICES")
     if dtype not in ("auto", "float32", "bfloat16"):
         raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
+    if type(snapshots) is not int or snapshots < 0:
+        raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
     record.look_at(out)
     if isinstance(data, (str, Path)):
         from vlmsift.formats import open_pool
@@ -95,7 +103,7 @@ def train(
     with quiet():
         adapter = open_model(model, device=device, dtype="float32" if dtype == "float32" else "auto")
         usable = _usable(data, adapter, chosen)
-        return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress)
+        return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress, snapshots)
 
 
 def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:
@@ -123,10 +131,13 @@ def _trained(
     resume: bool,
     context: Callable[[Any], AbstractContextManager[Any]] | None,
     progress: Callable[[int, int, float], None] | None,
+    snapshots: int,
 ) -> Trained:
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.train.loop import run, training_state
     from vlmsift.train.parts import prepare
+    from vlmsift.train.saving import Writer
+    from vlmsift.train.snapshots import Snapshots, evenly_spaced
 
     made_from = fingerprint(adapter)
     local = Path(adapter.name).is_dir()  # a folder may be moved; its weights tell it
@@ -137,43 +148,46 @@ def _trained(
         "data": data.fingerprint(),
         "model": {**made_from, "name": Path(adapter.name).resolve().name if local else adapter.name},
         "context": record.described(context),
+        "snapshots": snapshots or None,  # none: as in the records from before there were any
     }
     if resume and (result := record.finished(out, identity)):
         return result
-    own, on_gpu = adapter.model.dtype, adapter.device.type == "cuda"
-    autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu and own.itemsize == 2)
+    writer, on_gpu = Writer(adapter), adapter.device.type == "cuda"
+    autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu and writer.dtype.itemsize == 2)
     work = out.with_name(f".{out.name}.work")
+    keeping = Snapshots(work, evenly_spaced(snapshots, recipe.optimiser_steps(len(data))), writer)
     last = record.begin(work, identity, resume)
+    if not keeping.resume(record.step_of(last) if last else 0):
+        last = record.begin(work, identity, resume=False)
     try:
         with training_state(adapter.model, recipe.gradient_checkpointing, seed):
             learning = prepare(adapter, recipe, half=autocast and on_gpu)
             with nullcontext() if context is None else context(learning.model):
-                losses, seconds = run(learning, data, recipe, work, seed, autocast, last, progress)
+                losses, seconds = run(learning, data, recipe, work, seed, autocast, last, progress, keeping)
         tail = losses[-max(1, len(losses) // 10) :]
         went_wrong = record.diverged(losses)
         result = Trained(
             out, len(data), len(losses), seconds, sum(tail) / len(tail), went_wrong, dict(data.skipped), tuple(losses)
         )
         more = {"pool": str(data.pool.path), "start": adapter.name, "trained_parameters": learning.trained}
-        _save(learning.model, adapter, own, out, lambda folder: record.write(folder, result, identity, more))
+        _save(writer, learning.model, work, out, lambda folder: record.write(folder, result, identity, more))
     except BaseException:
         if recipe.checkpoints is None:
             shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)
-    return result
+    return replace(result, snapshots=record.snapshots_in(out))
 
 
-def _save(model: Any, adapter: Adapter, dtype: Any, out: Path, write_record: Callable[[Path], None]) -> None:
-    """Write model, processor and record to a folder aside, which then becomes `out`."""
+def _save(writer: Writer, model: Any, work: Path, out: Path, write_record: Callable[[Path], None]) -> None:
+    """Write model, processor and record to a folder aside, which with the snapshots then becomes `out`."""
     from vlmsift.formats.writing import remove_leftovers, replacing
 
     with replacing(out) as temporary:
-        temporary.mkdir(parents=True)
-        if hasattr(model, "merge_and_unload"):
+        writer(temporary)
+        if hasattr(model, "merge_and_unload"):  # a PEFT model
             model.save_pretrained(temporary / "adapter")
-            model = model.merge_and_unload()
-        model.requires_grad_(False).to(dtype).eval().save_pretrained(temporary)
-        adapter.processor.save_pretrained(temporary)
         write_record(temporary)
+        if (work / record.SNAPSHOTS).exists():  # at the very end: until then a training that failed here can go on
+            os.replace(work / record.SNAPSHOTS, temporary / record.SNAPSHOTS)
     remove_leftovers(out)

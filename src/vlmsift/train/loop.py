@@ -138,14 +138,18 @@ def run(
     autocast: bool,
     resume_from: Path | None,
     progress: Progress | None,
+    snapshots: TrainerCallback,
 ) -> tuple[list[float], float]:
     """Train in place, on the model's device.
+
+    Args:
+        snapshots: told of every step after it is done, and of the end.
 
     Returns:
         The loss of every step in nats, and seconds; both with what lies before a resumed checkpoint.
     """
     device, workers = learning.model.device, 0 if data.in_memory else data.workers
-    steps = math.ceil(recipe.samples(len(data)) / recipe.batch_size)
+    steps = recipe.optimiser_steps(len(data))
     arguments = TrainingArguments(
         output_dir=str(work),
         max_steps=steps,
@@ -173,6 +177,7 @@ def run(
     arguments._n_gpu = min(arguments.n_gpu, 1)  # several GPUs in one process would change the samples per step
     loop = Loop(learning, data, recipe, args=arguments)
     loop.add_callback(_Watch(progress))
+    loop.add_callback(snapshots)
     loop.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
     steps_logged = [entry for entry in loop.state.log_history if "loss" in entry]
     return [entry["loss"] for entry in steps_logged], steps_logged[-1]["seconds"]

@@ -108,6 +108,10 @@ class Recipe:
         """Samples seen in the whole training, repetitions counted, where `available` can be used."""
         return self.batch_size * self.steps if self.steps is not None else math.ceil(self.epochs * available - 1e-9)
 
+    def optimiser_steps(self, available: int) -> int:
+        """Optimiser steps of the whole training, where `available` samples can be used."""
+        return math.ceil(self.samples(available) / self.batch_size)
+
 
 def _number(value: Any, above: float | None = None) -> bool:
     """Whether it is a finite number, and above a bound if there is one."""

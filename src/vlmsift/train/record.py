@@ -19,6 +19,8 @@ from typing import Any
 from vlmsift.errors import RunMismatch, UsageError
 
 RECORD = "train.json"
+SNAPSHOTS = "snapshots"
+"""The folder of them, in the work folder at first, then in `out`."""
 DIVERGED = 3.0
 """So many times the first loss at the end, and the training counts as diverged."""
 SMALL_LOSS = 0.5
@@ -31,11 +33,14 @@ class Trained:
 
     Attributes:
         folder: model and processor, and `train.json`.
-        samples: usable ones. steps: optimiser steps done. seconds: of the training loop, over all starts.
+        samples: usable ones. steps: optimiser steps done. seconds: of the training loop, over all starts, with what
+            writing checkpoints and snapshots took.
         loss: mean of the last tenth of the steps, in nats per supervised token; NaN or infinite where it went so.
         diverged: the loss became not finite, or ended above three times where it began.
         skipped: id -> why the sample could not be used.
         losses: of every step, in nats per supervised token.
+        snapshots: the folders `step-N` in `folder/snapshots`, in the order in which they were made; each opens like
+            `folder`.
     """
 
     folder: Path
@@ -46,6 +51,7 @@ class Trained:
     diverged: bool
     skipped: Mapping[str, str]
     losses: tuple[float, ...] = field(default=(), repr=False)
+    snapshots: tuple[Path, ...] = ()
 
 
 def diverged(losses: list[float]) -> bool:
@@ -95,7 +101,18 @@ def finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
         result["diverged"],
         record["skipped"],
         losses,
+        snapshots_in(out),
     )
+
+
+def snapshots_in(out: Path) -> tuple[Path, ...]:
+    """The folders `out/snapshots/step-N`, by N."""
+    return tuple(sorted((out / SNAPSHOTS).glob("step-*"), key=step_of))
+
+
+def step_of(folder: Path) -> int:
+    """Optimiser steps done, from the name of a snapshot or checkpoint."""
+    return int(folder.name.rpartition("-")[2])
 
 
 def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
@@ -111,7 +128,7 @@ def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
         _refuse_other(work, found["identity"], identity)
         # the trainer writes its state last, so a checkpoint with it is whole
         whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
-        return max(whole, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
+        return max(whole, key=step_of, default=None)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     _write(work / RECORD, {"identity": identity})

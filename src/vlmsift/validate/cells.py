@@ -22,7 +22,7 @@ from vlmsift.errors import VlmsiftError
 from vlmsift.store import write_atomically
 from vlmsift.validate.plan import FULL
 from vlmsift.validate.prepare import Cell, Prepared
-from vlmsift.validate.scoring import Scored, score_for
+from vlmsift.validate.scoring import Scored, Tuned, score_for
 
 if TYPE_CHECKING:
     from vlmsift.train import Recipe
@@ -76,14 +76,16 @@ class Bench:
         if cell.method == FULL:
             return tuple(self.data.ids), 0.0
         chooser = self.prepared.choosers[cell.method]
-        key = (cell.method, cell.keep, cell.seed if chooser.draws else None)
+        draws = chooser.selector is None
+        seed = cell.seed if draws or self.prepared.plan.redraw else 0
+        key = (cell.method, cell.keep, seed)
         if key not in self._chosen:
             started = time.perf_counter()
-            if chooser.draws:
+            if draws:
                 kept = self._drawn(cell, chooser.ids)
             else:
                 scored = self.scored[cell.method]
-                kept = pipeline.select(scored.run, keep=cell.keep, **scored.how).ids
+                kept = pipeline.select(scored.run, selector=scored.selector, keep=cell.keep, seed=seed).ids
             wanted = set(kept)
             ordered = tuple(name for name in self.prepared.pool.ids if name in wanted)
             self._chosen[key] = ordered, time.perf_counter() - started
@@ -233,12 +235,21 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
         tell(f"encoding the {name}")
         encoded[name] = EncodedData.read(pool, model.encoder(partial(open_image, root=pool.image_root)))
     scorer = model if plan.scorer is None else open_model(plan.scorer, device=plan.device, dtype=plan.dtype)
+    data = encoded["pool"].without_longer_than(prepared.recipe.max_length)
+    tuned = Tuned(
+        plan.scorer or str(plan.model),
+        data if plan.scorer is None else prepared.pool,
+        prepared.recipe,
+        (plan.device, plan.dtype),
+        lambda step, of, loss: tell("fine-tuning on the whole pool for its checkpoints", step, of),
+    )
     scored = score_for(
         prepared.choosers,
         prepared.pool,
         scorer,
         Path(plan.out) / "scores",
         lambda state: tell("scoring the pool", state.done, state.total),
+        tuned,
     )
     made_from = {
         "model": {key: value for key, value in fingerprint(model).items() if key != "name"},
@@ -248,7 +259,6 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
         "test": encoded["test"].fingerprint(),
         "test_images": pipeline.look_at_images(prepared.test),
     }
-    data = encoded["pool"].without_longer_than(prepared.recipe.max_length)
     return Bench(prepared, data, encoded["test"], scored, made_from)
 
 

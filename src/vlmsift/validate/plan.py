@@ -8,6 +8,7 @@
       - random
       - delta-attnmask
       - {name: half, signals: ["delta_attnmask:depth=0.5"], balance: auto}
+      - {name: drops, signals: [trajectory=answer_loss], selector: "trajectories:clusters=50", snapshots: 4}
       - {name: oracle, ids: clean.txt}
     budgets: [5%, 20%]
     seeds: 5
@@ -94,6 +95,8 @@ class Method(Part):
     Attributes:
         signals: words as on the command line; config: a file that `calibrate` wrote, in their place.
         by, pick, balance: see `vlmsift.selectors.select`; `by` is the first signal unless given.
+        selector: a word such as "coincide:temperature=0.2", in their place.
+        snapshots: score so many checkpoints of a fine-tune on the pool by the plan's recipe; 1 = its end.
         ids: a file of sample ids (one per line, or a JSON list): each seed draws from them uniformly ("oracle").
         budgets, augmentations: in place of the plan's own.
     """
@@ -104,6 +107,8 @@ class Method(Part):
     by: str | None = None
     pick: str | None = None
     balance: str | None = None
+    selector: str | None = None
+    snapshots: Count | None = None
     ids: str | None = None
     budgets: list[Budget] | None = Field(None, min_length=1)
     augmentations: list[str] | None = Field(None, min_length=1)
@@ -115,9 +120,11 @@ class Method(Part):
             raise ValueError(f"{self.name} has {' and '.join(kinds)}: give one of them")
         if self.name in BUILT_IN and kinds:
             raise ValueError(f"{self.name!r} is built in: choose another name for a method of your own")
-        how = [key for key in ("by", "pick", "balance") if getattr(self, key) is not None]
+        how = [key for key in ("by", "pick", "balance", "selector", "snapshots") if getattr(self, key) is not None]
         if how and not (self.signals or self.config):
             raise ValueError(f"{self.name} has {how[0]} without signals or config: give the signals that it selects by")
+        if self.selector and (twice := [key for key in how if key in ("by", "pick", "balance")]):
+            raise ValueError(f"{self.name} has selector and {twice[0]}: write {twice[0]} into the selector's word")
         if self.name == FULL and self.budgets:
             raise ValueError("full has no budget: it is all samples")
         return self
@@ -172,6 +179,7 @@ class Plan(Part):
             of them, or as many as the full pool takes.
         metrics: lmms-eval task -> metric, where the built-in table has none or another is wanted.
         tasks: which lmms-eval tasks are averaged; None = all that the files hold.
+        redraw: choose by the cell's seed too; False = each method chooses once, by seed 0, and only trainings differ.
         keep_models: keep each cell's weights under `out`/models.
     """
 
@@ -190,6 +198,7 @@ class Plan(Part):
     imported: list[Imported] = []
     metrics: dict[str, str] = {}
     tasks: list[str] | None = Field(None, min_length=1)
+    redraw: bool = False
     keep_models: bool = False
     device: str = "auto"
     dtype: str = "auto"

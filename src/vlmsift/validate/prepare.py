@@ -17,6 +17,7 @@ from vlmsift.validate.plan import BAND_SEEDS, BUILT_IN, FULL, NONE, RANDOM, Augm
 
 if TYPE_CHECKING:
     from vlmsift.formats import Pool
+    from vlmsift.selectors import Selector
     from vlmsift.train import Recipe
     from vlmsift.types import ImageRef, Signal
 
@@ -28,19 +29,16 @@ class Chooser:
     """How a method chooses.
 
     Attributes:
-        signals: column -> signal that the pool is scored with; empty for draws.
-        how: `by`, `pick` and `balance` of `select`.
+        signals: column -> signal that the pool is scored with.
+        selector: chooses by them; None for draws, of which each seed makes one of its own.
+        snapshots: the signals are of so many checkpoints of a fine-tune on the pool; None = of the scoring model.
         ids: what is drawn from, None = everything.
     """
 
     signals: Mapping[str, Signal] = field(default_factory=dict)
-    how: Mapping[str, str] = field(default_factory=dict)
+    selector: Selector | None = None
+    snapshots: int | None = None
     ids: tuple[str, ...] | None = None
-
-    @property
-    def draws(self) -> bool:
-        """Whether each seed draws a subset of its own."""
-        return not self.signals
 
 
 @dataclass(frozen=True)
@@ -119,33 +117,34 @@ def _chooser(method: Method, pool: Pool) -> Chooser:
         return Chooser()
     if method.ids is not None:
         return Chooser(ids=_read_ids(method, pool))
-    how = {key: value for key in ("by", "pick", "balance") if (value := getattr(method, key)) is not None}
-    if method.config is not None:
-        from vlmsift.signals.config import load_config
-
-        config = load_config(method.config)
-        signals, how = config.signals, {**{key: config.select[key] for key in config.select if key != "keep"}, **how}
-    else:
+    if method.signals is None and method.config is None:
         from vlmsift.methods import METHODS
-        from vlmsift.signals import build_signals
 
-        words = method.signals
-        if words is None:
-            if method.name not in METHODS:
-                known = ", ".join(dict.fromkeys([*BUILT_IN, *METHODS]))
-                raise UsageError(
-                    f"there is no method {method.name!r}; choose among {known}, or give it signals, config or ids"
-                )
-            found = METHODS[method.name]
-            words, how = list(found.signals), {"by": found.by, "pick": found.pick, "balance": found.balance}
-        signals = build_signals(words)
-    from vlmsift.selectors import Top
+        if method.name not in METHODS:
+            known = ", ".join(dict.fromkeys([*BUILT_IN, *METHODS]))
+            raise UsageError(
+                f"there is no method {method.name!r}; choose among {known}, or give it signals, config or ids"
+            )
+        found = METHODS[method.name]
+        snapshots = None if found.training is None else found.training.snapshots
+        return Chooser(found.build_signals(), found.build_selector(), snapshots)
+    from vlmsift.selectors import Top, build_selector
+    from vlmsift.signals import build_signals
+    from vlmsift.signals.config import load_config
 
+    how: dict[str, Any] = {}
+    if method.config is not None:
+        config = load_config(method.config)
+        signals, how = config.signals, {key: config.select[key] for key in config.select if key != "keep"}
+    else:
+        signals = build_signals(method.signals or [])
+    if method.selector is not None:
+        return Chooser(signals, build_selector(method.selector), method.snapshots)
+    how |= {key: value for key in ("by", "pick", "balance") if (value := getattr(method, key)) is not None}
     how = {"by": next(iter(signals)), **how}
     if how["by"] not in signals:
         raise UsageError(f"{method.name}: by={how['by']!r} is not among its signals, {', '.join(signals)}")
-    Top(**how)  # refuses an unknown pick or balance
-    return Chooser(signals, how)
+    return Chooser(signals, Top(**how), method.snapshots)  # it refuses an unknown pick or balance
 
 
 def _read_ids(method: Method, pool: Pool) -> tuple[str, ...]:

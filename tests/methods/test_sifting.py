@@ -1,4 +1,4 @@
-"""The table of methods, and `sift`: one call that scores, selects and exports."""
+"""`sift`: one call that scores, selects and exports."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import vlmsift
 from tests.pools import llava_rows, write_pool
 from vlmsift import pipeline
 from vlmsift.errors import FormatError, RunMismatch, UsageError
-from vlmsift.methods import METHODS, find_method
-from vlmsift.selectors.groups import BALANCES
-from vlmsift.selectors.top import PICKS
-from vlmsift.signals import build_signals
+from vlmsift.methods import METHODS
 
 ROWS = 24
 
@@ -31,33 +29,20 @@ def pool(tmp_path: Path) -> Path:
     return write_pool(tmp_path / "data", llava_rows(ROWS, text_only=(2,)))
 
 
-@pytest.mark.parametrize("name", METHODS)
-def test_a_method_is_a_recipe_that_exists(name: str) -> None:
-    method = find_method(name)
-    assert method.by in build_signals(method.signals)
-    assert method.pick in PICKS
-    assert method.balance in BALANCES
-    assert method.cost
-    assert method.source
-    if method.balance == "auto":
-        assert "hidden_mean" in build_signals(method.signals), "clusters need a vector"
-
-
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ["delta-attnmask", "coincide", "ifd", "random"])
 def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     selection = vlmsift.sift(pool, model, tmp_path / "kept.json", method=name, keep=7, seed=3, workers=0)
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert [row["id"] for row in kept] == [row["id"] for row in llava_rows(ROWS) if row["id"] in selection.ids]
     method = METHODS[name]
     assert selection.run.folder == tmp_path / "kept-run"
-    assert [column.name for column in selection.run.columns()] == list(build_signals(method.signals))
-    how: dict[str, Any] = {"by": method.by, "pick": method.pick, "balance": method.balance}
-    assert vlmsift.select(selection.run, **how, keep=7, seed=3).ids == selection.ids
+    assert [column.name for column in selection.run.columns()] == list(method.build_signals())
+    assert vlmsift.select(selection.run, selector=method.selector, keep=7, seed=3).ids == selection.ids
     assert len(selection.ids) == 7
 
 
 def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"run": tmp_path / "run", "workers": 0, "method": "answer-loss"}
+    how: dict[str, Any] = {"run": tmp_path / "run", "workers": 0, "method": "perplexity-low"}
     first = vlmsift.sift(pool, model, tmp_path / "a.json", keep="25%", **how)
     again = vlmsift.sift(pool, model, tmp_path / "b.jsonl", keep="50%", format="messages", **how)
     assert set(first.ids) < set(again.ids)
@@ -77,6 +62,14 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
     ("changes", "told"),
     [
         ({"method": "delta"}, r"no method 'delta'; choose among delta-attnmask, "),
+        ({"keep": "clear"}, r"keep='clear' is neither a share nor a count"),
+        ({"method": "el2n", "trained": True}, r"el2n needs no model that was trained on the pool"),
+        ({"method": "el2n", "model": ["a", "b"]}, r"el2n measures one model, and 2 are given"),
+        ({"method": "el2n", "recipe": "llava-1.5"}, r"el2n trains nothing, so recipe='llava-1.5'"),
+        ({"method": "xmas", "model": []}, r"an empty list of models measures nothing"),
+        ({"method": "xmas", "model": ["a", "b", "a"]}, r"the checkpoint 'a' is given twice"),
+        ({"method": "xmas", "trained": True}, r"xmas needs at least 2 checkpoints .*step-N .*one epoch"),
+        ({"method": "xmas", "revision": "main"}, r"xmas fine-tunes the model first, which takes no revision='main'"),
         ({"keep": "101%"}, r"keep='101%' is not a share .*'20%' or a count from 1 to 24"),
         ({"keep": 25}, r"keep=25 asks for 25 of the run's 24 rows"),
         ({"format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),
@@ -115,3 +108,55 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
     assert kept.mean() < losses.mean()
     with pytest.raises(UsageError, match="not both"):
         vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)
+
+
+LITTLE: dict[str, Any] = {"recipe": "llava-1.5", "changes": {"batch_size": 8}, "workers": 0}
+
+
+def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    told: list[tuple[int, int]] = []
+    first = vlmsift.sift(
+        pool,
+        toy_path("llava"),
+        tmp_path / "a.json",
+        method="xmas",
+        keep=6,
+        training_progress=lambda step, of, loss: told.append((step, of)),
+        **LITTLE,
+    )
+    assert told[-1] == (3, 3)
+    assert first.run.vector("trajectory").shape == (ROWS, 3)
+    tuned = tmp_path / "a-run-tuned"
+    assert sorted(path.name for path in (tuned / "snapshots").iterdir()) == ["step-1", "step-2", "step-3"]
+    before = (tuned / "train.json").stat().st_mtime_ns
+    again = vlmsift.sift(
+        pool, toy_path("llava"), tmp_path / "b.json", run=tmp_path / "a-run", method="xmas", keep=6, **LITTLE
+    )
+    assert (tuned / "train.json").stat().st_mtime_ns == before
+    assert again.ids == first.ids
+
+    brought = vlmsift.sift(pool, tuned / "snapshots", tmp_path / "c.json", method="xmas", keep=6, workers=0)
+    assert brought.ids == first.ids
+    assert not (tmp_path / "c-run-tuned").exists()
+    steps = [tuned / "snapshots" / f"step-{step}" for step in (1, 3)]
+    losses = vlmsift.sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, workers=0)
+    assert losses.run.vector("trajectory").shape == (ROWS, 2)
+    assert len(losses.ids) == 6
+
+
+def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    made = vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **LITTLE)
+    assert made.made_by["keep"] == "clean"
+    assert (tmp_path / "a-run-tuned" / "train.json").exists()
+    same = vlmsift.sift(
+        pool, tmp_path / "a-run-tuned", tmp_path / "b.json", method="bye", trained=True, keep=5, workers=0
+    )
+    np.testing.assert_array_equal(same.run.vector("entropy_profile"), made.run.vector("entropy_profile"))
+    assert len(same.ids) == 5
+    assert not (tmp_path / "b-run-tuned").exists()
+
+
+def test_a_fine_tune_that_diverges_is_refused(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    wild = {**LITTLE, "changes": {"batch_size": 8, "learning_rate": 1e9, "epochs": 3}}
+    with pytest.raises(UsageError, match=r"the fine-tune in .*a-run-tuned diverged .* lower learning_rate"):
+        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **wild)

@@ -1,0 +1,28 @@
+"""What every method has to beat: the longest answers, a draw, and everything."""
+
+from vlmsift.methods.recipe import Method
+
+LENGTH = Method(
+    signals=("answer_tokens",),
+    selector="top:by=answer_tokens,balance=none",
+    forwards="0",
+    source="a common baseline",
+    about="Keeps the longest answers.",
+)
+
+RANDOM = Method(
+    signals=(),
+    selector="random",
+    forwards="0",
+    source="the baseline of every table",
+    about="Draws uniformly among the samples that the model can read.",
+)
+
+FULL = Method(
+    signals=(),
+    selector="random",
+    forwards="0",
+    source="the baseline of every table",
+    about="Keeps every sample that the model can read.",
+    keep="clean",
+)

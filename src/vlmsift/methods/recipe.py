@@ -1,0 +1,72 @@
+"""What a method is: signals, a selector, defaults, and what it asks for beyond a model and a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from vlmsift.selectors import Selector
+    from vlmsift.types import Signal
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A fine-tune of the given model on the pool; what it leaves is scored in the model's place.
+
+    Attributes:
+        snapshots: checkpoints that are scored, evenly spaced, the last being the end; 1 = the end alone.
+        recipe, changes: how to train, see `vlmsift.train`.
+    """
+
+    snapshots: int
+    recipe: str = "llava-1.5"
+    changes: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A recipe: what is measured, and how samples are chosen by it.
+
+    Attributes:
+        signals: words as on the command line, or column -> signal.
+        selector: a word such as "top:by=el2n", or a selector.
+        forwards: forwards per sample of the scored model, L layers, mask at depth d; its training apart.
+        source: where the method comes from.
+        about: what it keeps, and where it differs from its source.
+        needs: what it asks for beyond a model and a pool, and what that costs; "" = nothing.
+        keep: the budget unless another is asked for: a share, a count, or "clean" (see `selectors.choose`).
+        training: a fine-tune on the pool that comes before; the user may bring its checkpoints instead.
+    """
+
+    signals: tuple[str, ...] | Mapping[str, Signal]
+    selector: str | Selector
+    forwards: str
+    source: str
+    about: str
+    needs: str = ""
+    keep: str = "20%"
+    training: Training | None = None
+
+    def build_signals(self) -> dict[str, Signal]:
+        """Column -> signal. Raises UsageError for a word that cannot be meant."""
+        from vlmsift.signals import build_signals
+
+        return dict(self.signals) if isinstance(self.signals, Mapping) else build_signals(self.signals)
+
+    def build_selector(self) -> Selector:
+        """The selector. Raises UsageError for a word that cannot be meant."""
+        from vlmsift.selectors import build_selector
+
+        return build_selector(self.selector) if isinstance(self.selector, str) else self.selector
+
+    @property
+    def signal_words(self) -> tuple[str, ...]:
+        """The signals, for people."""
+        return tuple(self.signals)
+
+    @property
+    def selector_word(self) -> str:
+        """The selector, for people."""
+        return self.selector if isinstance(self.selector, str) else self.selector.name

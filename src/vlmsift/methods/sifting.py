@@ -1,0 +1,123 @@
+"""`sift`: one call that scores, selects and exports, with a fine-tune before where the method asks for one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import UsageError
+
+if TYPE_CHECKING:
+    from vlmsift.formats import Pool
+    from vlmsift.methods.recipe import Method
+    from vlmsift.models import Adapter
+    from vlmsift.pipeline import PoolSelection
+
+
+def sift(
+    pool: str | Path | Pool,
+    model: str | Path | Adapter | Sequence[str | Path],
+    out: str | Path,
+    *,
+    method: str | None = None,
+    config: str | Path | None = None,
+    keep: str | int | None = None,
+    run: str | Path | None = None,
+    trained: bool = False,
+    recipe: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    format: str | None = None,
+    pool_format: str | None = None,
+    images: str | Path | None = None,
+    source_field: str | None = None,
+    training_progress: Callable[[int, int, float], None] | None = None,
+    **scoring: Any,
+) -> PoolSelection:
+    """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
+
+    A method that needs a fine-tune on the pool (xmas, s2l, bye) makes one, into a folder beside the run. Where you have
+    its checkpoints, give them as `model`: a folder of step-N or checkpoint-N folders, or several models in order.
+
+    Args:
+        method: a name in `METHODS`; None = "delta-attnmask". config: a file that `calibrate` wrote, in place of it.
+        keep: a share, a count, or "clean" for methods that judge; None = the method's own.
+        run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
+        trained: `model` was fine-tuned on this pool already, for methods that need such a one.
+        recipe, changes: of the fine-tune, in place of the method's own; see `vlmsift.train`.
+        format: of the exported rows; None = the pool's own.
+        pool_format: of the pool; None = guessed.
+        images, source_field, scoring: further arguments of `vlmsift.score`.
+
+    Raises:
+        UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
+    """
+    from vlmsift import pipeline
+    from vlmsift.checkpoints import checkpoints_of
+    from vlmsift.formats import FORMATS, open_pool
+    from vlmsift.methods import find_method
+    from vlmsift.methods.tuning import brought, checkpoints, fine_tuned
+    from vlmsift.selectors import CLEAN
+    from vlmsift.selectors.budget import parse_keep
+
+    if config is not None and method is not None:
+        raise UsageError(f"config={str(config)!r} says how to select already; give it or method={method!r}, not both")
+    name = method or "delta-attnmask"
+    chosen: Method | None = None if config is not None else find_method(name)
+    signals, how = _recipe(chosen, config)
+    if (recipe or changes) and (chosen is None or chosen.training is None):
+        raise UsageError(
+            f"{config or name} trains nothing, so recipe={recipe!r} and changes have no meaning; drop them"
+        )
+    if isinstance(pool, (str, Path)):
+        pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
+    keep = how.get("keep", "20%") if keep is None else keep
+    if keep != CLEAN:
+        parse_keep(keep, len(pool))
+    elif "selector" in how:
+        how["selector"].check_clean()
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
+    place = Path(out)
+    if place.resolve() == pool.path.resolve():
+        raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
+    folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
+    models = checkpoints_of(model)
+    if chosen is not None and not brought(name, chosen, models, trained):
+        assert chosen.training is not None
+        if given := [word for word in ("revision", "chat_template", "trust_remote_code") if scoring.get(word)]:
+            raise UsageError(
+                f"{name} fine-tunes the model first, which takes no {given[0]}={scoring[given[0]]!r}; fine-tune it "
+                "yourself, and give the checkpoints"
+            )
+        where = {key: scoring[key] for key in ("device", "dtype") if key in scoring}
+        made = fine_tuned(
+            pool,
+            models[0] if isinstance(models[0], (str, Path)) else models[0].name,
+            folder.with_name(f"{folder.name}-tuned"),
+            chosen.training,
+            recipe=recipe,
+            changes=changes,
+            seed=seed,
+            progress=training_progress,
+            **where,
+        )
+        models = checkpoints(made)
+    if chosen is not None and chosen.training is not None and chosen.training.snapshots == 1:
+        models = models[-1:]
+    scored = pipeline.score(pool, models, folder, signals=signals, source_field=source_field, **scoring)
+    selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
+    selection.export(out, format=format)
+    return selection
+
+
+def _recipe(method: Method | None, config: str | Path | None) -> tuple[Any, dict[str, Any]]:
+    """What to score, and arguments of `select`, of a method or a config."""
+    if method is not None:
+        return method.build_signals(), {"selector": method.build_selector(), "keep": method.keep}
+    from vlmsift.signals.config import load_config
+
+    assert config is not None
+    found = load_config(config)
+    return found.signals, found.select
