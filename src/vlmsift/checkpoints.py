@@ -49,6 +49,8 @@ def refuse_other_models(models: Sequence[str | Path], revision: str | None, trus
     """Raise UsageError where checkpoints differ in more than their weights; reads their configs alone."""
     from vlmsift.models.fingerprint import config_of
 
+    if opened := [one for one in models if not isinstance(one, (str, Path))]:
+        raise UsageError(f"{opened[0]!r} is open already; name checkpoints by their folders, they are opened in turn")
     first, *others = (_lasting(config_of(name, revision, trust_remote_code)) for name in models)
     for name, other in zip(models[1:], others, strict=True):
         for key in sorted({*first, *other}):
@@ -70,11 +72,15 @@ def _lasting(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def look_at(out: str | Path, overwrite: bool) -> None:
-    """Raise RunMismatch where `out` is a run of one model, before anything is scored for a joined one."""
+def look_at(out: str | Path, count: int, overwrite: bool) -> None:
+    """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one."""
     path = Path(out) / "run.json"
-    if path.exists() and not overwrite and "checkpoints" not in json.loads(path.read_text())["identity"]:
-        raise RunMismatch(f"{out} holds a run of one model, not of checkpoints; name another --out folder")
+    if not path.exists() or overwrite:
+        return
+    known = json.loads(path.read_text(encoding="utf-8"))["identity"].get("checkpoints", [None])
+    if len(known) != count:
+        held = "one model" if known == [None] else f"{len(known)} checkpoints"
+        raise RunMismatch(f"{out} holds a run of {held}, not of {count} checkpoints; name another --out folder")
 
 
 def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Run:

@@ -99,7 +99,7 @@ def score(
         pool = open_pool(pool, images=images, format=format, source_field=source_field)
     models = checkpoints_of(model)
     if len(models) > 1:
-        look_at(out, overwrite)
+        look_at(out, len(models), overwrite)
     first_images = look_at_images(pool)
 
     # only now the imports that take seconds: a wrong path is told at once

@@ -52,6 +52,17 @@ def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter,
         vlmsift.sift(pool, model, tmp_path / "a.json", **{**how, "method": "el2n"})
 
 
+def test_words_in_place_of_the_method_s_own(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"signals": ["image_gain", "el2n"], "selector": "top:by=el2n,pick=lowest,balance=none"}
+    made = vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, workers=0, **words)
+    assert [column.name for column in made.run.columns()] == ["image_gain", "el2n"]
+    assert made.ids == vlmsift.select(made.run, by="el2n", pick="lowest", balance="none", keep=5).ids
+    with pytest.raises(UsageError, match="leave signals and selector out"):
+        vlmsift.sift(pool, model, tmp_path / "a.json", config="c.yaml", selector="random")
+    with pytest.raises(UsageError, match="keep='clean'"):
+        vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep="clean")
+
+
 def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     vlmsift.sift(pool, model, f"{tmp_path}/kept/", method="random", keep=5, workers=0)
     assert len(vlmsift.open_pool(tmp_path / "kept", images=pool.parent)) == 5

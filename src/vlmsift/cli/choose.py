@@ -100,6 +100,11 @@ def sift(
     ] = None,
     config: Config = None,
     keep: MethodKeep = None,
+    signal: Annotated[
+        list[str] | None,
+        typer.Option("--signal", "-s", help="Measure this in place of the method's signals; repeatable."),
+    ] = None,
+    selector: Annotated[str | None, typer.Option(help="Choose by this selector's word, not the method's.")] = None,
     trained: Annotated[
         bool, typer.Option("--trained", help="The model was fine-tuned on this pool already, as bye needs it.")
     ] = False,
@@ -127,8 +132,11 @@ def sift(
     from vlmsift import methods
     from vlmsift.show import progress_bar, show_selection
     from vlmsift.show.learning import training_bar
+    from vlmsift.show.methods import tell_needs
     from vlmsift.words import changes
 
+    if method is not None:
+        tell_needs(method)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = methods.sift(
             pool,
@@ -137,6 +145,8 @@ def sift(
             method=method,
             config=config,
             keep=keep,
+            signals=signal,
+            selector=selector,
             trained=trained,
             recipe=recipe,
             changes=changes(change or []),

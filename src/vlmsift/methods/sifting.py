@@ -23,6 +23,8 @@ def sift(
     method: str | None = None,
     config: str | Path | None = None,
     keep: str | int | None = None,
+    signals: Sequence[str] | None = None,
+    selector: str | None = None,
     run: str | Path | None = None,
     trained: bool = False,
     recipe: str | None = None,
@@ -43,6 +45,7 @@ def sift(
     Args:
         method: a name in `METHODS`; None = "delta-attnmask". config: a file that `calibrate` wrote, in place of it.
         keep: a share, a count, or "clean" for methods that judge; None = the method's own.
+        signals, selector: words in place of the method's own, as "trajectory=image_spectrum:attention=released".
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
         trained: `model` was fine-tuned on this pool already, for methods that need such a one.
         recipe, changes: of the fine-tune, in place of the method's own; see `vlmsift.train`.
@@ -58,14 +61,21 @@ def sift(
     from vlmsift.formats import FORMATS, open_pool
     from vlmsift.methods import find_method
     from vlmsift.methods.tuning import brought, checkpoints, fine_tuned
-    from vlmsift.selectors import CLEAN
+    from vlmsift.selectors import CLEAN, build_selector
     from vlmsift.selectors.budget import parse_keep
+    from vlmsift.signals import build_signals
 
+    if config is not None and (signals or selector):
+        raise UsageError(f"config={str(config)!r} names signals and how to select; leave signals and selector out")
     if config is not None and method is not None:
         raise UsageError(f"config={str(config)!r} says how to select already; give it or method={method!r}, not both")
     name = method or "delta-attnmask"
     chosen: Method | None = None if config is not None else find_method(name)
-    signals, how = _recipe(chosen, config)
+    measured, how = _recipe(chosen, config)
+    if signals is not None:
+        measured = build_signals(signals)
+    if selector is not None:
+        how = {"selector": build_selector(selector), "keep": how.get("keep", "20%")}
     if (recipe or changes) and (chosen is None or chosen.training is None):
         raise UsageError(
             f"{config or name} trains nothing, so recipe={recipe!r} and changes have no meaning; drop them"
@@ -106,7 +116,7 @@ def sift(
         models = checkpoints(made)
     if chosen is not None and chosen.training is not None and chosen.training.snapshots == 1:
         models = models[-1:]
-    scored = pipeline.score(pool, models, folder, signals=signals, source_field=source_field, **scoring)
+    scored = pipeline.score(pool, models, folder, signals=measured, source_field=source_field, **scoring)
     selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
     selection.export(out, format=format)
     return selection

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlmsift.methods import METHODS, Method
+from vlmsift.methods import METHODS, Method, find_method
 
 HEAD = ("method", "signals", "forwards", "needs", "source")
 
@@ -33,6 +33,12 @@ def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
         "MODEL --method NAME; docs/methods.md says what each keeps",
         soft_wrap=True,
     )
+
+
+def tell_needs(name: str) -> None:
+    """Before it begins: what a method asks for beyond a model and a pool. Raises UsageError for an unknown one."""
+    if needs := find_method(name).needs:
+        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{name} needs {needs}"))
 
 
 def methods_markdown(methods: Mapping[str, Method] = METHODS) -> str:
