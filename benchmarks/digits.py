@@ -30,6 +30,7 @@ from vlmsift.demo.teach import RECIPE
 from vlmsift.validate import validate
 
 RATES = (0.25, 0.5, 1.0)
+LOSS = {"name": "answer-loss", "signals": ["answer_loss"], "pick": "lowest", "balance": "none"}
 
 
 def make_data(folder: Path, size: int, seed: int, tests: int) -> dict[str, Path]:
@@ -80,14 +81,14 @@ def selection_plan(folder: Path, data: dict[str, Path], options: argparse.Namesp
         more = {"schedule": "steps", "steps": options.steps, "budgets": ["5%", "20%", "50%"]}
     elif options.which == "scorer":
         plain = {**early, "name": "delta-depth-0-plain", "balance": "none"}
-        methods = ["full", "random", oracle, "answer-loss", "delta-attnmask", "delta-attnmask-plain", early, plain]
+        methods = ["full", "random", oracle, LOSS, "delta-attnmask", "delta-attnmask-plain", early, plain]
         more = {"schedule": "epochs", "scorer": str(MODEL_PATH), "budgets": ["20%"]}
     else:
         few = ["5%", "10%", "20%"]  # half the pool costs more than all of these
         plain = {**early, "name": "delta-depth-0-plain", "balance": "none", "budgets": few}
         recommended["budgets"] = few
         calibrated = {"name": "calibrated", "config": config, "by": "calibrated", "balance": "auto"}
-        named = ["full", "random", oracle, "answer-loss", "delta-attnmask", "delta-attnmask-plain"]
+        named = ["full", "random", oracle, LOSS, "delta-attnmask", "delta-attnmask-plain"]
         methods, more = [*named, early, plain, recommended, calibrated], {"schedule": "epochs"}
     return {**plan, "methods": methods, "budgets": ["5%", "10%", "20%", "50%"], **more}
 

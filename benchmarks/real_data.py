@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 import yaml
-from digits import run_plan
+from digits import LOSS, run_plan
 from PIL import Image
 
 from vlmsift.demo.build import build
@@ -126,7 +126,7 @@ def main() -> None:
             "pool": str(pool),
             "test": str(files["test"]),
             "model": str(base),
-            "methods": ["full", "random", oracle, "answer-loss", "delta-attnmask", early],
+            "methods": ["full", "random", oracle, LOSS, "delta-attnmask", early],
             "budgets": ["20%"],
             "seeds": options.seeds,
             "recipe": {"name": "llava-1.5", "epochs": options.epochs, **SMALL, "learning_rate": 3e-4},

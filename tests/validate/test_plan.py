@@ -58,6 +58,12 @@ def test_paths_are_relative_to_the_plan_and_a_hub_name_stays(tmp_path: Path) -> 
         ({"methods": [{"name": "a", "signals": ["x"], "ids": "f"}]}, "a has signals and ids: give one of them"),
         ({"methods": [{"name": "full", "ids": "f"}]}, "'full' is built in: choose another name"),
         ({"methods": [{"name": "a", "ids": "f", "pick": "lowest"}]}, "a has pick without signals or config"),
+        ({"methods": [{"name": "a", "selector": "random"}]}, "a has selector without signals or config"),
+        (
+            {"methods": [{"name": "a", "signals": ["el2n"], "selector": "top", "by": "el2n"}]},
+            "a has selector and by: write by into the selector's word",
+        ),
+        ({"methods": [{"name": "a", "signals": ["el2n"], "snapshots": 0}]}, "methods.0.snapshots: 0 cannot be meant"),
         ({"methods": [{"name": "full", "budgets": ["5%"]}]}, "full has no budget"),
         ({"methods": ["full", "full"]}, "methods names 'full' twice"),
         ({"methods": []}, "there is nothing to compare: give methods"),

@@ -11,8 +11,10 @@ import pytest
 
 from tests.validate.bench import SMALL, write_plan
 from vlmsift.errors import FormatError, UsageError
+from vlmsift.methods import METHODS
+from vlmsift.selectors import Trajectories
 from vlmsift.validate.plan import load_plan
-from vlmsift.validate.prepare import prepare
+from vlmsift.validate.prepare import Chooser, prepare
 
 
 @pytest.mark.parametrize(
@@ -22,6 +24,11 @@ from vlmsift.validate.prepare import prepare
         ({"methods": [{"name": "a", "signals": ["delta"]}]}, "there is no signal 'delta'"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "by": "x"}]}, "a: by='x' is not among its signals, el2n"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "pick": "best"}]}, "pick='best' is unknown"),
+        ({"methods": [{"name": "a", "signals": ["el2n"], "selector": "tops"}]}, "'tops'"),
+        (
+            {"methods": [{"name": "a", "signals": ["el2n"], "selector": "coincide"}]},
+            "a: coincide chooses by 'concept_states', which is not among its signals, el2n",
+        ),
         ({"methods": [{"name": "a", "config": "no.yaml"}]}, r"the config .*no\.yaml cannot be read"),
         ({"methods": [{"name": "a", "ids": "no.txt"}]}, r"a: ids: .*no\.txt cannot be read"),
         ({"pool": "no.json"}, r"pool: there is no file '.*no\.json'"),
@@ -121,3 +128,13 @@ def test_what_a_plan_lacks_is_said(tmp_path: Path, data: Path) -> None:
     assert len(warnings) == 2
     assert "no band" in warnings[0]
     assert "no relative performance" in warnings[1]
+
+
+def test_a_method_of_the_table_is_its_recipe(tmp_path: Path, data: Path) -> None:
+    own = {"name": "own", "signals": ["mine=answer_loss"], "selector": "trajectories:vector=mine", "snapshots": 4}
+    plan = load_plan(write_plan(tmp_path, data, methods=["full", "random", "xmas", "bye", "ifd", own]))
+    choosers = prepare(plan).choosers
+    assert (choosers["full"].selector, choosers["random"].selector) == (None, None)
+    assert choosers["ifd"] == Chooser(METHODS["ifd"].build_signals(), METHODS["ifd"].build_selector(), None)
+    assert [choosers[name].snapshots for name in ("xmas", "bye", "own")] == [7, 1, 4]
+    assert choosers["own"].selector == Trajectories("mine")

@@ -139,7 +139,13 @@ def _chooser(method: Method, pool: Pool) -> Chooser:
     else:
         signals = build_signals(method.signals or [])
     if method.selector is not None:
-        return Chooser(signals, build_selector(method.selector), method.snapshots)
+        selector = build_selector(method.selector)
+        if lacking := [column for column in selector.columns if column not in signals]:
+            raise UsageError(
+                f"{method.name}: {selector.name} chooses by {lacking[0]!r}, which is not among its signals, "
+                f"{', '.join(signals)}"
+            )
+        return Chooser(signals, selector, method.snapshots)
     how |= {key: value for key in ("by", "pick", "balance") if (value := getattr(method, key)) is not None}
     how = {"by": next(iter(signals)), **how}
     if how["by"] not in signals:

@@ -1,0 +1,71 @@
+"""Time and memory of choosing from a million vectors.
+
+    python benchmarks/clusters_memory.py --selector semdedup:clusters=1000
+    python benchmarks/clusters_memory.py --selector coincide:clusters=1000 --rows 200000
+
+Writes a run of random unit vectors in 1,000 loose bundles (seed 0) under --out, once, and lets a selector keep 20 % of
+it. Prints rows, width, the seconds of choosing, and the process's largest resident memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlmsift import pipeline
+from vlmsift.store import Run
+
+PART = 10_000
+BUNDLES = 1_000
+
+
+def make_run(folder: Path, rows: int, width: int) -> None:
+    """A finished run with the signal `vectors`."""
+    identity = {
+        "rows": rows,
+        "part_size": PART,
+        "signals": {"vectors": {"width": width, "unit": "unit vector", "higher_means": "nothing"}},
+    }
+    run = Run.create_or_resume(folder, {"identity": identity})
+    centres = np.random.default_rng(0).standard_normal((BUNDLES, width), np.float32)
+    for part in sorted(set(range(-(-rows // PART))) - run.finished_parts()):
+        draw = np.random.default_rng([0, part])
+        index = np.arange(part * PART, min((part + 1) * PART, rows))
+        vectors = centres[draw.integers(0, BUNDLES, len(index))] + draw.standard_normal((len(index), width), np.float32)
+        count = len(index)
+        columns: dict[str, Any] = {
+            "index": index,
+            "id": [f"sample-{number}" for number in index],
+            "images": np.ones(count, np.int32),
+            "status": ["ok"] * count,
+            "vectors": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
+        }
+        run.write_part(part, columns)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--selector", default="semdedup:clusters=1000")
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--width", type=int, default=1024)
+    parser.add_argument("--out", type=Path, default=Path("runs/clusters"))
+    options = parser.parse_args()
+    folder = options.out / f"{options.rows}x{options.width}"
+    make_run(folder, options.rows, options.width)
+    run, started = Run.open(folder), time.perf_counter()
+    colon = "," if ":" in options.selector else ":"
+    kept = pipeline.select(run, selector=f"{options.selector}{colon}vector=vectors", keep="20%")
+    seconds, most = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print("| selector | rows | width | kept | seconds | peak GiB |\n|---|---|---|---|---|---|")
+    print(
+        f"| {options.selector} | {options.rows:,} | {options.width} | {len(kept.ids):,} | {seconds:.0f} | {most:.1f} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
