@@ -14,7 +14,7 @@ import pytest
 import vlmsift
 from tests.pools import llava_rows, write_pool
 from tests.runs import make_run
-from vlmsift import pipeline
+from vlmsift import scoring
 from vlmsift.checkpoints import checkpoints_of, join
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.errors import RunMismatch, UsageError
@@ -94,7 +94,7 @@ def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None
 def test_other_models_and_vectors_are_refused_before_scoring(
     pool: Path, tmp_path: Path, toy_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(pipeline, "_score_one", lambda *arguments: pytest.fail("it was scored for hours first"))
+    monkeypatch.setattr(scoring._Scoring, "score", lambda *arguments: pytest.fail("it was scored for hours first"))
     with pytest.raises(UsageError, match=r"follows one model, but the checkpoints differ: .* is .* in .* and .* in "):
         vlmsift.score(pool, [START_PATH, toy_path("llava")], tmp_path / "run", signals=WORDS)
     with pytest.raises(UsageError, match=r"'hidden_mean' is a vector already, and several models are given"):
@@ -104,8 +104,32 @@ def test_other_models_and_vectors_are_refused_before_scoring(
     with pytest.raises(UsageError, match=r"'.*nowhere' cannot be opened as a model"):
         vlmsift.score(pool, [START_PATH, tmp_path / "nowhere"], tmp_path / "run", signals=WORDS)
     make_run(tmp_path / "other", {"loss": np.arange(4)})
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "run.json").write_text("{")
+    with pytest.raises(UsageError, match=r"run.json cannot be read as a run's settings .* Restore it"):
+        vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "damaged", signals=WORDS)
     with pytest.raises(RunMismatch, match="holds a run of one model, not of 2 checkpoints"):
         vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "other", signals=WORDS)
+
+
+def test_the_same_weights_twice_are_refused_when_they_are_opened(pool: Path, tmp_path: Path) -> None:
+    shutil.copytree(START_PATH, tmp_path / "copy")
+    with pytest.raises(RunMismatch, match=r"copy has the same weights as .*start; give each checkpoint once"):
+        vlmsift.score(pool, [START_PATH, tmp_path / "copy"], tmp_path / "run", signals=WORDS, workers=0)
+    assert not (tmp_path / "run" / "checkpoints" / "02").exists()
+
+
+def test_a_run_along_checkpoints_is_thrown_away_whole(pool: Path, tmp_path: Path) -> None:
+    how: dict[str, Any] = {"signals": ["answer_loss"], "workers": 0}
+    vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
+
+    def stop(state: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        vlmsift.score(pool, [MODEL_PATH, START_PATH], tmp_path / "run", overwrite=True, progress=stop, **how)
+    with pytest.raises(UsageError, match="no finished part"):
+        Run.open(tmp_path / "run")
 
 
 def of(folder: Path, weights: str, values: Any = (1.0, 2.0), **changes: Any) -> Run:
@@ -124,7 +148,6 @@ def test_runs_that_do_not_belong_together_are_not_joined(tmp_path: Path) -> None
     np.testing.assert_array_equal(joined.vector("loss"), [[1.0, 3.0], [2.0, np.nan]])
     cases: list[tuple[list[Run], str]] = [
         ([first], "1 checkpoint makes no trajectory; give at least 2"),
-        ([first, of(tmp_path / "c", "a")], "are of the same weights"),
         ([first, of(tmp_path / "d", "d", data="other")], "were scored with other data: other and d"),
         ([first, of(tmp_path / "e", "e", model={"family": "qwen2_vl"})], "differ in family: 'qwen2_vl' and 'llava'"),
     ]

@@ -5,7 +5,6 @@ In: what the user named, and the checkpoints' runs. Out: models in order; a run 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.store import FIXED, Run
+from vlmsift.store import FIXED, Run, recorded
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
 _FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
@@ -74,11 +73,9 @@ def _lasting(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def look_at(out: str | Path, count: int, overwrite: bool) -> None:
     """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one."""
-    path = Path(out) / "run.json"
-    if not path.exists() or overwrite:
-        return
-    known = json.loads(path.read_text(encoding="utf-8"))["identity"].get("checkpoints", [None])
-    if len(known) != count:
+    identity = {} if overwrite else recorded(out)
+    known = identity.get("checkpoints", [None])
+    if identity and len(known) != count:
         held = "one model" if known == [None] else f"{len(known)} checkpoints"
         raise RunMismatch(f"{out} holds a run of {held}, not of {count} checkpoints; name another --out folder")
 
@@ -89,7 +86,7 @@ def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Ru
     A row is an error row if it is one at any checkpoint, and the reason names the first.
 
     Raises:
-        RunMismatch: the runs are of different data, signals or models, or two of the same weights.
+        RunMismatch: the runs are of different data, signals or models.
         UsageError: fewer than two runs, or a column that is a vector already.
     """
     if len(runs) < 2:
@@ -133,13 +130,6 @@ def _compare(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> No
                     f"{run.folder} and {runs[0].folder} are of models that differ in {key}: {identity['model'][key]!r} "
                     f"and {identities[0]['model'][key]!r}; a trajectory follows one model"
                 )
-    weights = [identity["model"]["weights"] for identity in identities]
-    for place, one in enumerate(weights):
-        if one in weights[:place]:
-            raise RunMismatch(
-                f"{runs[place].folder} and {runs[weights.index(one)].folder} are of the same weights; give each "
-                "checkpoint once"
-            )
     for name, entry in identities[0]["signals"].items():
         if entry["width"] > 1:
             raise UsageError(f"{name!r} is a vector already; a trajectory follows one number, as in answer_loss")

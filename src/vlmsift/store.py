@@ -101,10 +101,10 @@ class Run:
             _remove(*(folder.glob(f"{place}*.tmp") for place in ("run.json.", "signals/", "selections/")))
             if overwrite:
                 # run.json goes last, by being replaced: killed half-way, this is still the old run with fewer parts
-                _remove(folder.glob("selections/*.parquet"), folder.glob("signals/part-*.parquet"))
+                drop_parts(folder)
             else:
                 record = _read(folder)
-                _compare(folder, record["identity"], identity)
+                compare(folder, record["identity"], identity)
         elif folder.exists():
             _refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -324,12 +324,9 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 
-def recorded(folder: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The signals of the run in a folder, as it records them; none where there is no run that can be read."""
-    try:
-        return list(_read(Path(folder))["identity"]["signals"].values())
-    except UsageError:
-        return []
+def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The identity of the run in a folder; empty where there is none. Raises UsageError where it cannot be read."""
+    return dict(_read(Path(folder))["identity"]) if (Path(folder) / "run.json").exists() else {}
 
 
 def _plain(value: Any) -> Any:
@@ -343,7 +340,7 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        version = int(record["schema"])
+        version, _ = int(record["schema"]), record["identity"]["signals"]
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
     except (ValueError, TypeError, KeyError, OSError) as error:
@@ -354,7 +351,7 @@ def _read(folder: Path) -> dict[str, Any]:
     return dict(record)
 
 
-def _compare(folder: Path, ours: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+def compare(folder: Path, ours: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise RunMismatch naming each dotted key that differs."""
     before, after = _flat(ours), _flat(asked)
     differing = [key for key in {**before, **after} if _show(before, key) != _show(after, key)]
@@ -387,6 +384,11 @@ def _refuse_foreign(folder: Path) -> None:
     if others:
         raise UsageError(f"{folder} is not empty and not a run (it holds {others[0]!r}). Name another --out folder.")
     _remove(remains)
+
+
+def drop_parts(folder: Path) -> None:
+    """Throw away a run's signals and selections, but not its settings."""
+    _remove(folder.glob("selections/*.parquet"), folder.glob("signals/part-*.parquet"))
 
 
 def _remove(*groups: Any) -> None:

@@ -40,7 +40,8 @@ def test_a_method_is_a_recipe_that_exists(name: str) -> None:
     selector = method.build_selector()
     assert set(selector.columns) <= set(columns)
     assert selector.name in SELECTORS
-    assert all(signal.name in SIGNALS for signal in columns.values())
+    if not isinstance(method.signals, dict):
+        assert all(signal.name in SIGNALS for signal in columns.values())
     assert method.forwards
     assert method.source
     assert method.about.endswith(".")

@@ -14,7 +14,7 @@ import vlmsift
 from tests.pools import llava_rows, write_pool
 from vlmsift import pipeline
 from vlmsift.errors import FormatError, RunMismatch, UsageError
-from vlmsift.methods import METHODS
+from vlmsift.methods import METHODS, tuning
 
 ROWS = 24
 
@@ -76,7 +76,12 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
         ({"keep": "clear"}, r"keep='clear' is neither a share nor a count"),
         ({"method": "el2n", "trained": True}, r"el2n needs no model that was trained on the pool"),
         ({"method": "el2n", "model": ["a", "b"]}, r"el2n measures one model, and 2 are given"),
-        ({"method": "el2n", "recipe": "llava-1.5"}, r"el2n trains nothing, so recipe='llava-1.5'"),
+        ({"method": "el2n", "recipe": "llava-1.5"}, r"nothing is fine-tuned here, so recipe='llava-1.5'"),
+        ({"method": "bye", "trained": True, "changes": {"epochs": 2}}, r"nothing is fine-tuned .*'epochs': 2"),
+        ({"method": "bye", "model": ["a", "b"]}, r"bye scores the end of one training, and 2 models are given"),
+        ({"method": "el2n", "selector": "top:by=ifd"}, r"el2n: top chooses by 'ifd', which is not among its signals"),
+        ({"method": "xmas", "signals": ["image_spectrum"]}, r"xmas: .* 'trajectory', .*name one so, as trajectory="),
+        ({"method": "xmas", "signals": ["trajectory=hidden_mean"]}, r"xmas: 'trajectory' is a vector already"),
         ({"method": "xmas", "model": []}, r"an empty list of models measures nothing"),
         ({"method": "xmas", "model": ["a", "b", "a"]}, r"the checkpoint 'a' is given twice"),
         ({"method": "xmas", "trained": True}, r"xmas needs at least 2 checkpoints .*step-N .*one epoch"),
@@ -96,6 +101,7 @@ def test_what_can_be_known_is_told_before_scoring(
         raise AssertionError("the pool was scored for hours, and only then came the error")
 
     monkeypatch.setattr(pipeline, "score", never)
+    monkeypatch.setattr(tuning, "fine_tuned", never)
     if "out" in changes:
         changes = {"out": pool}
     with pytest.raises((UsageError, FormatError), match=told):
@@ -153,6 +159,22 @@ def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path,
     losses = vlmsift.sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, workers=0)
     assert losses.run.vector("trajectory").shape == (ROWS, 2)
     assert len(losses.ids) == 6
+
+    with pytest.raises(UsageError, match=r"xmas follows checkpoints, and '.*a-run-tuned' has some: give '.*snapshots'"):
+        vlmsift.sift(pool, tuned, tmp_path / "e.json", method="xmas", keep=6)
+    with pytest.raises(RunMismatch, match=r"signals\.trajectory\.signal: in the run \"image_spectrum\""):
+        vlmsift.sift(
+            pool, toy_path("llava"), tmp_path / "f.json", run=tmp_path / "a-run", method="s2l", keep=6, **LITTLE
+        )
+    anew = {**LITTLE, "changes": {"batch_size": 12}, "overwrite": True}
+    other = vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **anew)
+    assert other.run.vector("trajectory").shape == (ROWS, 2)
+
+
+def test_too_few_steps_make_no_trajectory(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the fine-tune on 24 samples has 1 step of batch_size=32"):
+        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6)
+    assert not (tmp_path / "a-run-tuned").exists()
 
 
 def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_path: Path) -> None:

@@ -146,4 +146,15 @@ def test_what_is_not_ranked_by_a_number_is_told(tmp_path: Path, capsys: pytest.C
     show_selection(pipeline.select(run, selector="trajectories:clusters=4", keep=10), "saved")
     told = lines(capsys)
     assert told[0] == "10 of 40 rows kept: chosen by trajectories from trajectory"
-    assert told[1].startswith("  10 of 40 rows with images")
+    assert told[1] == "  10 of 40 rows with images, 4 clusters"
+    rows = np.random.default_rng(0).normal(size=(ROWS, 2)) * [0.1, 0.1] + 3
+    rows[:9, 1] -= 2
+    run = make_run(tmp_path / "poisoned", {"entropy_profile": rows.astype(np.float32)})
+    show_selection(pipeline.select(run, selector="mixture:fewest=10", keep="clean"), "saved")
+    told = lines(capsys)
+    assert told[0] == "31 of 40 rows kept: chosen by mixture from entropy_profile"
+    assert told[1] == "  31 of 40 rows with images, 9 suspects, by layers 1"
+    assert told[2] == "dropped: 9 suspects"
+    run = make_run(tmp_path / "few", {"entropy_profile": rows.astype(np.float32)})
+    show_selection(pipeline.select(run, selector="mixture", keep="clean"), "saved")
+    assert lines(capsys)[1] == "  40 of 40 rows with images, too few rows to judge"

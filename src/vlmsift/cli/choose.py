@@ -136,7 +136,7 @@ def sift(
     from vlmsift.words import changes
 
     if method is not None:
-        tell_needs(method)
+        tell_needs(method, model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = methods.sift(
             pool,

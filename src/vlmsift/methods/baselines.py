@@ -23,6 +23,6 @@ FULL = Method(
     selector="random",
     forwards="0",
     source="the baseline of every table",
-    about="Keeps every sample that the model can read.",
+    about="Keeps every sample that the model can read. With a budget it is `random`.",
     keep="clean",
 )

@@ -69,4 +69,6 @@ class Method:
     @property
     def selector_word(self) -> str:
         """The selector, for people."""
-        return self.selector if isinstance(self.selector, str) else self.selector.name
+        from vlmsift.selectors import selector_word
+
+        return self.selector if isinstance(self.selector, str) else selector_word(self.selector)

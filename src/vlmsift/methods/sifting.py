@@ -39,8 +39,9 @@ def sift(
 ) -> PoolSelection:
     """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
 
-    A method that needs a fine-tune on the pool (xmas, s2l, bye) makes one, into a folder beside the run. Where you have
-    its checkpoints, give them as `model`: a folder of step-N or checkpoint-N folders, or several models in order.
+    A method that needs a fine-tune on the pool (xmas, s2l, bye) makes one, by seed 0, into a folder beside the run.
+    Where you have its checkpoints, give them as `model`: a folder of step-N or checkpoint-N folders, or several models
+    in order.
 
     Args:
         method: a name in `METHODS`; None = "delta-attnmask". config: a file that `calibrate` wrote, in place of it.
@@ -60,7 +61,7 @@ def sift(
     from vlmsift.checkpoints import checkpoints_of
     from vlmsift.formats import FORMATS, open_pool
     from vlmsift.methods import find_method
-    from vlmsift.methods.tuning import brought, checkpoints, fine_tuned
+    from vlmsift.methods.tuning import brought, checkpoints, fine_tuned, refuse_unmeasured
     from vlmsift.selectors import CLEAN, build_selector
     from vlmsift.selectors.budget import parse_keep
     from vlmsift.signals import build_signals
@@ -73,13 +74,9 @@ def sift(
     chosen: Method | None = None if config is not None else find_method(name)
     measured, how = _recipe(chosen, config)
     if signals is not None:
-        measured = build_signals(signals)
+        measured = build_signals(list(signals))
     if selector is not None:
         how = {"selector": build_selector(selector), "keep": how.get("keep", "20%")}
-    if (recipe or changes) and (chosen is None or chosen.training is None):
-        raise UsageError(
-            f"{config or name} trains nothing, so recipe={recipe!r} and changes have no meaning; drop them"
-        )
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
     keep = how.get("keep", "20%") if keep is None else keep
@@ -94,14 +91,31 @@ def sift(
         raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
     models = checkpoints_of(model)
-    if chosen is not None and not brought(name, chosen, models, trained):
+    tunes = False
+    if chosen is None and trained:
+        raise UsageError(f"config={str(config)!r} needs no model that was trained on the pool; leave trained out")
+    if chosen is not None:
+        tunes = not brought(name, chosen, models, trained)
+        training = chosen.training
+        refuse_unmeasured(name, how["selector"], measured, training is not None and training.snapshots > 1)
+        if training is not None and training.snapshots == 1 and len(models) > 1:
+            if isinstance(model, (list, tuple)):
+                raise UsageError(
+                    f"{name} scores the end of one training, and {len(models)} models are given; give that"
+                )
+            models = models[-1:]
+    if (recipe or changes) and not tunes:
+        raise UsageError(f"nothing is fine-tuned here, so recipe={recipe!r} and changes={changes!r} mean nothing")
+    if not scoring.get("overwrite"):
+        pipeline.look_ahead(folder, pool, measured, scoring.get("part_size", pipeline.PART_SIZE))
+    if tunes:
+        assert chosen is not None
         assert chosen.training is not None
         if given := [word for word in ("revision", "chat_template", "trust_remote_code") if scoring.get(word)]:
             raise UsageError(
                 f"{name} fine-tunes the model first, which takes no {given[0]}={scoring[given[0]]!r}; fine-tune it "
                 "yourself, and give the checkpoints"
             )
-        where = {key: scoring[key] for key in ("device", "dtype") if key in scoring}
         made = fine_tuned(
             pool,
             models[0] if isinstance(models[0], (str, Path)) else models[0].name,
@@ -109,13 +123,11 @@ def sift(
             chosen.training,
             recipe=recipe,
             changes=changes,
-            seed=seed,
+            resume=not scoring.get("overwrite", False),
             progress=training_progress,
-            **where,
+            **{key: scoring[key] for key in ("device", "dtype") if key in scoring},
         )
         models = checkpoints(made)
-    if chosen is not None and chosen.training is not None and chosen.training.snapshots == 1:
-        models = models[-1:]
     scored = pipeline.score(pool, models, folder, signals=measured, source_field=source_field, **scoring)
     selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
     selection.export(out, format=format)

@@ -11,11 +11,13 @@ from vlmsift.methods.recipe import Method, Training
 
 if TYPE_CHECKING:
     from vlmsift.formats import Pool
+    from vlmsift.selectors import Selector
     from vlmsift.train import Trained
     from vlmsift.train.data import EncodedData
+    from vlmsift.types import Signal
 
 
-def brought(name: str, method: Method, models: Sequence[str | Path], trained: bool) -> bool:
+def brought(name: str, method: Method, models: Sequence[Any], trained: bool) -> bool:
     """Whether the models named are those to score; False where the method fine-tunes the one named.
 
     Args:
@@ -24,19 +26,42 @@ def brought(name: str, method: Method, models: Sequence[str | Path], trained: bo
     Raises:
         UsageError: they cannot be what the method needs.
     """
-    if method.training is None:
-        if len(models) > 1:
+    training, several = method.training, len(models) > 1
+    if training is None:
+        if several:
             raise UsageError(f"{name} measures one model, and {len(models)} are given; give the one to score with")
         if trained:
             raise UsageError(f"{name} needs no model that was trained on the pool; leave trained out")
         return True
-    if trained and method.training.snapshots > 1 and len(models) == 1:
+    first = models[0]
+    if training.snapshots == 1 or several:
+        return trained or several
+    if isinstance(first, (str, Path)) and list((Path(first) / "snapshots").glob("step-*")):
         raise UsageError(
-            f"{name} needs at least 2 checkpoints of one training on the pool, and {str(models[0])!r} is 1 model. Give "
-            "a folder that holds step-N or checkpoint-N folders, or several models in order; or leave trained out, and "
+            f"{name} follows checkpoints, and {str(first)!r} has some: give {str(Path(first) / 'snapshots')!r}. To "
+            "fine-tune that model anew, move them elsewhere"
+        )
+    if trained:
+        raise UsageError(
+            f"{name} needs at least 2 checkpoints of one training on the pool, and {str(first)!r} is 1 model. Give a "
+            "folder that holds step-N or checkpoint-N folders, or several models in order; or leave trained out, and "
             f"it is fine-tuned: {method.needs}"
         )
-    return trained or len(models) > 1
+    return False
+
+
+def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Signal], along: bool) -> None:
+    """Raise UsageError where a selector's columns are not scored, or a vector is to be followed `along` checkpoints."""
+    if lacking := [column for column in selector.columns if column not in signals]:
+        raise UsageError(
+            f"{called}: {selector.name} chooses by {lacking[0]!r}, which is not among its signals, "
+            f"{', '.join(signals)}; name one so, as {lacking[0]}=answer_loss"
+        )
+    if along and (vectors := [column for column in selector.columns if hasattr(signals[column], "width")]):
+        raise UsageError(
+            f"{called}: {vectors[0]!r} is a vector already; what is followed along checkpoints is a number, such as "
+            "trajectory=image_spectrum"
+        )
 
 
 def fine_tuned(
@@ -47,33 +72,40 @@ def fine_tuned(
     *,
     recipe: str | None = None,
     changes: Mapping[str, Any] | None = None,
-    seed: int = 0,
     device: str = "auto",
     dtype: str = "auto",
+    resume: bool = True,
     progress: Callable[[int, int, float], None] | None = None,
 ) -> Trained:
     """Fine-tune a model on the pool into `folder`, or find it there. Its snapshots, or its folder, are to be scored.
 
+    Always by seed 0, so that another draw of samples costs no training.
+
     Args:
         recipe: in place of the method's own, with its changes; `changes` come on top. See `vlmsift.train`.
+        resume: False = throw away what an earlier training has left in `folder`.
 
     Raises:
-        VlmsiftError: as `train`.
+        UsageError: too few steps for a trajectory, or a training that diverged. VlmsiftError: as `train`.
     """
-    from vlmsift.train import train
+    from vlmsift.train import recipe_of, train
 
-    known = {} if recipe else dict(training.changes)
+    how = recipe_of(recipe or training.recipe, {**({} if recipe else training.changes), **(changes or {})})
+    if training.snapshots > 1 and (steps := how.optimiser_steps(len(pool))) < 2:
+        raise UsageError(
+            f"the fine-tune on {len(pool)} samples has {steps} step of batch_size={how.batch_size}, and a trajectory "
+            "has at least 2 checkpoints; set a smaller batch_size, or more epochs"
+        )
     done = train(
         pool,
         model,
         folder,
-        recipe=recipe or training.recipe,
-        seed=seed,
-        device="auto" if device not in ("auto", "cpu", "cuda") else device,
-        dtype="auto" if dtype == "float16" else dtype,
+        recipe=how,
+        device=device,
+        dtype=dtype,
+        resume=resume,
         snapshots=training.snapshots if training.snapshots > 1 else 0,
         progress=progress,
-        **{**known, **(changes or {})},
     )
     if done.diverged:
         raise UsageError(

@@ -155,12 +155,20 @@ def show_selection(selection: PoolSelection, ending: str) -> None:
     say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
     for stratum in made["strata"]:
         drawn = stratum["selector"] == "random" and made["selector"] != "random"
-        how = ", drawn at random" if drawn else _balance(made, stratum)
+        how = (
+            ", drawn at random"
+            if drawn
+            else _balance(made, stratum)
+            if made["selector"] == "top"
+            else _by_groups(stratum)
+        )
         rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
         say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{how}")
     ruled_out = dict(made["ruled_out"])
     lower = total - kept - sum(ruled_out.values())
-    causes = {"ranked lower, or not drawn": lower, **ruled_out}
+    suspects = sum(stratum["suspects"] - stratum["refilled"] for stratum in made["strata"] if "suspects" in stratum)
+    suspects = max(0, suspects)
+    causes = {"suspects": suspects, "ranked lower, or not drawn": lower - suspects, **ruled_out}
     why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
     if why:
         say(f"dropped: {why}")
@@ -186,6 +194,22 @@ def _values(selection: PoolSelection) -> str:
     unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
     kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
     return f", {kept}{unit} (all rows: {every})"
+
+
+def _by_groups(stratum: Any) -> str:
+    """What a selector that ranks by no single number found in a stratum."""
+    found = []
+    if "suspects" in stratum:
+        layers = ", ".join(map(str, stratum["sensitive_layers"]))
+        why = f"by layers {layers}" if layers else "no layer falls in two"
+        found.append(
+            "too few rows to judge" if "too_few_rows" in stratum else f"{stratum['suspects']:,} suspects, {why}"
+        )
+    if stratum.get("balance") == "source":
+        found.append("sources apart")
+    if "clusters_found" in stratum:
+        found.append(f"{stratum['clusters_found']:,} clusters")
+    return "".join(f", {one}" for one in found)
 
 
 def _balance(made: Any, stratum: Any) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlmsift.checkpoints import checkpoints_of
 from vlmsift.methods import METHODS, Method, find_method
+from vlmsift.methods.tuning import brought
 
 HEAD = ("method", "signals", "forwards", "needs", "source")
 
@@ -35,9 +37,15 @@ def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
     )
 
 
-def tell_needs(name: str) -> None:
-    """Before it begins: what a method asks for beyond a model and a pool. Raises UsageError for an unknown one."""
-    if needs := find_method(name).needs:
+def tell_needs(name: str, models: Sequence[str], trained: bool) -> None:
+    """Before it begins: what a method asks for beyond a model and a pool, unless it was brought.
+
+    Raises:
+        UsageError: an unknown method, or models that cannot be what it needs.
+    """
+    method = find_method(name)
+    needs = method.needs
+    if needs and (method.training is None or not brought(name, method, checkpoints_of(list(models)), trained)):
         Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{name} needs {needs}"))
 
 

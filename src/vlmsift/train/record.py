@@ -176,7 +176,7 @@ def _refuse_other(where: Path, found: Mapping[str, Any], wanted: Mapping[str, An
             what, theirs, ours = f"{what} ({field_name})", theirs.get(field_name), ours.get(field_name)
         raise RunMismatch(
             f"{where} was made with another {what}: {theirs!r} there, {ours!r} now. Name another folder, or start anew "
-            "with resume=False"
+            "(resume=False, --anew)"
         )
 
 

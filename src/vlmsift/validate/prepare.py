@@ -128,6 +128,7 @@ def _chooser(method: Method, pool: Pool) -> Chooser:
         found = METHODS[method.name]
         snapshots = None if found.training is None else found.training.snapshots
         return Chooser(found.build_signals(), found.build_selector(), snapshots)
+    from vlmsift.methods.tuning import refuse_unmeasured
     from vlmsift.selectors import Top, build_selector
     from vlmsift.signals import build_signals
     from vlmsift.signals.config import load_config
@@ -140,11 +141,7 @@ def _chooser(method: Method, pool: Pool) -> Chooser:
         signals = build_signals(method.signals or [])
     if method.selector is not None:
         selector = build_selector(method.selector)
-        if lacking := [column for column in selector.columns if column not in signals]:
-            raise UsageError(
-                f"{method.name}: {selector.name} chooses by {lacking[0]!r}, which is not among its signals, "
-                f"{', '.join(signals)}"
-            )
+        refuse_unmeasured(method.name, selector, signals, (method.snapshots or 1) > 1)
         return Chooser(signals, selector, method.snapshots)
     how |= {key: value for key in ("by", "pick", "balance") if (value := getattr(method, key)) is not None}
     how = {"by": next(iter(signals)), **how}

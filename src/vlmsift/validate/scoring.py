@@ -113,7 +113,7 @@ def score_for(
         counts = sorted({one.snapshots for one in wanted.values() if one.snapshots is not None}, reverse=True)
         for count in counts:
             assert tuned is not None
-            made_by = json.dumps([asdict(tuned.recipe), _weights(model), pool.fingerprint()], default=str)
+            made_by = json.dumps([asdict(tuned.recipe), tuned.where, _weights(model), pool.fingerprint()])
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
             # the end of a training is the same whatever is kept on the way, so it may come from the others'
             training = folder / f"tuned-{digest}-{count if count > 1 else counts[0]}"
@@ -135,7 +135,7 @@ def _weights(model: Adapter) -> str:
 
 
 def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
-    from vlmsift.signals import settled
+    from vlmsift.signals import parameters, settled
 
     found: dict[str, Scored] = {}
     known = sorted(path.parent for path in ground.folder.glob("*/run.json"))
@@ -147,6 +147,7 @@ def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
             started = time.perf_counter()
             signals = settled(chooser.signals, ground.model, recorded)
             changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
+            recorded += [{"signal": signal.name, "parameters": parameters(signal)} for signal in changed]
             settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
             wanted = {**wanted, name: replace(chooser, signals=signals)}
     for name, chooser in wanted.items():
