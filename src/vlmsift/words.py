@@ -47,6 +47,12 @@ def changes(words: Iterable[str]) -> dict[str, Any]:
     return values
 
 
+def one_of(owner: str, field: str, value: Any, known: Iterable[str]) -> None:
+    """Raise UsageError where `value`, given for a field of the thing called `owner`, is none of the `known` words."""
+    if value not in (words := tuple(known)):
+        raise UsageError(f"{owner}: {field}={value!r} is unknown. Give one of: {', '.join(words)}.")
+
+
 def _value(name: str, field: str, text: str, hint: Any) -> Any:
     choices = get_args(hint)
     if choices and all(isinstance(choice, str) for choice in choices):

@@ -45,22 +45,24 @@ def batches_play_no_part(name: str, bench: Bench) -> None:
 
 
 def a_seed_decides(name: str, bench: Bench) -> None:
-    """The same seed keeps the same; the budget is exact under another."""
-    assert bench.chosen(name, 9, seed=7) == bench.chosen(name, 9, seed=7)
-    assert len(bench.chosen(name, 9, seed=8)) == 9
+    """The same seed keeps the same, though all is measured anew; where chance draws, another keeps others."""
+    kept = bench.chosen(name, 9, seed=7)
+    assert bench.chosen(name, 9, seed=7, time=2) == kept
+    if name in DRAWS:
+        assert set(bench.chosen(name, 9, seed=8)) != set(kept)
 
 
 def one_sample(name: str, bench: Bench) -> None:
     """A pool of one keeps it: fewer rows than clusters, no neighbour, no spread."""
-    assert len(bench.chosen(name, 1, [2])) == 1
+    assert bench.chosen(name, 1, [2]) == [bench.rows[2]["id"]]
 
 
 def two_identical_samples(name: str, bench: Bench) -> None:
     """One of two identical samples is kept, and a seed says which; both fit a budget of two."""
-    kept = {bench.chosen(name, 1, [1, len(bench.rows) - 1], seed=seed)[0] for seed in range(8)}
-    assert len(kept) >= 1
-    assert kept <= {TWIN, bench.rows[1]["id"]}
-    assert len(bench.chosen(name, 2, [1, len(bench.rows) - 1])) == 2
+    twins, pair = [1, len(bench.rows) - 1], {TWIN, bench.rows[1]["id"]}
+    kept = [bench.chosen(name, 1, twins, seed=seed) for seed in range(8)]
+    assert {one for (one,) in kept} == pair
+    assert set(bench.chosen(name, 2, twins)) == pair
 
 
 def nothing_to_measure(name: str, bench: Bench) -> None:
@@ -69,18 +71,23 @@ def nothing_to_measure(name: str, bench: Bench) -> None:
 
 
 def clean_is_for_judges(name: str, bench: Bench) -> None:
-    """keep="clean" keeps a set that is the same each time, or says that the method does not judge."""
+    """keep="clean" keeps what a budget of that size keeps, text included, or says that the method does not judge."""
     if METHODS[name].build_selector().name not in ("mixture", "random"):
         with pytest.raises(UsageError, match="keep='clean'"):
             bench.chosen(name, "clean")
         assert METHODS[name].keep != "clean"
         return
     kept = bench.chosen(name, "clean")
-    assert kept == bench.chosen(name, "clean")
+    assert TEXT in kept
     assert BROKEN not in kept
+    judged = [one for one in kept if one != TEXT]
+    assert set(bench.chosen(name, len(judged), text_only="drop")) == set(judged)
+    assert name not in TAKE_ALL or len(kept) == len(bench.rows) - 1
 
 
 ROW_OF_TEXT = 20
+DRAWS = ("random", "full", "s2l")
+TAKE_ALL = ("random", "full")
 CONTRACTS: tuple[Callable[[str, Bench], None], ...] = (
     exact_budget,
     text_only_by_the_policy,

@@ -16,7 +16,7 @@ from vlmsift import pipeline
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
-from vlmsift.selectors import Selector
+from vlmsift.selectors import Mixture, Selector
 from vlmsift.signals import parameters
 from vlmsift.store import Run
 from vlmsift.types import Signal
@@ -43,9 +43,15 @@ class Bench:
         self.rows = rows(folder / "pool")
         self._found: dict[Any, tuple[Run, Selector]] = {}
 
-    def scored(self, name: str, order: Sequence[int], tokens_per_batch: int = 8192) -> tuple[Run, Selector]:
-        """The run of the rows at `order`, with the columns of the method `name`, and its selector."""
-        key = (name, tuple(order), tokens_per_batch)
+    def scored(
+        self, name: str, order: Sequence[int], tokens_per_batch: int = 8192, time: int = 1
+    ) -> tuple[Run, Selector]:
+        """The run of the rows at `order`, with the columns of the method `name`, and its selector.
+
+        Args:
+            time: 2 = scored once more, into another run.
+        """
+        key = (name, tuple(order), tokens_per_batch, time)
         if key not in self._found:
             missing = [one for one in METHODS if (one, *key[1:]) not in self._found]
             together = [one for one in missing if _alone(METHODS[one]) == _alone(METHODS[name])]
@@ -62,15 +68,19 @@ class Bench:
                 tokens_per_batch=tokens_per_batch,
             )
             for one in together:
-                found = (run, METHODS[one].build_selector().with_columns(renamed[one]))
-                self._found[one, tuple(order), tokens_per_batch] = found
+                self._found[(one, *key[1:])] = (run, _for_few(METHODS[one].build_selector().with_columns(renamed[one])))
         return self._found[key]
 
     def chosen(self, name: str, keep: str | int, order: Sequence[int] | None = None, **how: Any) -> list[str]:
         """Ids that the method keeps, best first."""
-        tokens = how.pop("tokens_per_batch", 8192)
-        run, selector = self.scored(name, range(len(self.rows)) if order is None else order, tokens)
+        scoring = {word: how.pop(word) for word in ("tokens_per_batch", "time") if word in how}
+        run, selector = self.scored(name, range(len(self.rows)) if order is None else order, **scoring)
         return list(pipeline.select(run, selector=selector, keep=keep, **how).ids)
+
+
+def _for_few(selector: Selector) -> Selector:
+    """One that judges no small pool judges this one."""
+    return replace(selector, fewest=10) if isinstance(selector, Mixture) else selector
 
 
 def _alone(method: Method) -> bool:

@@ -30,7 +30,7 @@ def test_taken_rows_take_their_vectors_along() -> None:
     assert rows.table["id"].to_pylist() == ["s2", "s0"]
     np.testing.assert_array_equal(rows.vector("states"), [[3, NAN], [1, 1]])
     assert rows.defined("states").tolist() == [False, True]
-    with pytest.raises(UsageError, match=r"lacks the vector signal 'spectra' .*has: states"):
+    with pytest.raises(UsageError, match=r"lacks the vector signal 'spectra' .*has: states.*a run of its own"):
         rows.vector("spectra")
 
 

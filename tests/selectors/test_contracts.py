@@ -56,7 +56,8 @@ CASES: list[Selector] = [
     Trajectories("path", clusters=3, scale=True),
     Coincide("path", clusters=3, transfer="both", bandwidth=0.5),
     SemDeDup("path", keep_first="easy", eps=0.1),
-    Mixture("halves", gate="released"),
+    Mixture("halves", fewest=10),
+    Mixture("halves", gate="released", fewest=10),
     FacilityLocation("states", neighbours=3),
     FacilityLocation("path", whole=10),
     KCenter("states", "random"),
@@ -244,6 +245,7 @@ OF_NAME = {
     "balance": st.sampled_from(BALANCES),
     "low": st.none() | st.floats(-9, 9) | st.sampled_from(["0%", "12.5%"]),
 }
+OF_NAME["fewest"] = st.integers(2, 10**9)
 OF_NAME["high"] = OF_NAME["low"]
 
 

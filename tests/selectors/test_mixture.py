@@ -12,9 +12,12 @@ from tests.runs import make_run, make_table
 from tests.selectors.parts import candidates
 from vlmsift.errors import UsageError
 from vlmsift.selectors import Mixture, choose, mixture
-from vlmsift.selectors.mixture import FEWEST, bimodality, two_gaussians
+from vlmsift.selectors.mixture import bimodality, two_gaussians
 
 BAD = 12
+FEWEST = 10
+SMALL = Mixture(fewest=FEWEST)
+"""For pools of fewer rows than a gate is trusted with."""
 
 
 def profiles(count: int = 120, apart: float = 4.0) -> np.ndarray:
@@ -116,7 +119,7 @@ def test_the_score_is_the_mean_over_the_sensitive_layers() -> None:
 @pytest.mark.parametrize("count", [1, 2, FEWEST - 1])
 def test_a_few_rows_are_not_judged(count: int) -> None:
     values = np.where(np.arange(count)[:, None] % 2, 1.0, 9.0) * np.ones(3)
-    chosen = choose(make_table({"entropy_profile": values}), Mixture(), 1)
+    chosen = choose(make_table({"entropy_profile": values}), SMALL, 1)
     assert chosen.made_by["strata"][0]["too_few_rows"] is True
     assert chosen.made_by["strata"][0]["suspects"] == 0
 
@@ -134,14 +137,14 @@ def test_layers_that_some_rows_lack_are_fitted_on_the_others(tmp_path: Path) -> 
     values[60] = NAN
     run = make_run(tmp_path, {"entropy_profile": values}, part_size=50)
     np.testing.assert_array_equal(run.vector("entropy_profile"), values.astype(np.float32))
-    chosen = choose(run, Mixture(), "clean")
+    chosen = choose(run, SMALL, "clean")
     assert set(chosen.dropped) == {"s60", *(f"s{row}" for row in range(BAD) if row not in (3, 4, 5))}
     assert chosen.dropped["s60"] == "entropy_profile is undefined"
     (record,) = chosen.made_by["strata"]
     assert record["sensitive_layers"] == [1, 2]
     assert record["bimodality"][3] is None
     assert (record["suspects"], record["rows"], record["keeps"], record["refilled"]) == (BAD - 3, 119, 110, 0)
-    bare = choose(run.table(), Mixture(), "clean")
+    bare = choose(run.table(), SMALL, "clean")
     assert (bare.ids, dict(bare.dropped)) == (chosen.ids, dict(chosen.dropped))
 
 
@@ -160,7 +163,22 @@ def test_a_layer_needs_as_many_numbers_as_a_pool() -> None:
     values[:, 1] = NAN
     for there, layers in ((FEWEST - 1, []), (FEWEST, [1])):
         values[:there, 1] = np.where(np.arange(there) % 2, 1.0, 9.0) + np.arange(there) / 100
-        assert Mixture().suspicion(candidates({"entropy_profile": values})).details["sensitive_layers"] == layers
+        assert SMALL.suspicion(candidates({"entropy_profile": values})).details["sensitive_layers"] == layers
+
+
+def test_a_small_clean_pool_stays_whole() -> None:
+    """In 40 rows of one bell, two Gaussians lie far enough apart for the gate, so by default it is not asked."""
+    rows = np.random.default_rng(22).normal(5, 0.3, (40, 1))
+    assert SMALL.survivors(candidates({"entropy_profile": rows})) < 40
+    chosen = choose(make_table({"entropy_profile": rows}), Mixture(), "clean")
+    assert len(chosen.ids) == 40
+    assert chosen.made_by["strata"][0]["too_few_rows"] is True
+
+
+@pytest.mark.parametrize(("count", "layers"), [(99, []), (100, [1])])
+def test_a_gate_is_asked_from_a_hundred_rows_on(count: int, layers: list[int]) -> None:
+    found = Mixture().suspicion(candidates({"entropy_profile": profiles(count)}))
+    assert found.details["sensitive_layers"] == layers
 
 
 def test_clean_fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -179,7 +197,12 @@ def test_text_only_rows_are_not_judged() -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "said"),
-    [({"gate": "kl"}, "gate='kl'"), ({"threshold": 0.0}, "threshold=0.0"), ({"threshold": float("nan")}, "nan")],
+    [
+        ({"gate": "kl"}, r"mixture: gate='kl' is unknown.*bsi, released"),
+        ({"threshold": 0.0}, "threshold=0.0"),
+        ({"threshold": float("nan")}, "nan"),
+        ({"fewest": 1}, "fewest=1 rows bear no two Gaussians"),
+    ],
 )
 def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):

@@ -10,6 +10,7 @@ import pytest
 
 from tests.runs import make_run, make_table, rows_of, settings
 from vlmsift.errors import UsageError
+from vlmsift.selectors import SemDeDup, Top, choose
 from vlmsift.selectors.source import open_source
 from vlmsift.store import FIXED, Run
 
@@ -39,15 +40,29 @@ def test_a_table_needs_ids_and_the_signal_alone() -> None:
     ("column", "said"),
     [
         (
-            "concept_states",
-            r"no signal 'concept_states' .*has: answer_tokens, loss.*score with --signal concept_states",
+            "gain",
+            r"no signal 'gain' to choose by\. The run has: answer_tokens, loss, states\. Choose by one of them, or "
+            r"score with --signal gain \(one forward per sample.*\), into a run of its own",
         ),
-        ("trajectory", r"several checkpoints of one training: .*--signal trajectory=image_spectrum.* --method xmas"),
+        (
+            "trajectory",
+            r"several checkpoints .*`vlmsift train .*--snapshots 7 .*--model OUT/snapshots .*image_spectrum`",
+        ),
     ],
 )
-def test_a_missing_column_says_what_to_score(tmp_path: Path, column: str, said: str) -> None:
+def test_a_missing_column_says_what_to_score_and_what_that_costs(tmp_path: Path, column: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        open_source(make_run(tmp_path, {"loss": [1, 2]}), [column])
+        open_source(make_run(tmp_path, {"loss": [1, 2], "states": np.eye(2)}), [column])
+
+
+def test_in_place_of_a_vector_only_vectors_are_named(tmp_path: Path) -> None:
+    said = r"no vector 'last_state' to choose by\. The run has: states\. Choose by one of them, or score with --signal"
+    with pytest.raises(UsageError, match=said):
+        choose(make_run(tmp_path / "a", {"loss": [1, 2], "states": np.eye(2)}), SemDeDup(), 1)
+    with pytest.raises(UsageError, match=r"The run has: none\. Score with --signal last_state"):
+        choose(make_run(tmp_path / "b", {"loss": [1, 2]}), SemDeDup(), 1)
+    with pytest.raises(UsageError, match=r"no signal 'gain' .*has: answer_tokens, states\."):
+        choose(make_run(tmp_path / "c", {"states": np.eye(2)}), Top("gain", vector="states"), 1)
 
 
 def test_ids_are_unique() -> None:

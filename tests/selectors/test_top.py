@@ -129,7 +129,7 @@ def test_a_band_s_end_means_the_stored_number() -> None:
 @pytest.mark.parametrize(
     ("wrong", "said"),
     [
-        ({"pick": "best"}, r"pick='best' is unknown.*highest, lowest, middle, band"),
+        ({"pick": "best"}, r"top: pick='best' is unknown.*highest, lowest, middle, band"),
         ({"balance": "task"}, r"balance='task' is unknown.*auto, answer, source, clusters, none"),
         ({"pick": "band"}, "give at least one with pick='band'"),
         ({"low": 0.5}, "low=0.5 and high=None with pick='highest'"),

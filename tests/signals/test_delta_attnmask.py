@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from tests.models.helpers import hand_batch
+from vlmsift.errors import UsageError
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss
@@ -47,3 +48,11 @@ def test_every_field_of_the_masking_reaches_the_pass():
 
 def test_relative_and_absolute_share_their_pass():
     assert DeltaAttnMask().needs == DeltaAttnMask(relative=True).needs
+
+
+@pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose"])
+def test_a_word_that_is_unknown(field):
+    with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' is unknown"):
+        DeltaAttnMask(**{field: "some"})
+    with pytest.raises(UsageError, match="ratio=0 is not a share"):
+        DeltaAttnMask(ratio=0)

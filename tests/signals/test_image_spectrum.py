@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 
 from tests.models.helpers import hand_batch
+from vlmsift.errors import UsageError
 from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
 from vlmsift.passes.spectrum import ReleasedSpectrum
 from vlmsift.signals.image_spectrum import ImageSpectrum
@@ -19,3 +21,16 @@ def test_fields_reach_the_pass():
 def test_is_what_was_measured():
     value = torch.tensor([3.5])
     assert ImageSpectrum()(hand_batch("siipa"), {TrueSpectrum(): value}) is value
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"attention": "ture"}, r"image_spectrum: attention='ture' is unknown.*true, released"),
+        ({"rows": "all"}, r"image_spectrum: rows='all' is unknown.*text, answer"),
+        ({"top": 0}, "top=0 sums no singular value"),
+    ],
+)
+def test_what_cannot_be_meant(wrong, told):
+    with pytest.raises(UsageError, match=told):
+        ImageSpectrum(**wrong)

@@ -90,8 +90,9 @@ class UniformHeadsLoss:
     def change(self, adapter: Adapter, batch: Batch) -> Change | None:
         if not self.heads:
             raise UsageError(
-                "attention_influence needs the heads to make uniform and was given none; find them once per model with "
-                "vlmsift.passes.retrieval.retrieval_heads (one forward per probe) and give them as heads=12.3+14.0"
+                "attention_influence needs the heads to make uniform and was given none; find them with "
+                "vlmsift.passes.retrieval.retrieval_heads (one forward per probe), as `score` does before it measures, "
+                "and give them as heads=12.3+14.0"
             )
         most = int(adapter.text_config.num_attention_heads)
         for layer, head in self.heads:

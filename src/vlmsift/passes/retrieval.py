@@ -68,6 +68,8 @@ def retrieval_heads(
     Raises:
         UsageError: an argument that cannot be meant, or no head ever copied.
     """
+    if needle not in ("text", "image"):
+        raise UsageError(f"needle={needle!r} is unknown. Give one of: text, image.")
     if probes < 1 or examples < 0 or not 0 < share <= 1:
         raise UsageError(
             f"probes={probes}, examples={examples}, share={share} cannot be meant; give at least 1 probe, 0 examples "

@@ -66,7 +66,10 @@ class Candidates:
             known = f"(vector signals it has: {', '.join(self.vectors) or 'none'})"
             if column in self.table.column_names:
                 raise UsageError(f"the signal {column!r} is one number per sample, a vector is wanted {known}.")
-            cure = "Score with that signal as well, or choose a rule that does without (such as balance='answer')."
+            cure = (
+                "Choose a rule that does without (such as balance='answer'), or score with "
+                f"--signal {column} as well (one forward per sample), into a run of its own."
+            )
             raise UsageError(f"the run lacks the vector signal {column!r} {known}. {cure}")
         return self.vectors[column]()[self.rows]
 

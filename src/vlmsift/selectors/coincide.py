@@ -13,6 +13,7 @@ from vlmsift.selectors.candidates import Candidates, Choice, Selector
 from vlmsift.selectors.groups import Groups
 from vlmsift.selectors.quota import best_of_groups
 from vlmsift.selectors.spherical import Clusters, spherical_k_means, to_units
+from vlmsift.words import one_of
 
 Floats = NDArray[np.float64]
 _ROWS = 512  # of a kernel or similarity matrix held at a time
@@ -26,7 +27,8 @@ class Coincide(Selector):
     by descending share; each gets round(budget left * its share among those left), or all it has; what is left then is
     walked out again over the clusters with room, so that the budget is exact (the released code misses it by some).
     Inside, the sample that lowers the squared MMD to the cluster most is added, one by one. Source: COINCIDE
-    (arXiv 2406.10995; constants from its code).
+    (arXiv 2406.10995; constants from its code), which clusters text-only samples among the others, with a blank image;
+    here they are a stratum of their own (see `frame.choose`).
 
     Attributes:
         vector: the signal, (N, 2 * width): the image half, then the text half.
@@ -47,8 +49,7 @@ class Coincide(Selector):
     name: ClassVar[str] = "coincide"
 
     def __post_init__(self) -> None:
-        if self.transfer not in ("text", "both"):
-            raise UsageError(f"transfer={self.transfer!r} is unknown. Give one of: text, both.")
+        one_of(self.name, "transfer", self.transfer, ("text", "both"))
         if self.clusters is not None and self.clusters < 1:
             raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
         for word, value in (("temperature", self.temperature), ("bandwidth", self.bandwidth)):

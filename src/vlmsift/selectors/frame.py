@@ -63,7 +63,7 @@ def choose(
         raise UsageError(f"seed={seed!r} is not a whole number from 0 to {2**32 - 1}.")
     if keep == CLEAN:
         selector.check_clean()
-    source = open_source(run, selector.columns)
+    source = open_source(run, selector.columns, getattr(selector, "vector", None))
     budget = None if keep == CLEAN else parse_keep(keep, len(source.table))
     order = seeded_order(source.table["id"], seed)
     rows = Candidates(source.table.take(order), "images", seed, order, source.vectors)

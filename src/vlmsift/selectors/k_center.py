@@ -15,6 +15,7 @@ from vlmsift.errors import UsageError
 from vlmsift.selectors.candidates import Candidates, Choice, Selector
 from vlmsift.selectors.clusters import k_means
 from vlmsift.selectors.kept_near import named
+from vlmsift.words import one_of
 
 
 @dataclass(frozen=True)
@@ -37,8 +38,7 @@ class KCenter(Selector):
     name: ClassVar[str] = "k_center"
 
     def __post_init__(self) -> None:
-        if self.start not in ("farthest", "random"):
-            raise UsageError(f"start={self.start!r} is unknown. Give one of: farthest, random.")
+        one_of(self.name, "start", self.start, ("farthest", "random"))
         if self.whole < 1:
             raise UsageError(f"whole={self.whole!r} is no number of samples. Give 1 or more.")
 

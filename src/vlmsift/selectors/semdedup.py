@@ -16,6 +16,7 @@ from vlmsift.selectors.groups import Groups
 from vlmsift.selectors.kept_near import named
 from vlmsift.selectors.quota import best_of_groups
 from vlmsift.selectors.spherical import Clusters, spherical_k_means, to_units
+from vlmsift.words import one_of
 
 _ROWS = 1024  # of a similarity matrix held at a time
 _DIGITS = 6  # of a similarity; float32 says no more, and equal samples shall tie
@@ -37,7 +38,8 @@ class SemDeDup(Selector):
     Without `eps`, it is solved so that exactly the budget is left (the published runs tune it by hand and cut off the
     rest): as "earlier" counts dropped samples too, those of least similarity stay whatever eps is; ties fall by seed.
     A budget below the number of clusters draws among the clusters' first samples. Source: SemDeDup (arXiv 2303.09540)
-    as run for VLMs by COINCIDE (arXiv 2406.10995).
+    as run for VLMs by COINCIDE (arXiv 2406.10995), which clusters text-only samples among the others; here they are a
+    stratum of their own (see `frame.choose`), so none is held against a sample with an image.
 
     Attributes:
         vector: the signal, (N, K); normalised here.
@@ -55,8 +57,7 @@ class SemDeDup(Selector):
     name: ClassVar[str] = "semdedup"
 
     def __post_init__(self) -> None:
-        if self.keep_first not in ("hard", "easy"):
-            raise UsageError(f"keep_first={self.keep_first!r} is unknown. Give one of: hard, easy.")
+        one_of(self.name, "keep_first", self.keep_first, ("hard", "easy"))
         if self.clusters is not None and self.clusters < 1:
             raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
         if self.eps is not None and not 0 <= self.eps <= 2:

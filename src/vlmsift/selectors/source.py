@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -15,9 +15,9 @@ from vlmsift.errors import UsageError
 from vlmsift.store import FIXED, Run, as_vectors, matching
 
 CHECKPOINTS = (
-    "Trajectories come from several checkpoints of one training: `vlmsift score --model STEP-1 --model STEP-2 ... "
-    "--signal trajectory=image_spectrum`, or `vlmsift sift --method xmas`, at the price of one training and one "
-    "scoring per checkpoint."
+    "Trajectories come from several checkpoints of one training: `vlmsift train POOL --model M --snapshots 7 --out "
+    "OUT`, then `vlmsift score POOL --model OUT/snapshots --signal trajectory=image_spectrum` into a run of its own, "
+    "at the price of one training and one scoring per checkpoint."
 )
 
 
@@ -37,8 +37,8 @@ class Source(NamedTuple):
     digest: str | None
 
 
-def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
-    """`run` with the signals `columns`.
+def open_source(run: Run | Any, columns: Iterable[str], vector: str | None = None) -> Source:
+    """`run` with the signals `columns`; the one called `vector`, where it is among them, is to be a vector.
 
     Raises:
         UsageError: a column is missing, the run is unfinished, or ids repeat.
@@ -52,12 +52,13 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
         load = lambda name: as_vectors(bare[name])  # noqa: E731
     wanted = list(columns)
     signals = [name for name in schema.names if name not in FIXED.names or name == "answer_tokens"]
+    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     for name in wanted:
         if name not in signals:
-            own = f"Choose by one of them, or score with --signal {name} as well."
-            cure = CHECKPOINTS if name == "trajectory" else own
-            raise UsageError(f"there is no signal {name!r} to choose by. The run has: {', '.join(signals)}. {cure}")
-    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+            kind, known = ("vector", nested) if name == vector else ("signal", signals)
+            cure = CHECKPOINTS if name == "trajectory" else _cure(name, known)
+            has = ", ".join(known) or "none"
+            raise UsageError(f"there is no {kind} {name!r} to choose by. The run has: {has}. {cure}")
     table = fetch([*FIXED.names, *(name for name in wanted if name not in (*nested, *FIXED.names))])
     if isinstance(run, Run) and len(table) < run.pool_rows:
         cure = (
@@ -70,6 +71,12 @@ def open_source(run: Run | Any, columns: Iterable[str]) -> Source:
         raise UsageError(f"the id {twice.as_py()!r} occurs more than once; ids must be unique.")
     vectors = {name: cache(partial(load, name)) for name in nested}
     return Source(table, vectors, query, run.signals_hash() if isinstance(run, Run) else None)
+
+
+def _cure(name: str, known: Sequence[str]) -> str:
+    """What to do where a signal is missing, and what that costs."""
+    first = "Choose by one of them, or score" if known else "Score"
+    return f"{first} with --signal {name} (one forward per sample, for some signals two), into a run of its own."
 
 
 def _complete(table: Any) -> Any:

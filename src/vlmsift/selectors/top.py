@@ -14,6 +14,7 @@ from vlmsift.errors import UsageError
 from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
 from vlmsift.selectors.groups import BALANCES, grouped
 from vlmsift.selectors.quota import best_of_groups, ranks_within, split
+from vlmsift.words import one_of
 
 Floats = NDArray[np.floating[Any]]
 PICKS = ("highest", "lowest", "middle", "band")
@@ -48,9 +49,8 @@ class Top(Selector):
     name: ClassVar[str] = "top"
 
     def __post_init__(self) -> None:
-        for word, value, known in (("pick", self.pick, PICKS), ("balance", self.balance, BALANCES)):
-            if value not in known:
-                raise UsageError(f"{word}={value!r} is unknown. Give one of: {', '.join(known)}.")
+        one_of(self.name, "pick", self.pick, PICKS)
+        one_of(self.name, "balance", self.balance, BALANCES)
         if (self.pick == "band") != ((self.low, self.high) != (None, None)):
             ends = f"low={self.low!r} and high={self.high!r}"
             raise UsageError(f"{ends} with pick={self.pick!r}: give at least one with pick='band', none otherwise.")

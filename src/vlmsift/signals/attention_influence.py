@@ -15,6 +15,7 @@ from vlmsift.passes.changed import UniformHeadsLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.retrieval import retrieval_heads
 from vlmsift.types import Batch, Measured
+from vlmsift.words import one_of
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
@@ -50,6 +51,7 @@ class AttentionInfluence:
 
     def __post_init__(self) -> None:
         self.pairs()
+        one_of(self.name, "needle", self.needle, ("text", "image"))
         if self.floor <= 0:
             raise UsageError(f"attention_influence: floor={self.floor} does not keep from 0; give more, e.g. 0.01")
 

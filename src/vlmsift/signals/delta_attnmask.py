@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss
 from vlmsift.types import Batch, Measured
+from vlmsift.words import one_of
 
 
 @dataclass(frozen=True)
@@ -30,6 +31,12 @@ class DeltaAttnMask(Masking):
     higher_means: ClassVar[str] = (
         "the answer leans on what the model attends to: image, question and answer belong together"
     )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for field, hint in get_type_hints(Masking).items():
+            if get_origin(hint) is Literal:
+                one_of(self.name, field, getattr(self, field), get_args(hint))
 
     @property
     def unit(self) -> str:

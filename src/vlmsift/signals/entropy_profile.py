@@ -21,7 +21,9 @@ class EntropyProfile:
     first in sight of an image is taken; both ours.
 
     Attributes:
-        normalise: divide by the log of the image tokens in sight, so that images of different size compare; ours.
+        normalise: divide by the log of the image tokens in sight; ours. Without it the numbers are raw nats, whose
+            maximum grows with the image, so that where images differ in size a histogram falls in two by size, which
+            `mixture` takes for a sensitive layer; with it images of different size compare.
     """
 
     normalise: bool = False

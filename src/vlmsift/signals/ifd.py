@@ -10,6 +10,7 @@ from torch import Tensor
 from vlmsift.passes.changed import UnpromptedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.types import Batch, Measured
+from vlmsift.words import one_of
 
 SMALLEST = 1e-6
 """A loss without the prompt below this leaves the ratio undefined, in nats."""
@@ -33,6 +34,9 @@ class Ifd:
     name: ClassVar[str] = "ifd"
     unit: ClassVar[str] = "share of the loss without the prompt"
     higher_means: ClassVar[str] = "the prompt helps less: harder to follow; above 1 it misleads"
+
+    def __post_init__(self) -> None:
+        one_of(self.name, "image", self.image, ("dropped", "seen"))
 
     @property
     def needs(self) -> tuple[object, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 from torch import Tensor
 
@@ -11,6 +11,7 @@ from vlmsift.errors import UsageError
 from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
 from vlmsift.passes.spectrum import ReleasedSpectrum, SpectrumRows
 from vlmsift.types import Batch, Measured
+from vlmsift.words import one_of
 
 
 @dataclass(frozen=True)
@@ -18,8 +19,9 @@ class ImageSpectrum:
     """Sum of the largest singular values of text rows x image columns of attention, summed over layers: (B,) float32.
 
     NaN for text-only samples and where no row follows the image. Grows with the rows: longer texts have more. Source:
-    XMAS (arXiv 2510.01454), which follows this number over the checkpoints of a small model. Always an exact
-    decomposition, in float64; the released code draws a randomised one.
+    XMAS (arXiv 2510.01454), which follows this number over the checkpoints of a small model. Layers are summed
+    in float32; the decomposition of the sum is exact, its Gram matrix and eigenvalues in float64, where the released
+    code draws a randomised one.
 
     Attributes:
         attention: "true" = the model's own, mean over heads; "released" = what the released code takes for it, before
@@ -37,6 +39,8 @@ class ImageSpectrum:
     higher_means: ClassVar[str] = "more text looks at the image, or in more different ways; no direction by itself"
 
     def __post_init__(self) -> None:
+        one_of(self.name, "attention", self.attention, ("true", "released"))
+        one_of(self.name, "rows", self.rows, get_args(SpectrumRows))
         if self.top < 1:
             raise UsageError(f"image_spectrum: top={self.top} sums no singular value; give at least 1, e.g. 5")
 
