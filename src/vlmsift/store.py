@@ -340,7 +340,9 @@ def _read(folder: Path) -> dict[str, Any]:
         raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        version, _ = int(record["schema"]), record["identity"]["signals"]
+        version = int(record["schema"])
+        if version <= SCHEMA and "signals" not in record["identity"]:
+            raise KeyError("signals")
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
     except (ValueError, TypeError, KeyError, OSError) as error:

@@ -45,7 +45,7 @@ def test_clusters_of_two_only_fill_up(budget: int, quotas: list[int]) -> None:
 @pytest.mark.parametrize("paths", [[1.0, 2.0, 3.0], [[1.0], [2.0], [3.0]]])
 @pytest.mark.parametrize("inside", ["stable", "random"])
 def test_one_checkpoint_is_no_trajectory(paths: Any, inside: Any) -> None:
-    with pytest.raises(UsageError, match=r"'trajectory' is one number per sample, .* at least 2.*--model STEP-2"):
+    with pytest.raises(UsageError, match=r"'trajectory' is one number per sample, .* at least 2.*--snapshots 7"):
         choose(make_table({"trajectory": paths}), Trajectories(inside=inside), 1)
 
 

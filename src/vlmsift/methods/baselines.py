@@ -1,5 +1,7 @@
 """What every method has to beat: the longest answers, a draw, and everything."""
 
+from dataclasses import replace
+
 from vlmsift.methods.recipe import Method
 
 LENGTH = Method(
@@ -18,11 +20,4 @@ RANDOM = Method(
     about="Draws uniformly among the samples that the model can read.",
 )
 
-FULL = Method(
-    signals=(),
-    selector="random",
-    forwards="0",
-    source="the baseline of every table",
-    about="Keeps every sample that the model can read. With a budget it is `random`.",
-    keep="clean",
-)
+FULL = replace(RANDOM, about="Keeps every sample that the model can read. With a budget it is `random`.", keep="clean")
