@@ -243,3 +243,16 @@ def test_some_missing_images_are_no_wrong_folder(model: vlmsift.Adapter, tmp_pat
         (tmp_path / "images" / f"{index}.png").unlink()
     run = vlmsift.score(pool, model, tmp_path / "run", **SCORING)
     assert run.summary()["errors"] == {"missing image": 19}
+
+
+def test_draws_and_lengths_cost_no_forward(
+    tmp_path: Path, toy_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = write_pool(tmp_path / "data", llava_rows(6))
+    whole = vlmsift.score(pool, toy_path("llava"), tmp_path / "a", signals=["answer_loss", "random"], workers=0)
+    monkeypatch.setattr("vlmsift.engines.local.measure", lambda *arguments: pytest.fail("a forward was run"))
+    cheap = vlmsift.score(pool, toy_path("llava"), tmp_path / "b", signals=["random", "answer_tokens"], workers=0)
+    columns = ["id", "status", "random", "answer_tokens"]
+    assert cheap.table(columns).equals(whole.table(columns))
+    none = vlmsift.score(pool, toy_path("llava"), tmp_path / "c", signals={}, workers=0)
+    assert none.table(columns[:2]).equals(whole.table(columns[:2]))

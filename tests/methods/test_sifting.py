@@ -15,6 +15,7 @@ from tests.pools import llava_rows, write_pool
 from vlmsift import pipeline
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
+from vlmsift.train import train
 
 ROWS = 24
 
@@ -171,6 +172,15 @@ def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path,
     assert other.run.vector("trajectory").shape == (ROWS, 2)
 
 
+def test_a_run_of_something_else_is_told_before_the_fine_tune(
+    pool: Path, toy_path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="length", keep=6, workers=0)
+    monkeypatch.setattr(tuning, "fine_tuned", lambda *arguments, **more: pytest.fail("it was trained first"))
+    with pytest.raises(RunMismatch, match=r"signals\.trajectory\.signal"):
+        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **LITTLE)
+
+
 def test_too_few_steps_make_no_trajectory(pool: Path, toy_path: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the fine-tune on 24 samples has 1 step of batch_size=32"):
         vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6)
@@ -186,6 +196,9 @@ def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_
     )
     np.testing.assert_array_equal(same.run.vector("entropy_profile"), made.run.vector("entropy_profile"))
     assert len(same.ids) == 5
+    along = train(pool, toy_path("llava"), tmp_path / "along", batch_size=8, epochs=1, snapshots=2)
+    last = vlmsift.sift(pool, tmp_path / "along" / "snapshots", tmp_path / "c.json", method="bye", workers=0)
+    assert last.run.settings["info"]["model"] == str(along.snapshots[-1])
     assert not (tmp_path / "b-run-tuned").exists()
 
 
