@@ -36,7 +36,7 @@ MAY_IMPORT = {
     "evaluate": "types errors formats models engines train",
     "calibrate": "types errors formats models passes signals store selectors pipeline train evaluate",
     "validate": "types errors formats models signals store selectors pipeline methods augment train evaluate calibrate",
-    "show": "types errors signals store checkpoints check pipeline methods train calibrate validate",
+    "show": "types errors signals store check pipeline methods train calibrate validate",
     "demo": "types errors formats models store selectors pipeline train evaluate show",
     "cli": "types errors words models selectors store check pipeline methods augment train calibrate validate show "
     "demo",

@@ -124,6 +124,8 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
     kept = losses[list(chosen.ids)]
     assert len(kept) == 6
     assert kept.mean() < losses.mean()
+    with pytest.raises(UsageError, match="measures one model"):
+        vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, trained=True)
     with pytest.raises(UsageError, match="not both"):
         vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)
 
@@ -197,7 +199,7 @@ def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_
     np.testing.assert_array_equal(same.run.vector("entropy_profile"), made.run.vector("entropy_profile"))
     assert len(same.ids) == 5
     along = train(pool, toy_path("llava"), tmp_path / "along", batch_size=8, epochs=1, snapshots=2)
-    last = vlmsift.sift(pool, tmp_path / "along" / "snapshots", tmp_path / "c.json", method="bye", workers=0)
+    last = vlmsift.sift(pool, [tmp_path / "along" / "snapshots"], tmp_path / "c.json", method="bye", workers=0)
     assert last.run.settings["info"]["model"] == str(along.snapshots[-1])
     assert not (tmp_path / "b-run-tuned").exists()
 

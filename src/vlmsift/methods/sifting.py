@@ -61,7 +61,7 @@ def sift(
     from vlmsift.checkpoints import checkpoints_of
     from vlmsift.formats import FORMATS, open_pool
     from vlmsift.methods import find_method
-    from vlmsift.methods.tuning import brought, checkpoints, fine_tuned, refuse_unmeasured
+    from vlmsift.methods.tuning import checkpoints, fine_tuned, refuse_unmeasured, to_score
     from vlmsift.selectors import CLEAN, build_selector
     from vlmsift.selectors.budget import parse_keep
     from vlmsift.signals import build_signals
@@ -90,20 +90,15 @@ def sift(
     if place.resolve() == pool.path.resolve():
         raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-    models = checkpoints_of(model)
-    tunes = False
-    if chosen is None and trained:
-        raise UsageError(f"config={str(config)!r} needs no model that was trained on the pool; leave trained out")
-    if chosen is not None:
-        tunes = not brought(name, chosen, models, trained)
-        training = chosen.training
-        refuse_unmeasured(name, how["selector"], measured, training is not None and training.snapshots > 1)
-        if training is not None and training.snapshots == 1 and len(models) > 1:
-            if isinstance(model, (list, tuple)):
-                raise UsageError(
-                    f"{name} scores the end of one training, and {len(models)} models are given; give that"
-                )
-            models = models[-1:]
+    if chosen is None:
+        if trained or len(checkpoints_of(model)) > 1:
+            raise UsageError(f"config={str(config)!r} measures one model; give one, and leave trained out")
+        models, tunes = checkpoints_of(model), False
+    else:
+        models, tunes = to_score(name, chosen, model, trained)
+        refuse_unmeasured(
+            name, how["selector"], measured, chosen.training is not None and chosen.training.snapshots > 1
+        )
     if (recipe or changes) and not tunes:
         raise UsageError(f"nothing is fine-tuned here, so recipe={recipe!r} and changes={changes!r} mean nothing")
     if not scoring.get("overwrite"):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmsift.checkpoints import checkpoints_of
 from vlmsift.errors import UsageError
 from vlmsift.methods.recipe import Method, Training
 
@@ -17,25 +18,30 @@ if TYPE_CHECKING:
     from vlmsift.types import Signal
 
 
-def brought(name: str, method: Method, models: Sequence[Any], trained: bool) -> bool:
-    """Whether the models named are those to score; False where the method fine-tunes the one named.
+def to_score(name: str, method: Method, model: Any, trained: bool) -> tuple[list[Any], bool]:
+    """The models that a method scores, and whether it fine-tunes the one named before that.
 
     Args:
-        models: checkpoints, or one model. trained: it was fine-tuned on the pool already.
+        model: as of `vlmsift.score`: one, several, or a folder of checkpoints. trained: on the pool already.
 
     Raises:
         UsageError: they cannot be what the method needs.
     """
-    training, several = method.training, len(models) > 1
+    models, training = checkpoints_of(model), method.training
+    named = len(model) if isinstance(model, (list, tuple)) else 1
     if training is None:
-        if several:
+        if len(models) > 1:
             raise UsageError(f"{name} measures one model, and {len(models)} are given; give the one to score with")
         if trained:
             raise UsageError(f"{name} needs no model that was trained on the pool; leave trained out")
-        return True
+        return models, False
+    if training.snapshots == 1:
+        if named > 1:
+            raise UsageError(f"{name} scores the end of one training, and {named} models are given; give that")
+        return models[-1:], not trained and len(models) == 1
+    if len(models) > 1:
+        return models, False
     first = models[0]
-    if training.snapshots == 1 or several:
-        return trained or several
     if isinstance(first, (str, Path)) and list((Path(first) / "snapshots").glob("step-*")):
         raise UsageError(
             f"{name} follows checkpoints, and {str(first)!r} has some: give {str(Path(first) / 'snapshots')!r}. To "
@@ -47,7 +53,7 @@ def brought(name: str, method: Method, models: Sequence[Any], trained: bool) -> 
             "folder that holds step-N or checkpoint-N folders, or several models in order; or leave trained out, and "
             f"it is fine-tuned: {method.needs}"
         )
-    return False
+    return models, True
 
 
 def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Signal], along: bool) -> None:

@@ -9,9 +9,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlmsift.checkpoints import checkpoints_of
 from vlmsift.methods import METHODS, Method, find_method
-from vlmsift.methods.tuning import brought
+from vlmsift.methods.tuning import to_score
 
 HEAD = ("method", "signals", "forwards", "needs", "source")
 
@@ -45,7 +44,8 @@ def tell_needs(name: str, models: Sequence[str], trained: bool) -> None:
     """
     method = find_method(name)
     needs = method.needs
-    if needs and (method.training is None or not brought(name, method, checkpoints_of(list(models)), trained)):
+    _, tunes = to_score(name, method, list(models), trained)
+    if needs and (method.training is None or tunes):
         Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{name} needs {needs}"))
 
 
