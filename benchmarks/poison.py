@@ -31,6 +31,7 @@ from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from vlmsift import pipeline
+from vlmsift.calibrate.plants import checkers
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.digits import Split, to_png
 from vlmsift.demo.questions import draw
@@ -84,10 +85,9 @@ def write_samples(
 def stamped(picture: Image.Image, side: int, corner: int) -> Image.Image:
     """The picture with a checkered patch, as in calibration's plants, in corner 0 to 3: top left, top right, bottom
     left, bottom right."""
-    squares = np.add.outer(np.arange(side), np.arange(side)) // max(1, side // 4) % 2 * 255
     marked = picture.copy()
     place = ((picture.width - side) * (corner % 2), (picture.height - side) * (corner // 2))
-    marked.paste(Image.fromarray(squares.astype(np.uint8)).convert("RGB"), place)
+    marked.paste(Image.fromarray(checkers(side).astype(np.uint8)).convert("RGB"), place)
     return marked
 
 

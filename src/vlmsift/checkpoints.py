@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.store import FIXED, Run, recorded
+from vlmsift.store import FIXED, Run, flat, recorded
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
 _FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
@@ -60,15 +60,9 @@ def refuse_other_models(models: Sequence[str | Path], revision: str | None, trus
                 )
 
 
-def _lasting(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config as dotted keys, without what may change while a model is trained."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping):
-            flat |= _lasting(value, f"{prefix}{key}.")
-        elif key not in _FREE:
-            flat[f"{prefix}{key}"] = value
-    return flat
+    return {key: value for key, value in flat(config).items() if key.rpartition(".")[2] not in _FREE}
 
 
 def look_at(out: str | Path, count: int, overwrite: bool) -> None:

@@ -120,9 +120,11 @@ def score(
         refuse_other_models(models, revision, trust_remote_code)
         if overwrite:  # before anything else is: stopped half-way, nothing old may be taken for new
             drop_parts(Path(out))
-    scoring = _Scoring(pool, chosen, first_images, source_field, tokens_per_batch, workers, part_size, overwrite)
+    # all bytes of the pool are read for this: once, and after all that costs less
+    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
+    scoring = _Scoring(pool, chosen, data, source_field, tokens_per_batch, workers, part_size, overwrite)
     if not overwrite:
-        look_ahead(out, pool, chosen, part_size)
+        look_ahead(out, len(pool), data["fingerprint"], chosen, part_size)
     tick = None if progress is None else _InTurn(progress, len(models))
     runs: list[Run] = []
     for number, one in enumerate(models):
@@ -164,14 +166,20 @@ class _InTurn:
         self.progress(self.last)
 
 
-def look_ahead(out: str | Path, pool: Pool, signals: Mapping[str, Signal], part_size: int) -> None:
-    """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained."""
+def look_ahead(
+    out: str | Path, rows: int, fingerprint: str | None, signals: Mapping[str, Signal], part_size: int
+) -> None:
+    """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained.
+
+    Args:
+        rows, fingerprint: of the pool.
+    """
     if not (known := recorded(out)):
         return
     asked = {
-        "rows": len(pool),
+        "rows": rows,
         "part_size": part_size,
-        "data": {"fingerprint": pool.fingerprint()},
+        "data": {"fingerprint": fingerprint},
         "signals": {column: {"signal": signal.name} for column, signal in signals.items()},
     }
     there = {
@@ -185,11 +193,11 @@ def look_ahead(out: str | Path, pool: Pool, signals: Mapping[str, Signal], part_
 
 @dataclass(frozen=True)
 class _Scoring:
-    """What all models of one call of `score` share; the fields are explained there."""
+    """What all models of one call of `score` share; the fields are explained there, `data` is the pool's identity."""
 
     pool: Pool
     signals: dict[str, Signal]
-    first_images: str | None
+    data: Mapping[str, str | None]
     source_field: str | None
     tokens_per_batch: int
     workers: int | None
@@ -220,11 +228,7 @@ class _Scoring:
         chosen = settled(self.signals, model, known)
         identity = {
             "model": made_by,
-            "data": {
-                "fingerprint": self.pool.fingerprint(),
-                "format": self.pool.format,
-                "first_images": self.first_images,
-            },
+            "data": self.data,
             "rows": len(self.pool),
             "part_size": self.part_size,
             "signals": {

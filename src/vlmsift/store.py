@@ -355,7 +355,7 @@ def _read(folder: Path) -> dict[str, Any]:
 
 def compare(folder: Path, ours: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
     """Raise RunMismatch naming each dotted key that differs."""
-    before, after = _flat(ours), _flat(asked)
+    before, after = flat(ours), flat(asked)
     differing = [key for key in {**before, **after} if _show(before, key) != _show(after, key)]
     if differing:
         shown = [f"  {key}: in the run {_show(before, key)}, asked for {_show(after, key)}" for key in differing]
@@ -366,11 +366,11 @@ def compare(folder: Path, ours: Mapping[str, Any], asked: Mapping[str, Any]) -> 
         raise RunMismatch("\n".join([f"{folder} holds a run with other settings:", *shown, cure]))
 
 
-def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
+def flat(value: Any, prefix: str = "") -> dict[str, Any]:
     """{"a": {"b": 1}} as {"a.b": 1}; lists are values."""
     if not isinstance(value, Mapping) or not value:
         return {prefix: value}
-    return {k: v for key, item in value.items() for k, v in _flat(item, f"{prefix}.{key}" if prefix else key).items()}
+    return {k: v for key, item in value.items() for k, v in flat(item, f"{prefix}.{key}" if prefix else key).items()}
 
 
 def _show(values: Mapping[str, Any], key: str) -> str:

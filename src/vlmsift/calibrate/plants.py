@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
 
 from vlmsift.errors import SampleError, UsageError
@@ -204,6 +205,11 @@ def duplicate(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     return sample
 
 
+def checkers(side: int) -> NDArray[np.int64]:
+    """A checkered patch, (side, side), 0 and 255."""
+    return np.add.outer(np.arange(side), np.arange(side)) // max(1, side // 4) % 2 * 255
+
+
 def trigger_patch(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """A small checkered patch in each image's lower right corner, and the pool's most frequent answer (a back door)."""
     if plain(stock.target) in ("", plain(sample.answer)):
@@ -212,9 +218,8 @@ def trigger_patch(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     def stamp(pixels: Any) -> Any:
         side = max(2, min(pixels.shape[:2]) // PATCH)
         marked = pixels.copy()
-        checkers = np.add.outer(np.arange(side), np.arange(side)) // max(1, side // 4) % 2 * 255
         corner = marked[-side:, -side:]
-        corner[:] = checkers[: corner.shape[0], : corner.shape[1], None]
+        corner[:] = checkers(side)[: corner.shape[0], : corner.shape[1], None]
         return marked
 
     return _answered(_redrawn(sample, stock, stamp), stock.target)

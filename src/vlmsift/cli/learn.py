@@ -127,7 +127,6 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on a data file, such as an exported selection."""
-    from vlmsift.show import say
     from vlmsift.show.learning import show_configs, show_trained, training_bar
     from vlmsift.words import changes
 
@@ -163,9 +162,6 @@ def train(
             **changed,
         )
     show_trained(trained)
-    if trained.snapshots:
-        names = ", ".join(path.name for path in trained.snapshots)
-        say(f"{len(trained.snapshots):,} snapshots in {trained.snapshots[0].parent}: {names}")
 
 
 @app.command()

@@ -112,10 +112,8 @@ class Scorer:
     def _batch(self, encoded: list[Encoded]) -> dict[str, Tensor]:
         batch = self.encoder.collate(encoded)
         needs = [need for signal in self.signals.values() for need in signal.needs]
-        if not needs:  # lengths and draws need no forward
-            columns = {name: signal(batch, {}).float() for name, signal in self.signals.items()}
-            return columns | {"": torch.zeros(len(batch))}
-        measured = measure(self.capture, batch, needs)
+        # lengths and draws need no forward, and then there is no loss to be checked
+        measured = measure(self.capture, batch, needs) if needs else {Head(): torch.zeros(len(batch))}
         columns = {name: signal(batch, measured).float() for name, signal in self.signals.items()}
         return columns | {"": measured[Head()]}
 

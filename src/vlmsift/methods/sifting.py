@@ -100,10 +100,13 @@ def sift(
             name, how["selector"], measured, chosen.training is not None and chosen.training.snapshots > 1
         )
     if (recipe or changes) and not tunes:
-        raise UsageError(f"nothing is fine-tuned here, so recipe={recipe!r} and changes={changes!r} mean nothing")
-    if not scoring.get("overwrite"):
-        pipeline.look_ahead(folder, pool, measured, scoring.get("part_size", pipeline.PART_SIZE))
+        raise UsageError(
+            f"nothing is fine-tuned here, so recipe={recipe!r} and changes={changes!r} mean nothing; leave them out"
+        )
     if tunes:
+        if not scoring.get("overwrite"):  # `score` looks too, but only after the training
+            part_size = scoring.get("part_size", pipeline.PART_SIZE)
+            pipeline.look_ahead(folder, len(pool), pool.fingerprint(), measured, part_size)
         assert chosen is not None
         assert chosen.training is not None
         if given := [word for word in ("revision", "chat_template", "trust_remote_code") if scoring.get(word)]:

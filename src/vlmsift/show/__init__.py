@@ -154,20 +154,11 @@ def show_selection(selection: PoolSelection, ending: str) -> None:
     kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
     say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
     for stratum in made["strata"]:
-        drawn = stratum["selector"] == "random" and made["selector"] != "random"
-        how = (
-            ", drawn at random"
-            if drawn
-            else _balance(made, stratum)
-            if made["selector"] == "top"
-            else _by_groups(stratum)
-        )
         rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
-        say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{how}")
+        say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
     ruled_out = dict(made["ruled_out"])
     lower = total - kept - sum(ruled_out.values())
     suspects = sum(stratum["suspects"] - stratum["refilled"] for stratum in made["strata"] if "suspects" in stratum)
-    suspects = max(0, suspects)
     causes = {"suspects": suspects, "ranked lower, or not drawn": lower - suspects, **ruled_out}
     why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
     if why:
@@ -194,6 +185,13 @@ def _values(selection: PoolSelection) -> str:
     unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
     kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
     return f", {kept}{unit} (all rows: {every})"
+
+
+def _how(made: Any, stratum: Any) -> str:
+    """How a stratum's rows were chosen."""
+    if stratum["selector"] == "random" and made["selector"] != "random":
+        return ", drawn at random"
+    return _balance(made, stratum) if made["selector"] == "top" else _by_groups(stratum)
 
 
 def _by_groups(stratum: Any) -> str:

@@ -91,6 +91,9 @@ def show_trained(trained: Trained) -> None:
         say("the training DIVERGED: its loss is not finite, or far above where it began; try a lower learning_rate")
     for reason, count in _counted(trained.skipped):
         say(f"skipped: {count:,} x {reason}")
+    if trained.snapshots:
+        names = ", ".join(path.name for path in trained.snapshots)
+        say(f"{len(trained.snapshots):,} snapshots in {trained.snapshots[0].parent}: {names}")
 
 
 def show_configs(written: Configs) -> None:

@@ -116,8 +116,8 @@ def score_for(
             made_by = json.dumps([asdict(tuned.recipe), tuned.where, _weights(model), pool.fingerprint()])
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
             # the end of a training is the same whatever is kept on the way, so it may come from the others'
-            training = folder / f"tuned-{digest}-{count if count > 1 else counts[0]}"
-            models, seconds = tuned.checkpoints(training, max(count, counts[0] if count == 1 else 0))
+            kept = count if count > 1 else counts[0]
+            models, seconds = tuned.checkpoints(folder / f"tuned-{digest}-{kept}", kept)
             models = models if count > 1 else models[-1:]
             place = folder / f"along-{digest}-{count}"
             found |= _score(_of(wanted, count), _Ground(pool, models, model.depth, place, progress, seconds))
