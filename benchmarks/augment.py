@@ -59,10 +59,10 @@ def text_shape(layers: int, length: int, count: int) -> tuple[Any, dict[str, Any
 
 def embedded(count: int) -> tuple[Any, dict[str, Any]]:
     """The embedded model, and `count` samples made from digits that it was not trained on."""
+    from tools.embedded_model.evaluate import encode
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from vlmsift.demo import MODEL_PATH
-    from vlmsift.demo.evaluate import encode
     from vlmsift.demo.questions import draw_samples
 
     model = AutoModelForImageTextToText.from_pretrained(MODEL_PATH)

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from vlmsift import pipeline
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 PART = 10_000
 BUNDLES = 1_000

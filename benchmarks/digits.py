@@ -27,7 +27,7 @@ from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.teach import RECIPE
-from vlmsift.validate import validate
+from vlmsift.experiment import validate
 
 RATES = (0.25, 0.5, 1.0)
 LOSS = {"name": "answer-loss", "signals": ["answer_loss"], "pick": "lowest", "balance": "none"}
@@ -137,7 +137,7 @@ def run_plan(path: Path, jobs: int) -> None:
     if jobs > 1:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}
         program = (
-            "import sys; from vlmsift.validate import validate; validate(sys.argv[1], shard=(int(sys.argv[2]), {}))"
+            "import sys; from vlmsift.experiment import validate; validate(sys.argv[1], shard=(int(sys.argv[2]), {}))"
         )
         command = [sys.executable, "-c", program.format(jobs), str(path)]
         shards = [subprocess.Popen([*command, str(number)], env=environment) for number in range(jobs)]

@@ -63,14 +63,14 @@ def make(path: Path, rows: int) -> None:
 
 def open_only(path: Path, out: Path) -> None:
     """Open the pool and name its rows."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     len(open_pool(path).ids)
 
 
 def read(path: Path, out: Path) -> None:
     """Read every sample."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     pool = open_pool(path)
     for index in range(len(pool)):
@@ -79,7 +79,7 @@ def read(path: Path, out: Path) -> None:
 
 def export_fifth(path: Path, out: Path) -> None:
     """Export a random 20 % as JSON."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     pool = open_pool(path)
     pool.export(sorted(random.Random(0).sample(range(len(pool)), len(pool) // 5)), out / "fifth.json")
@@ -87,7 +87,7 @@ def export_fifth(path: Path, out: Path) -> None:
 
 def export_all(path: Path, out: Path) -> None:
     """Export 100 % as JSON and compare with the source."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     pool = open_pool(path)
     written = pool.export(range(len(pool)), out / "all.json")
@@ -97,7 +97,7 @@ def export_all(path: Path, out: Path) -> None:
 
 def export_parquet(path: Path, out: Path) -> None:
     """Move 100 % to Parquet."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     pool = open_pool(path)
     pool.export(range(len(pool)), out / "all.parquet")
@@ -105,7 +105,7 @@ def export_parquet(path: Path, out: Path) -> None:
 
 def export_messages(path: Path, out: Path) -> None:
     """Convert 100 % to chat messages as JSONL."""
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     pool = open_pool(path)
     pool.export(range(len(pool)), out / "messages.jsonl", format="messages")

@@ -25,7 +25,8 @@ import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-sys.path.append(str(Path(__file__).parents[1] / ".test-packages"))
+
+import tests.conftest  # noqa: F401  before transformers: makes torchvision importable on a CPU
 
 import vlmsift
 from vlmsift import pipeline
@@ -67,7 +68,6 @@ def signals(heads: str, known: set[str] | None = None) -> dict[str, Any]:
 
 def toys(folder: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
     """(family/column, float32 values) of eight samples in one batch, for every family."""
-    import tests.conftest  # noqa: F401  makes torchvision importable on a CPU
     from tests.models.helpers import batch_of, opened, varied
     from tests.toys import make_toy
 

@@ -14,10 +14,10 @@ from method_tables import markdown
 
 from vlmsift import pipeline
 from vlmsift.calibrate.grid import forwards
+from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS
 from vlmsift.models import open_model
 from vlmsift.signals.attention_influence import AttentionInfluence
-from vlmsift.store import write_atomically
 
 Seconds = dict[str, list[float]]
 

@@ -21,12 +21,13 @@ from scipy.stats import rankdata
 
 from vlmsift import pipeline
 from vlmsift.errors import VlmsiftError
+from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS, Method
 from vlmsift.models import open_model
+from vlmsift.runs.run import Run
 from vlmsift.selectors import Top
 from vlmsift.signals import parameters, settled
 from vlmsift.signals.attention_influence import AttentionInfluence
-from vlmsift.store import Run, write_atomically
 from vlmsift.train import Trained, train
 from vlmsift.types import Signal
 

@@ -37,11 +37,12 @@ from vlmsift.demo.digits import Split, to_png
 from vlmsift.demo.questions import draw
 from vlmsift.demo.teach import RECIPE
 from vlmsift.evaluate import evaluate
-from vlmsift.formats import open_image, open_pool
+from vlmsift.files import write_atomically
 from vlmsift.models import open_model
+from vlmsift.pools import open_image, open_pool
+from vlmsift.runs.run import Run
 from vlmsift.selectors import Decided, Mixture, Random, choose
 from vlmsift.selectors.mixture import two_gaussians
-from vlmsift.store import Run, write_atomically
 from vlmsift.train import train
 from vlmsift.train.data import EncodedData
 

@@ -20,8 +20,8 @@ import numpy as np
 import yaml
 from digits import LOSS, run_plan
 from PIL import Image
+from tools.embedded_model.build import build
 
-from vlmsift.demo.build import build
 from vlmsift.evaluate import evaluate
 from vlmsift.train import train
 

@@ -17,7 +17,7 @@ from scipy.ndimage import shift
 
 from vlmsift.demo.digits import Scene, to_png
 from vlmsift.demo.questions import QUESTIONS, Question, draw
-from vlmsift.store import write_atomically
+from vlmsift.files import write_atomically
 
 FARTHEST = 2
 """Pixels of 32 that a copy is moved by, at most, each way."""

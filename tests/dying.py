@@ -17,7 +17,7 @@ _SERVER.set_forkserver_preload(  # what a child would otherwise import, each for
     [
         "__main__",
         *(f"vlmsift.{name}" for name in ("cli", "show", "pipeline", "engines.local", "selectors", "signals")),
-        *("vlmsift.models.fingerprint", "vlmsift.formats.text_rows", "torch.utils.data", "PIL.PngImagePlugin"),
+        *("vlmsift.models.fingerprint", "vlmsift.pools.text_rows", "torch.utils.data", "PIL.PngImagePlugin"),
         *(f"transformers.models.llava.{name}_llava" for name in ("modeling", "processing")),
         *("transformers.models.clip.modeling_clip", "transformers.models.llama.modeling_llama"),
         "transformers.models.clip.image_processing_pil_clip",

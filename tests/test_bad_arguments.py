@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 import vlmsift
-from tests.pools import llava_rows, write_pool
-from tests.runs import make_run
+from tests.sample_pools import llava_rows, write_pool
+from tests.sample_runs import make_run
 from vlmsift.errors import FormatError, UsageError, VlmsiftError
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 Changes = dict[str, Any]
 

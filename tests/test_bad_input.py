@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 import vlmsift
-from tests.pools import SIGNALS, Row, assert_same_numbers, conversation, llava_rows, picture, write_pool
-from vlmsift.store import Run
+from tests.sample_pools import SIGNALS, Row, assert_same_numbers, conversation, llava_rows, picture, write_pool
+from vlmsift.runs.run import Run
 
 COUNT, BAD = 12, 5
 TOLERANCE = 1e-5
@@ -192,14 +192,14 @@ def test_a_loss_that_is_not_a_number(model: vlmsift.Adapter, clean: Run, tmp_pat
 def test_a_sample_that_fails_inside_the_model(
     model: vlmsift.Adapter, clean: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from vlmsift.engines import local
+    from vlmsift.scoring import batches
 
-    def failing(capture: Any, batch: Any, needs: Any, measure: Any = local.measure) -> Any:
+    def failing(capture: Any, batch: Any, needs: Any, measure: Any = batches.measure) -> Any:
         if f"r{BAD}" in batch.ids:
             raise IndexError("index 7 is out of range")
         return measure(capture, batch, needs)
 
-    monkeypatch.setattr(local, "measure", failing)
+    monkeypatch.setattr(batches, "measure", failing)
     pool = write_pool(tmp_path, llava_rows(COUNT))
     run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, workers=0)
     check(run, clean, "failed in the model", "IndexError: index 7 is out of range")

@@ -16,9 +16,9 @@ import pytest
 from typer.testing import CliRunner
 
 import vlmsift
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from vlmsift.cli import app, main
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 ROWS = 30
 COMMANDS = (

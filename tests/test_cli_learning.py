@@ -13,7 +13,7 @@ from tests.test_cli import Vlmsift, vlmsift_, without  # noqa: F401
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.models import open_model
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 FAST = ["--set", "batch_size=8", "--set", "gradient_checkpointing=False", "--set", "learning_rate=1e-4"]
 

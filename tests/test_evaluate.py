@@ -9,14 +9,14 @@ import pytest
 import torch
 from transformers.utils import logging
 
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from tests.train.helpers import encoded
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
 from vlmsift.evaluate import evaluate
-from vlmsift.formats import open_pool
 from vlmsift.models import open_model
+from vlmsift.pools import open_pool
 
 logging.disable_progress_bar()
 

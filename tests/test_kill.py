@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.dying import kill_when, run_to_death
-from tests.pools import llava_rows, write_pool
-from vlmsift.store import Run
+from tests.sample_pools import llava_rows, write_pool
+from vlmsift.runs.run import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no fork server")
 

@@ -18,55 +18,57 @@ ROOT = Path(vlmsift.__file__).parent
 MAY_IMPORT = {
     "types": "",
     "errors": "",
-    "words": "errors",
-    "formats": "types errors",
+    "parameters": "errors",
+    "files": "errors",
+    "pools": "types errors",
     "models": "types errors",
     "passes": "types errors models",
-    "signals": "types errors words models passes",
-    "store": "types errors",
-    "checkpoints": "types errors models store",
-    "selectors": "types errors words store",
-    "engines": "types errors formats models passes",
+    "signals": "types errors parameters models passes",
+    "runs": "types errors files models",
+    "choosing": "types errors files runs",
+    "selectors": "types errors parameters choosing runs selecting",
+    "selecting": "types errors choosing selectors runs",
     "check": "types errors models passes",
-    "augment": "types errors words models passes store",
-    "scoring": "types errors formats models passes signals engines store checkpoints",
-    "pipeline": "types errors formats store scoring selectors",
-    "methods": "types errors formats models signals checkpoints selectors pipeline train",
-    "train": "types errors formats models engines store",
-    "evaluate": "types errors formats models engines train",
-    "calibrate": "types errors formats models passes signals store selectors pipeline train evaluate",
-    "validate": "types errors formats models signals store selectors pipeline methods augment train evaluate calibrate",
-    "show": "types errors signals store check pipeline methods train calibrate validate",
-    "demo": "types errors formats models store selectors pipeline train evaluate show",
-    "cli": "types errors words models selectors store check pipeline methods augment train calibrate validate show "
-    "demo",
-    "__init__": "types formats models store pipeline methods augment",
+    "augment": "types errors parameters files models passes",
+    "scoring": "types errors files pools models passes signals runs",
+    "pipeline": "types errors pools runs scoring choosing selectors",
+    "methods": "types errors pools models signals runs choosing selectors pipeline train",
+    "train": "types errors files pools models scoring",
+    "evaluate": "types errors pools models scoring train",
+    "calibrate": "types errors files pools models passes signals runs selectors pipeline train evaluate",
+    "experiment": "types errors files pools models signals runs choosing selectors pipeline methods augment train "
+    "evaluate calibrate",
+    "terminal": "types errors signals runs check pipeline methods train calibrate experiment",
+    "demo": "types errors files pools models runs selectors pipeline train evaluate terminal",
+    "cli": "types errors parameters models selectors runs check pipeline methods augment train calibrate experiment "
+    "terminal demo",
+    "__init__": "types pools models runs pipeline methods augment",
 }
 
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.
 ONLY_IN = {
-    "torch": "models/ passes/ signals/ engines/ check.py augment/ train/ evaluate.py demo/",
+    "torch": "models/ passes/ signals/ scoring/ check.py augment/ train/ evaluate.py demo/",
     "transformers": "models/ passes/capture.py augment/attention.py train/ demo/",
-    "pyarrow": "formats/ selectors/ store.py augment/rankings.py calibrate/ validate/ show/",
-    "datasets": "formats/",
-    "duckdb": "store.py",
-    "sklearn": "selectors/ calibrate/ demo/",
-    "scipy": "selectors/",
-    "matplotlib": "demo/ validate/",
-    "rich": "show/ demo/",
+    "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
+    "datasets": "pools/",
+    "duckdb": "runs/",
+    "sklearn": "choosing/ selectors/ calibrate/ demo/",
+    "scipy": "choosing/ selectors/",
+    "matplotlib": "demo/ experiment/",
+    "rich": "terminal/ demo/",
     "typer": "cli/",
     "peft": "train/",
-    "pydantic": "validate/",
-    "yaml": "signals/config.py calibrate/ train/configs.py validate/",
+    "pydantic": "experiment/",
+    "yaml": "signals/config.py calibrate/ train/configs.py experiment/",
     "ray": "",
 }
 
 # Peers: the members of a family, which never import each other.
 PEERS = {
     "signals": {path.stem for path in (ROOT / "signals").glob("*.py")} - {"__init__", "config"},
-    "formats": {"llava", "messages", "sharegpt"},
+    "pools": {"llava", "messages", "sharegpt"},
     "selectors": {"top", "random", "trajectories", "coincide", "semdedup", "mixture", "facility_location", "k_center"},
-    "methods": {path.stem for path in (ROOT / "methods").glob("*.py")} - {"__init__", "recipe", "sifting", "tuning"},
+    "methods": {path.stem for path in (ROOT / "methods").glob("*.py")} - {"__init__", "method", "sifting", "tuning"},
     "augment": {"attended", "token_level_masking", "head_mask", "answer_mask", "neftune"},
 }
 
@@ -92,7 +94,7 @@ def imports(file: str, for_types: bool) -> set[str]:
             found |= {name.name for name in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{file} imports relatively"
-            # `from vlmsift import store` names a module, `from vlmsift.store import Run` a thing in one
+            # `from vlmsift import store` names a module, `from vlmsift.runs.run import Run` a thing in one
             found |= {
                 f"{node.module}.{name.name}" if node.module == "vlmsift" else str(node.module) for name in node.names
             }

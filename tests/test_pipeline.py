@@ -12,10 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 
 import vlmsift
-from tests.pools import SIGNALS, Row, llava_rows, picture, write_pool
+from tests.sample_pools import SIGNALS, Row, llava_rows, picture, write_pool
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.pipeline import Progress
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 ROWS = 40
 TEXT_ONLY = (5, 20, 33)
@@ -250,7 +250,7 @@ def test_draws_and_lengths_cost_no_forward(
 ) -> None:
     pool = write_pool(tmp_path / "data", llava_rows(6))
     whole = vlmsift.score(pool, toy_path("llava"), tmp_path / "a", signals=["answer_loss", "random"], workers=0)
-    monkeypatch.setattr("vlmsift.engines.local.measure", lambda *arguments: pytest.fail("a forward was run"))
+    monkeypatch.setattr("vlmsift.scoring.batches.measure", lambda *arguments: pytest.fail("a forward was run"))
     cheap = vlmsift.score(pool, toy_path("llava"), tmp_path / "b", signals=["random", "answer_tokens"], workers=0)
     columns = ["id", "status", "random", "answer_tokens"]
     assert cheap.table(columns).equals(whole.table(columns))

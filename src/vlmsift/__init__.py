@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlmsift.augment import masked_states
-    from vlmsift.formats import Pool, open_pool
     from vlmsift.methods import METHODS, sift
     from vlmsift.models import Adapter, open_model
     from vlmsift.pipeline import PoolSelection, export, score, select
-    from vlmsift.store import Run
+    from vlmsift.pools import Pool, open_pool
+    from vlmsift.runs.run import Run
     from vlmsift.types import Sample, Selection, Signal, Turn
 
 __version__ = "0.1.0"
@@ -22,9 +22,9 @@ __version__ = "0.1.0"
 _PLACES = {
     "METHODS": "vlmsift.methods",
     "Adapter": "vlmsift.models",
-    "Pool": "vlmsift.formats",
+    "Pool": "vlmsift.pools",
     "PoolSelection": "vlmsift.pipeline",
-    "Run": "vlmsift.store",
+    "Run": "vlmsift.runs.run",
     "Sample": "vlmsift.types",
     "Selection": "vlmsift.types",
     "Signal": "vlmsift.types",
@@ -32,7 +32,7 @@ _PLACES = {
     "export": "vlmsift.pipeline",
     "masked_states": "vlmsift.augment",
     "open_model": "vlmsift.models",
-    "open_pool": "vlmsift.formats",
+    "open_pool": "vlmsift.pools",
     "score": "vlmsift.pipeline",
     "select": "vlmsift.pipeline",
     "sift": "vlmsift.methods",

@@ -20,7 +20,7 @@ from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.loss import Head, head_means
-from vlmsift.passes.masking import Masking, choose_tokens, masked_states
+from vlmsift.passes.masking import Masking, choose_tokens, replace_states
 from vlmsift.passes.measure import MaskedLoss, measure, on_device
 from vlmsift.types import IMAGE_MARK, Batch, Sample, Turn
 
@@ -105,8 +105,8 @@ def hooked_loss(adapter: Adapter, batch: Batch, layer: int, masking: Masking, ch
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
         if args:
-            return (masked_states(masking, batch, args[0], chosen), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": masked_states(masking, batch, kwargs["hidden_states"], chosen)}
+            return (replace_states(masking, batch, args[0], chosen), *args[1:]), kwargs
+        return args, {**kwargs, "hidden_states": replace_states(masking, batch, kwargs["hidden_states"], chosen)}
 
     handle = adapter.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
     try:

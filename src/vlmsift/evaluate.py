@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from vlmsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
     from vlmsift.models import Adapter, Encoded
+    from vlmsift.pools import Pool
     from vlmsift.train.data import EncodedData
 
 EVERYTHING = "all"
@@ -66,12 +66,12 @@ def evaluate(
     if tokens_per_batch < 1:
         raise UsageError(f"tokens_per_batch={tokens_per_batch} must be at least 1")
     if isinstance(data, (str, Path)):
-        from vlmsift.formats import open_pool
+        from vlmsift.pools import open_pool
 
         data = open_pool(data, images=images, format=format, source_field=source_field)
-    from vlmsift.engines.feed import pack
-    from vlmsift.formats import open_image
     from vlmsift.models import open_model
+    from vlmsift.pools import open_image
+    from vlmsift.scoring.feed import pack
     from vlmsift.train.data import EncodedData
 
     if isinstance(model, (str, Path)):

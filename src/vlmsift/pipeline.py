@@ -9,22 +9,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vlmsift.choosing.selection import Decided
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.scoring import PART_SIZE, Progress, look_ahead, look_at_images, score
-from vlmsift.selectors.saved import Decided
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
+from vlmsift.scoring.score import PART_SIZE, Progress, check_resumable, fingerprint_images, score
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
+    from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
 
 __all__ = [
     "PART_SIZE",
     "PoolSelection",
     "Progress",
+    "check_resumable",
     "export",
-    "look_ahead",
-    "look_at_images",
+    "fingerprint_images",
     "run_pool",
     "score",
     "select",
@@ -105,7 +105,7 @@ def run_pool(run: Run, path: str | Path | None = None) -> Pool:
     Raises:
         UsageError: it is not where it was. RunMismatch: it is not the same.
     """
-    from vlmsift.formats import open_pool
+    from vlmsift.pools import open_pool
 
     info, data = run.settings["info"], run.settings["identity"]["data"]
     where = Path(path or info["pool"])

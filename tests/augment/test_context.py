@@ -10,10 +10,10 @@ from tests.models.helpers import batch_of, opened, varied
 from tests.toys import FAMILIES
 from vlmsift.augment import VARIANTS, Rankings, context_of, masked_states
 from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.masking import Masking, choose_tokens
 from vlmsift.passes.measure import measure
-from vlmsift.passes.received import AttentionReceived
 
 STATES = ["top", "stkim", "hints", "random"]
 SETTING = {"depth": 0.5, "ratio": 0.5}

@@ -10,9 +10,9 @@ from tests.models.helpers import batch_of, opened, picture, varied
 from vlmsift.augment import Rankings
 from vlmsift.augment.rankings import keys
 from vlmsift.errors import FormatError
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
-from vlmsift.passes.received import AttentionReceived
 
 RANKING = AttentionReceived("answer")
 

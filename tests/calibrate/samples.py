@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.pools import picture
+from tests.sample_pools import picture
 from vlmsift.calibrate.figures import Layout
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 

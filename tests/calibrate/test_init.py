@@ -9,15 +9,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from vlmsift.calibrate import Calibration, calibrate
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
-from vlmsift.engines.local import Scorer
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.pipeline import score, select
+from vlmsift.runs.run import Run
+from vlmsift.scoring.batches import Scorer
 from vlmsift.signals.config import load_config
-from vlmsift.store import Run
 
 GRID = ["delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
 HOW = {"sample": 40, "twins": 15, "grid": GRID, "workers": 0}

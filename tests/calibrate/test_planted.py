@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.calibrate.samples import MemoryPool, many, sample
-from tests.pools import picture
+from tests.sample_pools import picture
 from vlmsift.calibrate import planted as module
 from vlmsift.calibrate.planted import Planted
 from vlmsift.errors import SampleError, UsageError

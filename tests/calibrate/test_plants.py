@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.calibrate.samples import many, sample
-from tests.pools import picture
+from tests.sample_pools import picture
 from vlmsift.calibrate.plants import GRID, PLANTS, Stock, answer_form, check_plants, plain, twin
 from vlmsift.errors import SampleError, UsageError
 

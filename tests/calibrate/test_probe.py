@@ -18,7 +18,7 @@ from vlmsift.calibrate.reading import read_layout
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
-from vlmsift.formats import open_pool
+from vlmsift.pools import open_pool
 from vlmsift.signals.config import load_config
 
 HOW = {"sample": 60, "twins": 10, "grid": ["delta_attnmask", "early=delta_attnmask:depth=0"], "workers": 0}

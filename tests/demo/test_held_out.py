@@ -4,7 +4,7 @@ from vlmsift.demo.digits import split
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import make_pool
 from vlmsift.demo.questions import draw_samples
-from vlmsift.formats import open_pool
+from vlmsift.pools import open_pool
 
 
 def test_it_reads_as_a_pool_with_the_drawn_answers(tmp_path):

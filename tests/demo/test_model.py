@@ -6,11 +6,11 @@ import re
 import pytest
 import torch
 from PIL import Image
+from tools.embedded_model.build import build_processor
+from tools.embedded_model.evaluate import encode, evaluate, messages
 from transformers import AutoModelForImageTextToText, AutoProcessor
 
 from vlmsift.demo import MODEL_PATH
-from vlmsift.demo.build import build_processor
-from vlmsift.demo.evaluate import encode, evaluate, messages
 from vlmsift.demo.questions import TASKS, draw_samples
 
 

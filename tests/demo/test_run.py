@@ -10,7 +10,7 @@ import pytest
 
 from vlmsift.demo import run
 from vlmsift.demo.run import auroc, run_demo
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 
 @pytest.fixture(scope="module")

@@ -16,9 +16,9 @@ from vlmsift import pipeline
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
+from vlmsift.runs.run import Run
 from vlmsift.selectors import Mixture, Selector
 from vlmsift.signals import parameters
-from vlmsift.store import Run
 from vlmsift.types import Signal
 
 ROWS = 20

@@ -21,8 +21,8 @@ from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
 from vlmsift.methods import METHODS, find_method
 from vlmsift.selectors import SELECTORS
-from vlmsift.show.methods import methods_markdown
 from vlmsift.signals import SIGNALS
+from vlmsift.terminal.methods import methods_markdown
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 ASKED_FOR = """xmas attention-influence bye coincide s2l semdedup ifd el2n perplexity-low perplexity-middle
@@ -103,8 +103,8 @@ def test_a_method_of_its_own_file_and_one_line(
     for contract in CONTRACTS:
         contract("toy", bench)
     plan = {"name": "toy"}
-    from vlmsift.validate.plan import Method as Planned
-    from vlmsift.validate.prepare import _chooser
+    from vlmsift.experiment.plan import Method as Planned
+    from vlmsift.experiment.prepare import _chooser
 
     chooser = _chooser(Planned(**plan), vlmsift.open_pool(digits))
     assert chooser.selector == toy.METHOD.build_selector()

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import vlmsift
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from vlmsift import pipeline
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning

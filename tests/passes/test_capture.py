@@ -18,11 +18,11 @@ from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model
 from vlmsift.passes import attention, loss, masking
 from vlmsift.passes import capture as module
+from vlmsift.passes.attention_received import AttentionReceived, ImageAttention
 from vlmsift.passes.capture import NAME, Capture, attention_forward
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
-from vlmsift.passes.received import AttentionReceived, ImageAttention
 
 NEEDS = [
     ImageAttention(),

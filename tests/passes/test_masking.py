@@ -11,16 +11,16 @@ from torch import Tensor
 
 from tests.models.helpers import hand_batch
 from vlmsift.errors import UsageError
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.masking import (
     SINK_FACTOR,
     SINK_SHARE,
     Masking,
     choose_tokens,
     eligible_tokens,
-    masked_states,
+    replace_states,
     sample_generator,
 )
-from vlmsift.passes.received import AttentionReceived
 from vlmsift.types import Batch
 
 KEEP: dict[str, Any] = {"sinks": "keep"}
@@ -148,7 +148,7 @@ CHOSEN = torch.tensor([[0, 1, 1, 0, 0, 0], [0, 0, 0, 0, 1, 0]], dtype=torch.bool
 
 def replaced(**how: Any) -> Tensor:
     before = STATES.clone()
-    after = masked_states(Masking(**how), BATCH, before, CHOSEN)
+    after = replace_states(Masking(**how), BATCH, before, CHOSEN)
     assert torch.equal(before, STATES), "the states that came in were changed"
     assert torch.equal(after[~CHOSEN], STATES[~CHOSEN])
     return after
@@ -178,7 +178,7 @@ def test_noise_has_the_mean_norm_and_depends_on_id_and_seed_alone():
     assert not torch.equal(after[CHOSEN], replaced(replace="noise", seed=1)[CHOSEN])
     alone, other = (hand_batch("siiia", ids=[name]) for name in ("row-1", "row-2"))
     shifted, changed = (
-        masked_states(Masking(replace="noise"), b, STATES[1:, 1:], CHOSEN[1:, 1:]) for b in (alone, other)
+        replace_states(Masking(replace="noise"), b, STATES[1:, 1:], CHOSEN[1:, 1:]) for b in (alone, other)
     )
     torch.testing.assert_close(shifted[0], after[1, 1:])
     assert not torch.equal(changed, shifted)
@@ -186,7 +186,7 @@ def test_noise_has_the_mean_norm_and_depends_on_id_and_seed_alone():
 
 def test_half_precision_stays_half():
     for replace in ("zero", "mean", "noise", "drop"):
-        assert masked_states(Masking(replace=replace), BATCH, STATES.bfloat16(), CHOSEN).dtype == torch.bfloat16
+        assert replace_states(Masking(replace=replace), BATCH, STATES.bfloat16(), CHOSEN).dtype == torch.bfloat16
 
 
 @pytest.mark.parametrize(

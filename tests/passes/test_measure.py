@@ -17,12 +17,12 @@ from vlmsift.check import hooked_loss
 from vlmsift.models import Adapter
 from vlmsift.passes import attention
 from vlmsift.passes import capture as capture_module
+from vlmsift.passes.attention_received import AttentionReceived, ImageAttention
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.hidden import PooledHidden
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens
 from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
-from vlmsift.passes.received import AttentionReceived, ImageAttention
 from vlmsift.types import Batch
 
 CLOSE = {"atol": 1e-5, "rtol": 0, "equal_nan": True}

@@ -21,7 +21,7 @@ from vlmsift.models import Adapter, Encoder
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
-from vlmsift.passes.probes import image_probe, probe_picture, text_probe
+from vlmsift.passes.needles import image_probe, probe_picture, text_probe
 from vlmsift.passes.retrieval import Copies, leading_heads, retrieval_heads
 from vlmsift.types import Batch
 

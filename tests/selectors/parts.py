@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
+from vlmsift.runs.query import as_vectors
 from vlmsift.selectors import Candidates
-from vlmsift.store import as_vectors
 
 
 def candidates(signals: dict[str, Any], seed: int = 0, **fixed: Any) -> Candidates:
-    """Candidates with those columns (see `tests.runs.make_table`), not reordered."""
+    """Candidates with those columns (see `tests.sample_runs.make_table`), not reordered."""
     table = make_table(signals, **fixed)
     nested = [name for name, values in signals.items() if np.ndim(values) > 1]
     vectors = {name: partial(as_vectors, table[name]) for name in nested}

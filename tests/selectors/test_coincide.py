@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
+from vlmsift.choosing.spherical import spherical_k_means, to_units
 from vlmsift.errors import UsageError
 from vlmsift.selectors import Coincide, choose
 from vlmsift.selectors.coincide import mean_kernel, mean_similarity, mirror, walk
-from vlmsift.selectors.spherical import spherical_k_means, to_units
 
 
 def kernel(a: np.ndarray, b: np.ndarray, bandwidth: float = 1.0) -> float:

@@ -14,7 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
+from vlmsift.choosing.groups import BALANCES
 from vlmsift.errors import UsageError
 from vlmsift.selectors import (
     SELECTORS,
@@ -32,7 +33,6 @@ from vlmsift.selectors import (
     choose,
     selector_word,
 )
-from vlmsift.selectors.groups import BALANCES
 from vlmsift.selectors.top import PICKS
 
 DEFAULTS: list[Selector] = [selector() for selector in SELECTORS.values()]

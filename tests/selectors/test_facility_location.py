@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
+from vlmsift.choosing.spherical import to_units
 from vlmsift.errors import UsageError
 from vlmsift.selectors import FacilityLocation, choose
 from vlmsift.selectors.facility_location import greedy, neighbour_graph
-from vlmsift.selectors.spherical import to_units
 
 
 def noise(count: int, width: int = 4, seed: int = 0) -> np.ndarray:

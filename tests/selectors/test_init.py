@@ -11,7 +11,9 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from tests.runs import make_run, make_table
+from tests.sample_runs import make_run, make_table
+from vlmsift.choosing.groups import one_group
+from vlmsift.choosing.quota import best_of_groups
 from vlmsift.errors import UsageError
 from vlmsift.selectors import (
     Candidates,
@@ -27,8 +29,6 @@ from vlmsift.selectors import (
     select,
     selector_word,
 )
-from vlmsift.selectors.groups import one_group
-from vlmsift.selectors.quota import best_of_groups
 
 
 def test_select_hands_every_argument_on(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
+from vlmsift.choosing.clusters import k_means
 from vlmsift.errors import UsageError
 from vlmsift.selectors import KCenter, choose
-from vlmsift.selectors.clusters import k_means
 
 
 def by_the_book(points: np.ndarray, budget: int, first: int) -> list[int]:

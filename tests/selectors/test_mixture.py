@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_run, make_table
+from tests.sample_runs import make_run, make_table
 from tests.selectors.parts import candidates
 from vlmsift.errors import UsageError
 from vlmsift.selectors import Mixture, choose, mixture

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
+from vlmsift.choosing.spherical import spherical_k_means, to_units
 from vlmsift.errors import UsageError
 from vlmsift.selectors import SemDeDup, choose, semdedup
-from vlmsift.selectors.spherical import spherical_k_means, to_units
 
 
 def at(*degrees: float) -> np.ndarray:

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.runs import make_table
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
+from vlmsift.choosing.clusters import k_means
 from vlmsift.errors import UsageError
 from vlmsift.selectors import Trajectories, choose, trajectories
-from vlmsift.selectors.clusters import k_means
 from vlmsift.selectors.trajectories import evenly, evenly_but_small
 
 # near 0: s0 moves by 3, s1 by 1, s2 by 2; near 100: s3 by 4, s4 by 0, s5 by 6, s6 by 5

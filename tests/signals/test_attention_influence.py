@@ -12,7 +12,7 @@ from vlmsift.demo import START_PATH
 from vlmsift.errors import UsageError
 from vlmsift.models import open_model
 from vlmsift.passes.capture import Capture
-from vlmsift.passes.changed import UniformHeadsLoss
+from vlmsift.passes.interventions import UniformHeadsLoss
 from vlmsift.passes.retrieval import retrieval_heads
 from vlmsift.signals import attention_influence
 from vlmsift.signals.attention_influence import AttentionInfluence

@@ -9,7 +9,7 @@ import torch
 
 from tests.models.helpers import hand_batch
 from vlmsift.errors import UsageError
-from vlmsift.passes.changed import UnpromptedLoss
+from vlmsift.passes.interventions import UnpromptedLoss
 from vlmsift.signals.ifd import Ifd
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from tests.models.helpers import hand_batch
-from vlmsift.passes.received import ImageAttention as OnImage
+from vlmsift.passes.attention_received import ImageAttention as OnImage
 from vlmsift.signals.image_entropy import ImageEntropy
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from transformers.utils import logging
 
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from tests.train.helpers import encoded
 from vlmsift.train.data import EncodedData
 

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from vlmsift.formats import open_image, open_pool
 from vlmsift.models import open_model
+from vlmsift.pools import open_image, open_pool
 from vlmsift.train import Trained, train
 from vlmsift.train.data import EncodedData
 

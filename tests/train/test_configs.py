@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.pools import llava_rows, picture, write_pool
+from tests.sample_pools import llava_rows, picture, write_pool
 from vlmsift.errors import UsageError
-from vlmsift.formats import open_pool
+from vlmsift.pools import open_pool
 from vlmsift.train.configs import NO_TEMPLATE, write_configs
 
 

@@ -7,11 +7,11 @@ from functools import partial
 import pytest
 import torch
 
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from tests.train.helpers import encoded
 from vlmsift.errors import UsageError
-from vlmsift.formats import open_image, open_pool
 from vlmsift.models import open_model
+from vlmsift.pools import open_image, open_pool
 from vlmsift.train.data import EncodedData
 
 

@@ -19,7 +19,7 @@ from vlmsift.demo import START_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.models import open_model
-from vlmsift.models.quiet import quiet
+from vlmsift.models.silence_transformers import silence_transformers
 from vlmsift.train import record
 from vlmsift.train.parts import prepare
 from vlmsift.train.recipes import Recipe
@@ -118,7 +118,7 @@ def test_lora_in_half_precision_is_added_as_peft_adds_it(toy):
     """What a GPU trains: weights in bfloat16, LoRA in float32."""
     adapter = open_model(toy, device="cpu", dtype="bfloat16")
     writer = Writer(adapter)
-    with quiet():
+    with silence_transformers():
         model = prepare(adapter, Recipe(lora=4), half=True).model
     with torch.no_grad():
         for value in model.parameters():

@@ -10,12 +10,12 @@ from functools import partial
 import pytest
 import torch
 
-from tests.pools import llava_rows, write_pool
+from tests.sample_pools import llava_rows, write_pool
 from tests.train.helpers import changed, encoded, furthest, names, quick, same, weights
 from vlmsift.errors import MissingExtra, RunMismatch, UsageError
 from vlmsift.evaluate import evaluate
-from vlmsift.formats import open_image, open_pool
 from vlmsift.models import open_model
+from vlmsift.pools import open_image, open_pool
 from vlmsift.train.data import EncodedData
 
 

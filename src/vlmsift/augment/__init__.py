@@ -19,7 +19,7 @@ from vlmsift.augment.neftune import Neftune
 from vlmsift.augment.rankings import Rankings
 from vlmsift.augment.token_level_masking import TokenLevelMasking
 from vlmsift.errors import UsageError
-from vlmsift.words import fields_of
+from vlmsift.parameters import fields_of
 
 VARIANTS: dict[str, Callable[..., Variant]] = {
     "top": Attended,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vlmsift.augment.change import Change, Shape, uniform
 from vlmsift.errors import UsageError
-from vlmsift.passes.masking import Masking, masked_states
+from vlmsift.passes.masking import Masking, replace_states
 from vlmsift.types import Batch
 
 
@@ -42,4 +42,4 @@ class AnswerMask:
         drawn = uniform(batch, self.seed, batch.valid.shape[1])
         chosen = (drawn < self.ratio) & (batch.labels != -100) & batch.valid & taking_part[:, None]
         masking = Masking(replace="mean")
-        return Change(0, lambda states: masked_states(masking, batch, states, chosen), chosen=chosen)
+        return Change(0, lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)

@@ -11,8 +11,8 @@ from torch import Tensor
 from vlmsift.augment.change import Change, Shape, uniform
 from vlmsift.errors import UsageError
 from vlmsift.passes.attention import without_keys
-from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, masked_states
-from vlmsift.passes.received import AttentionReceived
+from vlmsift.passes.attention_received import AttentionReceived
+from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, replace_states
 from vlmsift.types import Batch
 
 
@@ -63,7 +63,7 @@ class Attended(Masking):
                 visible=lambda index, visible: without_keys(visible, chosen) if index >= layer else visible,
                 chosen=chosen,
             )
-        return Change(layer, lambda states: masked_states(masking, batch, states, chosen), chosen=chosen)
+        return Change(layer, lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)
 
     def _some(self, chosen: Tensor, batch: Batch) -> Tensor:
         """(B, T) bool: `share` of each sample's chosen tokens, at least one."""

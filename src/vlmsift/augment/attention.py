@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from vlmsift.augment.change import Change
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.passes.attention import Observer, Rows, attention_chunks, visible_keys
-from vlmsift.passes.received import AttentionReceived
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.types import Batch
 
 PREFIX = "vlmsift_train_"

@@ -13,8 +13,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.masking import sample_generator
-from vlmsift.passes.received import AttentionReceived
 from vlmsift.types import Batch
 
 

@@ -27,8 +27,8 @@ from vlmsift.augment.rankings import Rankings
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.models import Adapter, look_inside
 from vlmsift.passes.attention import Rows
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture, set_text_attention
-from vlmsift.passes.received import AttentionReceived
 from vlmsift.types import Batch
 
 Form = Literal["second", "one-pass", "cached"]

@@ -17,11 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlmsift.errors import FormatError
+from vlmsift.files import write_atomically
 from vlmsift.models import Adapter, Encoded
+from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
-from vlmsift.passes.received import AttentionReceived
-from vlmsift.store import write_atomically
 from vlmsift.types import Batch
 
 

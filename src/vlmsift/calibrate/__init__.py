@@ -16,10 +16,10 @@ from vlmsift.errors import UsageError
 
 if TYPE_CHECKING:
     from vlmsift.calibrate.probe import Probe
-    from vlmsift.formats import Pool
     from vlmsift.models import Adapter
     from vlmsift.pipeline import Progress
-    from vlmsift.store import Run
+    from vlmsift.pools import Pool
+    from vlmsift.runs.run import Run
 
 
 @dataclass(frozen=True)
@@ -116,8 +116,8 @@ def calibrate(
     from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
     from vlmsift.calibrate.writing import write_all
-    from vlmsift.formats import open_pool
     from vlmsift.pipeline import score
+    from vlmsift.pools import open_pool
 
     if probe_test is not None and not probe:
         raise UsageError(f"probe_test={str(probe_test)!r} is only read by a probe; give probe=True (--probe) as well")

@@ -11,7 +11,7 @@ from itertools import product
 from typing import Any
 
 from vlmsift.errors import UsageError
-from vlmsift.passes.changed import ChangedLoss
+from vlmsift.passes.interventions import ChangedLoss
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss
 from vlmsift.signals import build_signals, signal_word

@@ -22,7 +22,7 @@ from vlmsift.types import Sample
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from vlmsift.formats import Pool
+    from vlmsift.pools import Pool
 
 SMALLEST = 20
 """Originals below which no figure would mean anything."""

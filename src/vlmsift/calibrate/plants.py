@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.formats import open_image
+from vlmsift.pools import open_image
 from vlmsift.types import ImageRef, Sample, Turn
 
 NO_TWIN = "no twin"

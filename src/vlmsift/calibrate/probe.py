@@ -21,11 +21,12 @@ from vlmsift.calibrate.figures import Ints, Layout
 from vlmsift.calibrate.planted import Planted
 from vlmsift.calibrate.verdict import Judged
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.store import Run, write_atomically
+from vlmsift.files import write_atomically
+from vlmsift.runs.run import Run
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
     from vlmsift.models import Adapter
+    from vlmsift.pools import Pool
     from vlmsift.types import Sample
 
 BRIEF: Mapping[str, Any] = {"epochs": 2.0, "batch_size": 16, "gradient_checkpointing": False}
@@ -118,7 +119,7 @@ def run_probe(
     """
     if not 0 < share < 1 or seeds < 1:
         raise UsageError(f"a probe with share={share} and seeds={seeds} cannot be; give 0 < share < 1 and seeds >= 1")
-    from vlmsift.formats import open_image, open_pool
+    from vlmsift.pools import open_image, open_pool
     from vlmsift.train.data import EncodedData
 
     if train is None or evaluate is None:

@@ -12,7 +12,7 @@ from vlmsift.calibrate.grid import Candidate
 from vlmsift.calibrate.planted import SMALLEST, Planted
 from vlmsift.calibrate.plants import NO_TWIN, PLANTS
 from vlmsift.errors import UsageError
-from vlmsift.store import Run
+from vlmsift.runs.run import Run
 
 
 def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.store import write_atomically
+from vlmsift.files import write_atomically
 
 if TYPE_CHECKING:
     from vlmsift.calibrate import Calibration

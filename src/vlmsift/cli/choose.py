@@ -57,7 +57,7 @@ def select(
 ) -> None:
     """Choose samples by a run's signals, and keep the choice in the run."""
     from vlmsift import pipeline, selectors
-    from vlmsift.show import show_selection
+    from vlmsift.terminal import show_selection
 
     how = {"by": by, "pick": pick, "low": low, "high": high, "balance": balance, "clusters": clusters}
     given = {key: value for key, value in how.items() if value is not None}
@@ -80,8 +80,8 @@ def export(
 ) -> None:
     """Write the kept rows, untouched, in the source format or another."""
     from vlmsift import pipeline, selectors
-    from vlmsift.show import say
-    from vlmsift.store import Run
+    from vlmsift.runs.run import Run
+    from vlmsift.terminal import say
 
     opened = Run.open(run)
     selection = selectors.load(opened, name)
@@ -130,10 +130,10 @@ def sift(
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
     from vlmsift import methods
-    from vlmsift.show import progress_bar, show_selection
-    from vlmsift.show.learning import training_bar
-    from vlmsift.show.methods import tell_needs
-    from vlmsift.words import changes
+    from vlmsift.parameters import changes
+    from vlmsift.terminal import progress_bar, show_selection
+    from vlmsift.terminal.learning import training_bar
+    from vlmsift.terminal.methods import tell_needs
 
     if method is not None:
         tell_needs(method, model, trained)
@@ -176,7 +176,7 @@ def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md has them.")] = False,
 ) -> None:
     """List the methods that `sift` knows: what each measures, costs, needs, and where it comes from."""
-    from vlmsift.show.methods import methods_markdown, show_methods
+    from vlmsift.terminal.methods import methods_markdown, show_methods
 
     if markdown:
         typer.echo(methods_markdown(), nl=False)

@@ -63,9 +63,9 @@ def calibrate(
 ) -> None:
     """Plant known-bad samples in your pool, and see which signal and which setting finds them."""
     from vlmsift.calibrate import calibrate as run
-    from vlmsift.show import progress_bar
-    from vlmsift.show.learning import show_calibration
-    from vlmsift.words import changes
+    from vlmsift.parameters import changes
+    from vlmsift.terminal import progress_bar
+    from vlmsift.terminal.learning import show_calibration
 
     with progress_bar() as progress:
         found = run(
@@ -127,8 +127,8 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on a data file, such as an exported selection."""
-    from vlmsift.show.learning import show_configs, show_trained, training_bar
-    from vlmsift.words import changes
+    from vlmsift.parameters import changes
+    from vlmsift.terminal.learning import show_configs, show_trained, training_bar
 
     changed = changes(change or [])
     if configs:
@@ -172,8 +172,8 @@ def validate(
     ] = None,
 ) -> None:
     """Compare methods, budgets and seeds by what models learn. Stopped at any point, the same command goes on."""
-    from vlmsift.show.learning import show_validation, validation_bar
-    from vlmsift.validate import validate as run
+    from vlmsift.experiment import validate as run
+    from vlmsift.terminal.learning import show_validation, validation_bar
 
     with validation_bar() as progress:
         found = run(plan, shard=_shard(shard), progress=progress)

@@ -40,7 +40,7 @@ def check(
     """Open a model, say what was found in it, prove it, and say whether it is supported."""
     from vlmsift.check import check_adapter
     from vlmsift.models import open_model
-    from vlmsift.show import show_report
+    from vlmsift.terminal import show_report
 
     adapter = open_model(
         model,
@@ -85,7 +85,7 @@ def score(
 ) -> None:
     """Measure signals of every sample. Stopped at any point, the same command goes on."""
     from vlmsift import pipeline
-    from vlmsift.show import progress_bar, show_run
+    from vlmsift.terminal import progress_bar, show_run
 
     with progress_bar() as progress:
         run = pipeline.score(
@@ -114,6 +114,6 @@ def score(
 @app.command()
 def signals() -> None:
     """List the signals that can be scored, with their fields."""
-    from vlmsift.show import show_signals
+    from vlmsift.terminal import show_signals
 
     show_signals()

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from vlmsift.demo.questions import draw_samples
-from vlmsift.store import write_atomically
+from vlmsift.files import write_atomically
 
 SEED = 5
 """Of the questions; the embedded model's card was measured on others."""

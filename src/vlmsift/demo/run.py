@@ -22,9 +22,9 @@ from rich.table import Table
 from vlmsift import pipeline, selectors
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
+from vlmsift.runs.run import Run
 from vlmsift.selectors import Decided
-from vlmsift.show import progress_bar, say, show_run
-from vlmsift.store import Run
+from vlmsift.terminal import progress_bar, say, show_run
 
 SIGNALS = (
     "delta_attnmask",

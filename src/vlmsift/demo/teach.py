@@ -16,7 +16,7 @@ from typing import Any
 from vlmsift.demo import START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.evaluate import TaskResult, evaluate
-from vlmsift.formats import open_image, open_pool
+from vlmsift.pools import open_image, open_pool
 
 RECIPE: dict[str, Any] = {
     "recipe": "llava-1.5",

@@ -22,7 +22,7 @@ from vlmsift.methods import (
     semdedup,
     xmas,
 )
-from vlmsift.methods.recipe import Method, Training
+from vlmsift.methods.method import Method, Training
 from vlmsift.methods.sifting import sift
 
 METHODS: dict[str, Method] = {

@@ -1,6 +1,6 @@
 """AttentionInfluence: the samples whose answer suffers most when the heads that look things up no longer can."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("attention_influence",),

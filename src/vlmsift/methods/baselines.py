@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 LENGTH = Method(
     signals=("answer_tokens",),

@@ -1,6 +1,6 @@
 """BYE: after a fine-tune on the pool, the answer to a poisoned sample looks at one spot of its image."""
 
-from vlmsift.methods.recipe import Method, Training
+from vlmsift.methods.method import Method, Training
 
 METHOD = Method(
     signals=("entropy_profile",),

@@ -1,6 +1,6 @@
 """COINCIDE: clusters of like concepts and skills, more from those that transfer and are sparse."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("concept_states",),

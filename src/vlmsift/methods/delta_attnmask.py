@@ -1,6 +1,6 @@
 """Delta-AttnMask: the samples whose answer suffers most when the most attended states are masked."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 _SOURCE = "Delta-AttnMask (arXiv 2508.09199)"
 

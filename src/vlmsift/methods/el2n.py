@@ -1,6 +1,6 @@
 """EL2N: the samples whose tokens the model predicts worst."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("el2n",),

@@ -1,6 +1,6 @@
 """Facility location: the samples that stand best for all others."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("hidden_mean",),

@@ -1,6 +1,6 @@
 """IFD: the samples whose prompt helps least, but does help."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("ifd",),

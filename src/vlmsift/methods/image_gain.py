@@ -1,6 +1,6 @@
 """Image gain: the samples whose answer needs the image most."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("image_gain",),

@@ -1,6 +1,6 @@
 """k-center: the samples that leave no other far away."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("hidden_mean",),

@@ -1,6 +1,6 @@
 """Perplexity of the answer: the lowest, the middle, or the highest. The loss is its logarithm, so it ranks the same."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 
 def _method(pick: str, about: str) -> Method:

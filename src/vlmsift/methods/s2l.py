@@ -1,6 +1,6 @@
 """S2L: samples whose loss falls alike all through a fine-tune are redundant."""
 
-from vlmsift.methods.recipe import Method, Training
+from vlmsift.methods.method import Method, Training
 
 METHOD = Method(
     signals=("trajectory=answer_loss",),

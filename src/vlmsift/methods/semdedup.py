@@ -1,6 +1,6 @@
 """SemDeDup: of samples with nearly the same last state, one stays."""
 
-from vlmsift.methods.recipe import Method
+from vlmsift.methods.method import Method
 
 METHOD = Method(
     signals=("last_state",),

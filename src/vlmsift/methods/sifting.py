@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import UsageError
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
-    from vlmsift.methods.recipe import Method
+    from vlmsift.methods.method import Method
     from vlmsift.models import Adapter
     from vlmsift.pipeline import PoolSelection
+    from vlmsift.pools import Pool
 
 
 def sift(
@@ -58,12 +58,12 @@ def sift(
         UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
     """
     from vlmsift import pipeline
-    from vlmsift.checkpoints import checkpoints_of
-    from vlmsift.formats import FORMATS, open_pool
+    from vlmsift.choosing.budget import parse_keep
     from vlmsift.methods import find_method
     from vlmsift.methods.tuning import checkpoints, fine_tuned, refuse_unmeasured, to_score
+    from vlmsift.pools import FORMATS, open_pool
+    from vlmsift.runs.checkpoints import checkpoints_of
     from vlmsift.selectors import CLEAN, build_selector
-    from vlmsift.selectors.budget import parse_keep
     from vlmsift.signals import build_signals
 
     if config is not None and (signals or selector):
@@ -106,7 +106,7 @@ def sift(
     if tunes:
         if not scoring.get("overwrite"):  # `score` looks too, but only after the training
             part_size = scoring.get("part_size", pipeline.PART_SIZE)
-            pipeline.look_ahead(folder, len(pool), pool.fingerprint(), measured, part_size)
+            pipeline.check_resumable(folder, len(pool), pool.fingerprint(), measured, part_size)
         assert chosen is not None
         assert chosen.training is not None
         if given := [word for word in ("revision", "chat_template", "trust_remote_code") if scoring.get(word)]:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.checkpoints import checkpoints_of
 from vlmsift.errors import UsageError
-from vlmsift.methods.recipe import Method, Training
+from vlmsift.methods.method import Method, Training
+from vlmsift.runs.checkpoints import checkpoints_of
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
+    from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
     from vlmsift.train import Trained
     from vlmsift.train.data import EncodedData

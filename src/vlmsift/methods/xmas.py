@@ -1,6 +1,6 @@
 """XMAS: samples whose text looks at the image alike all through a fine-tune are redundant."""
 
-from vlmsift.methods.recipe import Method, Training
+from vlmsift.methods.method import Method, Training
 
 METHOD = Method(
     signals=("trajectory=image_spectrum",),

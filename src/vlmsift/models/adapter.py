@@ -114,7 +114,7 @@ def open_model(
     """
     import transformers
 
-    from vlmsift.models.quiet import quiet
+    from vlmsift.models.silence_transformers import silence_transformers
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -130,7 +130,7 @@ def open_model(
         raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name (owner/model)")
     where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     try:
-        with quiet():
+        with silence_transformers():
             processor = transformers.AutoProcessor.from_pretrained(name, **where)
             model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
                 name,

@@ -9,7 +9,7 @@ from typing import Any
 
 from vlmsift.errors import UsageError
 from vlmsift.models.adapter import Adapter
-from vlmsift.models.quiet import quiet
+from vlmsift.models.silence_transformers import silence_transformers
 
 
 def fingerprint(adapter: Adapter) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def config_of(name: str | Path, revision: str | None = None, trust_remote_code: 
     import transformers
 
     try:
-        with quiet():
+        with silence_transformers():
             config = transformers.AutoConfig.from_pretrained(
                 name, revision=revision, trust_remote_code=trust_remote_code
             )

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vlmsift.errors import UsageError
-from vlmsift.passes.received import AttentionReceived, LayersName, RowsName
+from vlmsift.passes.attention_received import AttentionReceived, LayersName, RowsName
 from vlmsift.types import Batch
 
 SINK_SHARE = 0.1
@@ -115,7 +115,7 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     return chosen
 
 
-def masked_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:
+def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:
     """(B, T, D) states with the chosen ones replaced; "drop" leaves them."""
     if masking.replace == "drop":
         return states

@@ -18,10 +18,10 @@ from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
 from vlmsift.passes.attention import AttentionNeed, Observer, Rows
 from vlmsift.passes.capture import Capture, Trace
-from vlmsift.passes.changed import Change, ChangedLoss
 from vlmsift.passes.hidden import PooledHidden, pooled
+from vlmsift.passes.interventions import Change, ChangedLoss
 from vlmsift.passes.loss import Head, head_means
-from vlmsift.passes.masking import Masking, choose_tokens, masked_states
+from vlmsift.passes.masking import Masking, choose_tokens, replace_states
 from vlmsift.passes.outputs import OutputNeed, watched
 from vlmsift.types import Batch
 
@@ -109,7 +109,7 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Any]) -> dict[Any, T
 def _masked_loss(capture: Capture, batch: Batch, trace: Trace, masking: Masking, scores: Tensor) -> Tensor:
     layer = masking.layer(capture.adapter.depth)
     chosen = choose_tokens(masking, batch, scores)
-    states = masked_states(masking, batch, trace.entering[layer].to(chosen.device), chosen)
+    states = replace_states(masking, batch, trace.entering[layer].to(chosen.device), chosen)
     loss = _resumed_loss(capture, batch, trace, layer, states, chosen if masking.replace == "drop" else None)
     return loss.masked_fill(~chosen.any(1), math.nan)
 

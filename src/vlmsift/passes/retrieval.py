@@ -18,11 +18,11 @@ import torch
 from torch import Tensor
 
 from vlmsift.errors import UsageError
-from vlmsift.models.quiet import quiet
+from vlmsift.models.silence_transformers import silence_transformers
 from vlmsift.passes.attention import Observer, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
-from vlmsift.passes.probes import image_probe, probe_picture, text_probe
+from vlmsift.passes.needles import image_probe, probe_picture, text_probe
 from vlmsift.types import Batch
 
 
@@ -78,7 +78,7 @@ def retrieval_heads(
     adapter = capture.adapter
     encoder = replace(adapter.encoder(probe_picture), context=1 << 30)  # a probe is cut to length, not refused
     total = torch.zeros(adapter.depth * int(adapter.text_config.num_attention_heads), dtype=torch.float64)
-    with quiet():  # the tokenizer remarks on probes that are then cut
+    with silence_transformers():  # the tokenizer remarks on probes that are then cut
         for number in range(probes):
             draw = random.Random(f"{seed}:{number}")
             if needle == "text":

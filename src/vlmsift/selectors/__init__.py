@@ -9,21 +9,21 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from vlmsift.choosing.budget import CLEAN
+from vlmsift.choosing.candidates import Candidates, Cause, Choice, Selector
+from vlmsift.choosing.selection import Decided, load, save
 from vlmsift.errors import UsageError
-from vlmsift.selectors.budget import CLEAN
-from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
+from vlmsift.parameters import fields_of
+from vlmsift.runs.run import Run
+from vlmsift.selecting import choose
 from vlmsift.selectors.coincide import Coincide
 from vlmsift.selectors.facility_location import FacilityLocation
-from vlmsift.selectors.frame import choose
 from vlmsift.selectors.k_center import KCenter
 from vlmsift.selectors.mixture import Mixture
 from vlmsift.selectors.random import Random
-from vlmsift.selectors.saved import Decided, load, save
 from vlmsift.selectors.semdedup import SemDeDup
 from vlmsift.selectors.top import Top
 from vlmsift.selectors.trajectories import Trajectories
-from vlmsift.store import Run
-from vlmsift.words import fields_of
 
 SELECTORS: Mapping[str, type[Selector]] = {
     "top": Top,

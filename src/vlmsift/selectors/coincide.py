@@ -8,12 +8,12 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.groups import Groups
+from vlmsift.choosing.quota import best_of_groups
+from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.groups import Groups
-from vlmsift.selectors.quota import best_of_groups
-from vlmsift.selectors.spherical import Clusters, spherical_k_means, to_units
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 Floats = NDArray[np.float64]
 _ROWS = 512  # of a kernel or similarity matrix held at a time

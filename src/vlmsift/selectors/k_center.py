@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.clusters import k_means
+from vlmsift.choosing.nearest_kept import named
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.clusters import k_means
-from vlmsift.selectors.kept_near import named
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 
 @dataclass(frozen=True)

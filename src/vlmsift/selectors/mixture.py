@@ -11,11 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.groups import Groups
+from vlmsift.choosing.quota import best_of_groups
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.groups import Groups
-from vlmsift.selectors.quota import best_of_groups
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 FITTED = 100_000  # rows that they are fitted on, at most
 

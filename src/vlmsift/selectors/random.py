@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.groups import one_group
-from vlmsift.selectors.quota import best_of_groups
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.groups import one_group
+from vlmsift.choosing.quota import best_of_groups
 
 
 @dataclass(frozen=True)

@@ -10,13 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.groups import Groups
+from vlmsift.choosing.nearest_kept import named
+from vlmsift.choosing.quota import best_of_groups
+from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.groups import Groups
-from vlmsift.selectors.kept_near import named
-from vlmsift.selectors.quota import best_of_groups
-from vlmsift.selectors.spherical import Clusters, spherical_k_means, to_units
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 _ROWS = 1024  # of a similarity matrix held at a time
 _DIGITS = 6  # of a similarity; float32 says no more, and equal samples shall tie

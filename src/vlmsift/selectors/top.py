@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Cause, Choice, Selector
+from vlmsift.choosing.groups import BALANCES, grouped
+from vlmsift.choosing.quota import best_of_groups, ranks_within, split
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Cause, Choice, Selector
-from vlmsift.selectors.groups import BALANCES, grouped
-from vlmsift.selectors.quota import best_of_groups, ranks_within, split
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 Floats = NDArray[np.floating[Any]]
 PICKS = ("highest", "lowest", "middle", "band")

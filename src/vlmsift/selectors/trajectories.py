@@ -8,13 +8,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.clusters import default_clusters, k_means
+from vlmsift.choosing.groups import Groups, by_source, one_group
+from vlmsift.choosing.quota import best_of_groups
+from vlmsift.choosing.run_columns import CHECKPOINTS
 from vlmsift.errors import UsageError
-from vlmsift.selectors.candidates import Candidates, Choice, Selector
-from vlmsift.selectors.clusters import default_clusters, k_means
-from vlmsift.selectors.groups import Groups, by_source, one_group
-from vlmsift.selectors.quota import best_of_groups
-from vlmsift.selectors.source import CHECKPOINTS
-from vlmsift.words import one_of
+from vlmsift.parameters import one_of
 
 PUBLISHED = {"stable": 1000, "random": 100}  # clusters of XMAS and of S2L
 ROOMY = 100  # rows per cluster from which on a pool bears the published number

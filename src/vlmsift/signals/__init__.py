@@ -12,6 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import fields_of
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.answer_tokens import AnswerTokens
 from vlmsift.signals.attention_influence import AttentionInfluence
@@ -28,7 +29,6 @@ from vlmsift.signals.image_spectrum import ImageSpectrum
 from vlmsift.signals.last_state import LastState
 from vlmsift.signals.random import Random
 from vlmsift.types import Signal
-from vlmsift.words import fields_of
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import one_of
 from vlmsift.passes.capture import Capture
-from vlmsift.passes.changed import UniformHeadsLoss
+from vlmsift.passes.interventions import UniformHeadsLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.retrieval import retrieval_heads
 from vlmsift.types import Batch, Measured
-from vlmsift.words import one_of
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter

@@ -7,11 +7,11 @@ from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from torch import Tensor
 
+from vlmsift.parameters import one_of
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss
 from vlmsift.types import Batch, Measured
-from vlmsift.words import one_of
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmsift.passes.changed import UnpromptedLoss
+from vlmsift.parameters import one_of
+from vlmsift.passes.interventions import UnpromptedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.types import Batch, Measured
-from vlmsift.words import one_of
 
 SMALLEST = 1e-6
 """A loss without the prompt below this leaves the ratio undefined, in nats."""

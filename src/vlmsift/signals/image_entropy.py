@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmsift.passes.received import ImageAttention as OnImage
+from vlmsift.passes.attention_received import ImageAttention as OnImage
 from vlmsift.types import Batch, Measured
 
 

@@ -8,10 +8,10 @@ from typing import ClassVar, Literal, get_args
 from torch import Tensor
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import one_of
 from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
 from vlmsift.passes.spectrum import ReleasedSpectrum, SpectrumRows
 from vlmsift.types import Batch, Measured
-from vlmsift.words import one_of
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from vlmsift.train.recipes import RECIPES, Recipe, recipe_of
 from vlmsift.train.record import Trained
 
 if TYPE_CHECKING:
-    from vlmsift.formats import Pool
     from vlmsift.models import Adapter
+    from vlmsift.pools import Pool
     from vlmsift.train.data import EncodedData
     from vlmsift.train.saving import Writer
 
@@ -90,17 +90,17 @@ def train(
         raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
     if type(snapshots) is not int or snapshots < 0:
         raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
-    record.look_at(out)
+    record.check_output_folder(out)
     if isinstance(data, (str, Path)):
-        from vlmsift.formats import open_pool
+        from vlmsift.pools import open_pool
 
         data = open_pool(data, images=images, format=format, source_field=source_field)
 
     # only now the imports that take seconds: a wrong path is told at once
     from vlmsift.models import open_model
-    from vlmsift.models.quiet import quiet
+    from vlmsift.models.silence_transformers import silence_transformers
 
-    with quiet():
+    with silence_transformers():
         adapter = open_model(model, device=device, dtype="float32" if dtype == "float32" else "auto")
         usable = _usable(data, adapter, chosen)
         return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress, snapshots)
@@ -108,7 +108,7 @@ def train(
 
 def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:
     """Samples encoded for this model, none longer than the recipe allows."""
-    from vlmsift.formats import open_image
+    from vlmsift.pools import open_image
     from vlmsift.train.data import EncodedData
 
     if not isinstance(data, EncodedData):
@@ -181,7 +181,7 @@ def _trained(
 
 def _save(writer: Writer, model: Any, work: Path, out: Path, write_record: Callable[[Path], None]) -> None:
     """Write model, processor and record to a folder aside, which with the snapshots then becomes `out`."""
-    from vlmsift.formats.writing import remove_leftovers, replacing
+    from vlmsift.pools.writing import remove_leftovers, replacing
 
     with replacing(out) as temporary:
         writer(temporary)

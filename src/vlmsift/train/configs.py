@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.formats import FORMATS, Pool, open_pool
-from vlmsift.formats.writing import ImageFolder, replacing, write_text
+from vlmsift.pools import FORMATS, Pool, open_pool
+from vlmsift.pools.writing import ImageFolder, replacing, write_text
 from vlmsift.train.recipes import Recipe, recipe_of
 from vlmsift.types import Sample
 

@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 
 from torch.utils.data import Dataset
 
-from vlmsift.engines.feed import Feed
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.formats import Pool
 from vlmsift.models import Adapter, Encoded, Encoder
+from vlmsift.pools import Pool
+from vlmsift.scoring.feed import Feed
 
 SMALL = 512
 """Fewer rows are encoded in this process: starting others would take longer."""

@@ -74,7 +74,7 @@ def described(context: Any) -> str | None:
     return None if context is None else text
 
 
-def look_at(out: Path) -> None:
+def check_output_folder(out: Path) -> None:
     """Raises UsageError where `out` holds something other than the result of a training."""
     if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists()):
         raise UsageError(f"{str(out)!r} exists and is not the result of a training; name a new or empty folder")
@@ -155,7 +155,7 @@ def write(folder: Path, result: Trained, identity: Mapping[str, Any], more: Mapp
 
 
 def _write(path: Path, content: Any) -> None:
-    from vlmsift.store import write_atomically  # brings pyarrow in
+    from vlmsift.files import write_atomically  # brings pyarrow in
 
     text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -1,0 +1,101 @@
+"""Groups that each keep their share of the budget, so that no kind of sample dies out. In: Candidates. Out: Groups.
+
+Why: the plain top of a score can drop every yes/no question of a pool, and balance over sources alone can collapse the
+answers inside one. Balance over answers or clusters is therefore the default ("auto").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.choosing.candidates import Candidates
+from vlmsift.choosing.clusters import k_means
+
+BALANCES = ("auto", "answer", "source", "clusters", "none")
+NO_SOURCE = "(no source)"
+OTHER = "other answers"
+
+
+class Groups(NamedTuple):
+    """G groups of N candidates: `codes` (N,) int64 in 0..G-1, `names` (G), none empty; `details` go into `made_by`."""
+
+    codes: NDArray[np.int64]
+    names: list[str]
+    details: Mapping[str, Any]
+
+
+def one_group(candidates: Candidates) -> Groups:
+    """All candidates together."""
+    return Groups(np.zeros(len(candidates), np.int64), [candidates.stratum], {"balance": "none"})
+
+
+def by_source(candidates: Candidates) -> Groups:
+    """By the column `source`; rows without one form a group."""
+    codes, names = _codes(candidates.table["source"])
+    return _compact(codes, [*names, NO_SOURCE], {"balance": "source"})
+
+
+def by_answer(candidates: Candidates, min_group: int = 10) -> Groups:
+    """By (source, answer_key). An answer that occurs fewer than `min_group` times in its source, or is not short, joins
+    the open group of that source. `details["repeated"]` is the share of rows outside the open groups."""
+    source, sources = _codes(candidates.table["source"])
+    answer, answers = _codes(candidates.table["answer_key"])
+    opened = len(answers)
+    pairs = source * (opened + 1) + answer
+    _, place, counts = np.unique(pairs, return_inverse=True, return_counts=True)
+    answer = np.where(counts[place] >= min_group, answer, opened)
+    found, codes = np.unique(source * (opened + 1) + answer, return_inverse=True)
+    labels = [*answers, OTHER]
+    titles = [f"{name} / " for name in sources] + [""]
+    names = [titles[pair // (opened + 1)] + labels[pair % (opened + 1)] for pair in found.tolist()]
+    repeated = float(np.mean(answer < opened))
+    return Groups(codes, names, {"balance": "answer", "repeated": repeated})
+
+
+def by_clusters(candidates: Candidates, vector: str, clusters: int | None = None) -> Groups:
+    """By k-means on a vector signal (`clusters.k_means`); rows where it is undefined form a group."""
+    vectors = candidates.vector(vector)
+    defined = np.isfinite(vectors).all(axis=1)
+    codes = np.full(len(vectors), -1, np.int64)
+    # without a copy of the vectors where all are defined
+    codes[defined] = k_means(vectors if defined.all() else vectors[defined], clusters, candidates.seed)
+    names = [f"cluster {code}" for code in range(int(codes.max()) + 1)]
+    details = {"balance": "clusters", "clusters_found": len(names)}
+    return _compact(np.where(defined, codes, len(names)), [*names, f"no {vector}"], details)
+
+
+def grouped(
+    candidates: Candidates, balance: str, *, min_group: int, vector: str, clusters: int | None, has_vector: bool
+) -> Groups:
+    """The groups of one of the `BALANCES`. "auto" is by answer, where at least half of the rows have a repeated short
+    answer; else by clusters, where the run has the signal `vector`; else by source."""
+    if balance in ("auto", "answer"):
+        answers = by_answer(candidates, min_group)
+        if balance == "answer" or answers.details["repeated"] >= 0.5:
+            return answers
+        balance = "clusters" if has_vector else "source"
+    if balance == "clusters":
+        return by_clusters(candidates, vector, clusters)
+    return by_source(candidates) if balance == "source" else one_group(candidates)
+
+
+def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
+    """(N,) codes into the sorted distinct values; null is one beyond the last."""
+    encoded = column.combine_chunks().dictionary_encode()
+    order = pc.sort_indices(encoded.dictionary).to_numpy()
+    places = np.empty(len(order), np.int64)
+    places[order] = np.arange(len(order))
+    found = encoded.indices.fill_null(len(order)).to_numpy()
+    return np.append(places, len(order))[found], encoded.dictionary.take(pa.array(order)).to_pylist()
+
+
+def _compact(codes: NDArray[np.int64], names: list[str], details: Mapping[str, Any]) -> Groups:
+    """Without the groups that nobody is in."""
+    found, packed = np.unique(codes, return_inverse=True)
+    return Groups(packed, [names[code] for code in found.tolist()], details)

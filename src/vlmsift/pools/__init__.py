@@ -1,0 +1,83 @@
+"""Stage 1: files to samples to files. In: a path. Out: a `Pool`, whatever its container and format.
+
+Two things are told apart: a *container* holds rows (JSON, JSONL, Parquet, a saved data set); a *format* says what is
+in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from vlmsift.errors import FormatError, SampleError, UsageError
+from vlmsift.pools.images import open_image
+from vlmsift.pools.known import FORMATS, guess
+from vlmsift.pools.pool import Pool
+from vlmsift.pools.rows import Rows, open_rows
+
+__all__ = ["FORMATS", "Pool", "open_image", "open_pool"]
+
+_LOOKED_AT = 64
+"""Readable rows from which a format is guessed."""
+
+
+def open_pool(
+    path: str | Path, images: str | Path | None = None, format: str | None = None, source_field: str | None = None
+) -> Pool:
+    """Open a data set to choose from.
+
+    Args:
+        path: a `.json`, `.jsonl` or `.parquet` file, a folder of JSONL or Parquet parts, or a folder that the method
+            `save_to_disk` of a Hugging Face data set wrote.
+        images: the folder that image paths are relative to; by default the folder of the file.
+        format: "llava", "messages" or "sharegpt"; by default guessed from the first rows.
+        source_field: the field that names a row's sub-data-set or task; by default `source`, `task` or `dataset`.
+
+    Raises:
+        FormatError: nothing there, nothing that can be read as rows, or rows of no known format; says what was found.
+        UsageError: an unknown `format`, an image folder that does not exist, or a `source_field` that no row has.
+    """
+    path = Path(path).expanduser()
+    if format is not None and format not in FORMATS:
+        raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
+    root = Path(images).expanduser() if images is not None else path if path.is_dir() else path.parent
+    rows = open_rows(path)
+    if not root.is_dir():
+        raise UsageError(f"no image folder {root}; name the folder that the rows' image paths are relative to")
+    pool = Pool(path, rows, format or _guess(path, rows), root, source_field)
+    if source_field is not None and all(pool.source(index) is None for index in range(len(pool))):
+        raise UsageError(f"no row of {path} has a field {source_field!r}; the first one has: {_keys(rows)}")
+    return pool
+
+
+def _guess(path: Path, rows: Rows) -> str:
+    if found := guess(list(islice(_readable(rows), _LOOKED_AT))):
+        return found
+    expected = "\n".join(f"  {name}: {format.EXPECTS}" for name, format in FORMATS.items())
+    raise FormatError(
+        f"{path}: of no known format. Its first row has: {_keys(rows)}. Expected is one of\n{expected}\n"
+        'Rename the fields, or say which it is with format="..." (on the command line --format).'
+    )
+
+
+def _readable(rows: Rows) -> Iterator[dict[str, Any]]:
+    for index in range(len(rows)):
+        try:
+            yield rows[index]
+        except SampleError:
+            continue
+
+
+def _keys(rows: Rows) -> str:
+    """The first readable row's keys and types, or why there is none."""
+    try:
+        row = next(_readable(rows))
+    except StopIteration:
+        try:
+            rows[0]
+        except SampleError as error:
+            return f"no fields that can be read ({error})"
+        raise
+    return ", ".join(f"{key!r} ({type(value).__name__})" for key, value in list(row.items())[:20]) or "no fields"

@@ -1,0 +1,53 @@
+"""Rows of a saved data set (Hugging Face). In: the folder that `save_to_disk` wrote. Out: rows, images undecoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+
+from vlmsift.errors import FormatError
+from vlmsift.pools.arrow_rows import ArrowRows
+from vlmsift.pools.arrow_writing import CHUNK
+
+
+class DatasetRows(ArrowRows):
+    """Rows of one saved data set (one split).
+
+    Read in Arrow form: an `Image()` column gives its stored bytes and path, so nothing is decoded or opened here.
+
+    Raises:
+        FormatError: the folder is not a whole saved data set.
+    """
+
+    container = "dataset"
+
+    def __init__(self, path: Path) -> None:
+        import datasets
+
+        try:
+            dataset = datasets.load_from_disk(str(path))
+        except Exception as error:
+            raise FormatError(f"{path}: the saved data set cannot be loaded: {error}. Save it again.") from error
+        self._path = path
+        self._data = dataset.with_format("arrow")
+        self.files = tuple(Path(file["filename"]) for file in dataset.cache_files)
+        self.schema = dataset.data.schema
+
+    def __len__(self) -> int:
+        return len(self._data)
+
+    def take(self, indices: Sequence[int]) -> pa.Table:
+        """The rows `indices` in that order, (K, columns)."""
+        return self._data[list(indices)]
+
+    def batches(self, names: list[str]) -> Iterator[pa.Table]:
+        """The named columns only."""
+        columns = self._data.select_columns(names)
+        for at in range(0, len(self), CHUNK):
+            yield columns[at : at + CHUNK]
+
+    def about(self) -> Path:
+        """The folder, whose description and state a copy inherits."""
+        return self._path

@@ -1,0 +1,126 @@
+"""Writes chosen rows of a pool. In: row numbers and a target. Out: a file or folder that appears whole or not at all.
+
+Three ways, told in `Pool.export`: rows *copied* within a family of containers, *moved* between the families as Python
+values, or *converted* to another format.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import FormatError, SampleError, UsageError
+from vlmsift.pools.known import FORMATS
+from vlmsift.pools.rows import CONTAINERS, SUFFIXES, TEXT, Rows
+from vlmsift.pools.writing import ImageFolder, remove_leftovers, replacing, write_text
+from vlmsift.types import Sample
+
+if TYPE_CHECKING:
+    from vlmsift.pools.pool import Pool
+
+
+def export_rows(
+    pool: Pool,
+    rows: Rows,
+    chosen: list[int],
+    out: str | Path,
+    format: str | None,
+    container: str | None,
+) -> Path:
+    """Write the rows `chosen` (existing row numbers, in this order); see `Pool.export`.
+
+    Raises:
+        UsageError: an unknown format or container, no rows, or an `out` that would destroy something.
+        FormatError: a row that the target cannot hold.
+    """
+    container = container or _container_of(out) or pool.container
+    format = format or pool.format
+    target = Path(out)
+    for what, value, known in (("format", format, FORMATS), ("container", container, CONTAINERS)):
+        if value not in known:
+            raise UsageError(f"no {what} {value!r}; known are {', '.join(known)}")
+    if not chosen:
+        raise UsageError(f"nothing to write to {out}: no row was chosen")
+    _refuse_target(pool.path, target, container)
+    values = _Values(pool, rows, chosen, format)
+    with replacing(target) as temporary:
+        if format == pool.format and (container in TEXT) == (pool.container in TEXT):
+            rows.copy(chosen, temporary, container)
+        elif container in TEXT:
+            write_text(map(ImageFolder(target).unpack, values), temporary, container)
+        else:
+            from vlmsift.pools.arrow_writing import write_rows
+
+            values.decide_storage()
+            write_rows(values, temporary, container)
+    remove_leftovers(target)
+    return target
+
+
+def _container_of(out: str | Path) -> str | None:
+    """What the name of an output says about its container."""
+    if str(out).endswith("/") or Path(out).is_dir():
+        return "dataset"
+    return SUFFIXES.get(Path(out).suffix.lower())
+
+
+def _refuse_target(source: Path, out: Path, container: str) -> None:
+    if source.resolve() in (out.resolve(), *out.resolve().parents):
+        raise UsageError(f"{out} is the pool or lies in it: rows would be lost or doubled. Choose another name.")
+    if out.is_dir() and (container != "dataset" or (any(out.iterdir()) and not (out / "state.json").exists())):
+        raise UsageError(f"{out} is a folder that holds other things. Choose another name.")
+    if container == "dataset" and out.is_file():
+        raise UsageError(f"{out} is a file, and a data set is a folder. Choose another name.")
+
+
+class _Values:
+    """The chosen rows as Python values, as often as they are gone through: untouched, or written anew in a format."""
+
+    def __init__(self, pool: Pool, rows: Rows, chosen: list[int], format: str) -> None:
+        self._pool = pool
+        self._rows = rows
+        self._chosen = chosen
+        self._format = format
+        self._in_bytes = False
+
+    def decide_storage(self) -> None:
+        """Arrow has one type per field: if any image to be converted lies in its row, store all as {bytes, path}."""
+        if self._format != self._pool.format:
+            samples = map(self._sample, self._chosen)
+            self._in_bytes = any(isinstance(image, bytes) for sample in samples for image in sample.images)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        untouched = self._format == self._pool.format
+        for index in self._chosen:
+            yield self._row(index) if untouched else self._converted(self._sample(index))
+
+    def _row(self, index: int) -> dict[str, Any]:
+        try:
+            return self._rows[index]
+        except SampleError as error:
+            raise self._unusable(index, error) from error
+
+    def _sample(self, index: int) -> Sample:
+        try:
+            return self._pool[index]
+        except SampleError as error:
+            raise self._unusable(index, error) from error
+
+    def _unusable(self, index: int, error: SampleError) -> FormatError:
+        own = f"{self._pool.format}, {self._pool.container}"
+        return FormatError(
+            f"row {index} (id {self._pool.ids[index]!r}) cannot be converted: {error}. "
+            f"Leave it out, or export in the pool's own form ({own})."
+        )
+
+    def _converted(self, sample: Sample) -> dict[str, Any]:
+        images = [_stored(image) if self._in_bytes else image for image in sample.images]
+        own_fields = FORMATS[self._pool.format].FIELDS
+        kept = {name: value for name, value in sample.row.items() if name not in own_fields}
+        return {**kept, "id": sample.id, **FORMATS[self._format].write(sample.turns, images)}
+
+
+def _stored(image: str | bytes) -> dict[str, Any]:
+    """An image as the `datasets` library stores one."""
+    return {"bytes": image, "path": None} if isinstance(image, bytes) else {"bytes": None, "path": image}

@@ -1,0 +1,135 @@
+"""The data set to choose from. In: rows and the format that reads them. Out: samples by index; rows in a file."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+from vlmsift.errors import SampleError, UsageError
+from vlmsift.pools.export import export_rows
+from vlmsift.pools.ids import ID_FIELDS, own_id, text_of, unique_ids
+from vlmsift.pools.known import FORMATS
+from vlmsift.pools.rows import Rows
+from vlmsift.types import Sample
+
+SOURCE_FIELDS = ("source", "task", "dataset")
+
+
+class Pool:
+    """N samples of one file or folder, read late; made by `open_pool`. Can be pickled, and used after a fork.
+
+    Attributes:
+        path: the file or folder.
+        container: "json", "jsonl", "parquet" or "dataset".
+        format: "llava", "messages" or "sharegpt".
+        image_root: the folder that image paths are relative to.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        rows: Rows,
+        format: str,
+        image_root: Path,
+        source_field: str | None = None,
+    ) -> None:
+        self.path = path
+        self.container = rows.container
+        self.format = format
+        self.image_root = image_root
+        self._rows = rows
+        self._source_fields = (source_field,) if source_field else SOURCE_FIELDS
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Sample `index` (negative ones count from the end).
+
+        Raises:
+            SampleError: the row cannot be read, or cannot be used as a sample; the text is the reason.
+            IndexError: there is no such row.
+        """
+        index = self._checked(index)
+        row = self._rows[index]
+        turns, images = FORMATS[self.format].read(row)
+        for turn in turns:
+            try:
+                turn.text.encode("utf-8")
+            except UnicodeEncodeError as error:
+                half = error.object[error.start]
+                raise SampleError(f"malformed row: a text holds half a character ({half!r}); repair it") from None
+        return Sample(self.ids[index], index, turns, images, self.source(index), row)
+
+    def _checked(self, index: int) -> int:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"row {index} of a pool with {len(self)} rows")
+        return index % len(self)
+
+    @cached_property
+    def _labels(self) -> tuple[list[str], list[str | None]]:
+        """Ids and sources in one go over the file, in which nothing else is decoded."""
+        own: list[str | None] = []
+        sources: list[str | None] = []
+        known: dict[str, str] = {}  # a source is one of few: share the strings
+        for fields in self._rows.fields((*ID_FIELDS, *self._source_fields)):
+            own.append(own_id(fields))
+            texts = (text_of(fields.get(name)) for name in self._source_fields)
+            source = next((text for text in texts if text is not None), None)
+            sources.append(None if source is None else known.setdefault(source, source))
+        return unique_ids(own), sources
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """N stable unique ids, by the rule in `ids.py`."""
+        return self._labels[0]
+
+    def source(self, index: int) -> str | None:
+        """Sub-data-set or task: the field asked for, else the first of `source`, `task`, `dataset` that the row has."""
+        return self._labels[1][index]
+
+    def fingerprint(self) -> str:
+        """sha256 (hex) of all bytes of the rows' files, in order; neither names nor times count. About 2 s per GB.
+
+        Images that lie in files of their own are not read.
+        """
+        digest = hashlib.sha256()
+        for path in self._rows.files:
+            digest.update(path.stat().st_size.to_bytes(8, "big"))
+            with path.open("rb") as file:
+                while block := file.read(1 << 20):
+                    digest.update(block)
+        return digest.hexdigest()
+
+    def export(
+        self, indices: Sequence[int], out: str | Path, format: str | None = None, container: str | None = None
+    ) -> Path:
+        """Write the rows `indices`, in that order, to a file or folder that appears whole or not at all.
+
+        In the pool's own format this is lossless within a family: JSON and JSONL copy the source text of each row,
+        Parquet and saved data sets copy Arrow values and schema. Between the families the rows are moved as Python
+        values: going to Arrow, a field that a row lacks becomes null, and of a repeated key the last counts; going to
+        JSON, images that are bytes become files in `<out stem>_images/`. Into another format a row is *converted*: its
+        turns and images are written anew, its id becomes the sample's id, other fields are kept. Image paths always
+        stay as they are, relative to `image_root`.
+
+        Args:
+            indices: rows, best first or in file order; the order is kept.
+            out: `.json`, `.jsonl`, `.parquet`, or (an existing folder, or a name with a closing `/`) a saved data set.
+            format: "llava", "messages" or "sharegpt"; by default the pool's own.
+            container: "json", "jsonl", "parquet" or "dataset"; by default what `out` says, else the pool's own.
+
+        Returns:
+            The path written.
+
+        Raises:
+            UsageError: an unknown format, container or row, no rows at all, or an `out` that would destroy something.
+            FormatError: a row that the target cannot hold.
+        """
+        try:
+            chosen = [self._checked(int(index)) for index in indices]
+        except IndexError as error:
+            raise UsageError(f"{error}; nothing was written to {out}") from None
+        return export_rows(self, self._rows, chosen, out, format, container)

@@ -1,0 +1,115 @@
+"""Opens a file or folder as a sequence of source rows. In: a path. Out: `Rows`, whatever the container.
+
+A container knows nothing of conversations: `llava.py`, `messages.py` and `sharegpt.py` read what is in a row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from vlmsift.errors import FormatError
+
+CONTAINERS = ("json", "jsonl", "parquet", "dataset")
+SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+TEXT = frozenset({"json", "jsonl"})
+"""Containers whose rows move between each other byte for byte; the other two move as Arrow tables."""
+
+
+class Rows(Protocol):
+    """N source rows, read late, and the lossless writing of some of them."""
+
+    container: str
+    files: tuple[Path, ...]
+    """The files that hold the rows, in row order."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        """Row `index` as plain Python values. Raises SampleError where it cannot be read."""
+
+    def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
+        """For every row in order, those of the named fields that it has; an unreadable row has none."""
+
+    def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
+        """Write the rows `indices`, in that order and unchanged, to `out` in a container of the same kind."""
+
+
+def open_rows(path: Path) -> Rows:
+    """Open a JSON, JSONL or Parquet file, a folder of JSONL or Parquet parts, or a saved Hugging Face data set.
+
+    Told by content, not by name: a list in a `.jsonl` and one object per line in a `.json` are read as what they are.
+
+    Raises:
+        FormatError: nothing there, or nothing that can be read as rows; the message says what was found.
+    """
+    if not path.exists():
+        raise FormatError(f"{path}: no such file or folder. {_around(path)}")
+    rows = _open_folder(path) if path.is_dir() else _open_files((path,))
+    if len(rows) == 0:
+        raise FormatError(f"{path}: holds no rows. A pool needs at least one sample.")
+    return rows
+
+
+def _open_folder(path: Path) -> Rows:
+    if (path / "dataset_dict.json").exists():
+        splits = sorted(part.name for part in path.iterdir() if (part / "state.json").exists())
+        choices = " or ".join(str(path / split) for split in splits)
+        raise FormatError(f"{path}: a data set with splits {', '.join(splits)}. Open one of them: {choices}.")
+    if (path / "state.json").exists():
+        from vlmsift.pools.dataset_rows import DatasetRows
+
+        return DatasetRows(path)
+    parts = {suffix: _parts(path, suffix) for suffix in (".parquet", ".jsonl")}
+    found = [files for files in parts.values() if files]
+    if len(found) != 1:
+        what = "both .parquet and .jsonl files" if found else "no .parquet or .jsonl file, and is no saved data set"
+        cure = "Name one file, or a folder with parts of one kind."
+        raise FormatError(f"{path}: the folder holds {what}. {_around(path / '*')} {cure}")
+    return _open_files(found[0])
+
+
+def _parts(path: Path, suffix: str) -> tuple[Path, ...]:
+    """Files of one kind in name order; hidden ones are half-written or not meant."""
+    return tuple(sorted(part for part in path.glob(f"*{suffix}") if not part.name.startswith(".")))
+
+
+def _open_files(files: tuple[Path, ...]) -> Rows:
+    from vlmsift.pools.text_rows import TextRows
+
+    try:
+        with files[0].open("rb") as file:
+            start = file.read(64)
+    except OSError as error:
+        raise FormatError(f"{files[0]}: cannot be read: {error.strerror}.") from error
+    if start.startswith(b"PAR1"):
+        from vlmsift.pools.parquet_rows import ParquetRows
+
+        return ParquetRows(files)
+    problems = {
+        b"version https://git-lfs": "a Git LFS pointer, not the file itself. Run `git lfs pull`.",
+        b"\x1f\x8b": "compressed with gzip. Unpack it first: `gunzip FILE`.",
+        b"\x28\xb5\x2f\xfd": "compressed with zstandard. Unpack it first: `zstd -d FILE`.",
+        b"PK\x03\x04": "a zip archive. Unpack it first.",
+        b"\xff\xfe": "UTF-16 text. Save it as UTF-8.",
+        b"\xfe\xff": "UTF-16 text. Save it as UTF-8.",
+        b"ARROW1": "an Arrow file. Open the folder that `save_to_disk` wrote, or convert it to Parquet.",
+    }
+    for mark, sentence in problems.items():
+        if start.startswith(mark):
+            raise FormatError(f"{files[0]}: {sentence}")
+    if files[0].suffix == ".parquet":
+        raise FormatError(f"{files[0]}: not a Parquet file: it starts with {start[:16]!r}. Download it again.")
+    return TextRows(files)
+
+
+def _around(path: Path) -> str:
+    """What the folder holds, for a message about something that is not there."""
+    folder = path.parent
+    if not folder.is_dir():
+        return f"Nor is there a folder {folder}."
+    names = sorted(part.name + ("/" if part.is_dir() else "") for part in folder.iterdir() if part.name[0] != ".")
+    more = ", ..." if len(names) > 8 else ""
+    return f"{folder} holds: {', '.join(names[:8])}{more}." if names else f"{folder} is empty."

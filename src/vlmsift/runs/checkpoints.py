@@ -1,0 +1,149 @@
+"""Runs of several checkpoints of one training -> one run with a number per checkpoint: trajectories.
+
+In: what the user named, and the checkpoints' runs. Out: models in order; a run whose signals are (N, T) vectors.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.files import flat
+from vlmsift.runs.run import FIXED, Run, recorded
+
+_STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
+_FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
+"""Keys of a config that may differ between checkpoints of one model."""
+
+
+def checkpoints_of(model: Any) -> list[Any]:
+    """The models to score, in order: those of a list, or those in a folder of step-N or checkpoint-N folders.
+
+    Raises:
+        UsageError: a list names none, or the same one twice.
+    """
+    if isinstance(model, (list, tuple)):
+        if not model:
+            raise UsageError("an empty list of models measures nothing; give one, or several checkpoints in order")
+        found = [one for name in model for one in _listed(name)]
+        if twice := [one for place, one in enumerate(found) if one in found[:place]]:
+            raise UsageError(f"the checkpoint {str(twice[0])!r} is given twice; give each once, in order")
+        return found
+    return _listed(model)
+
+
+def _listed(model: Any) -> list[Any]:
+    """The checkpoints in a folder that is no model itself, by their steps; elsewhere the model alone."""
+    if not isinstance(model, (str, Path)) or not Path(model).is_dir() or (Path(model) / "config.json").exists():
+        return [model]
+    steps = {int(match[1]): path for path in Path(model).iterdir() if (match := _STEP.fullmatch(path.name))}
+    return [steps[step] for step in sorted(steps)] or [model]
+
+
+def refuse_other_models(models: Sequence[str | Path], revision: str | None, trust_remote_code: bool) -> None:
+    """Raise UsageError where checkpoints differ in more than their weights; reads their configs alone."""
+    from vlmsift.models.fingerprint import config_of
+
+    if opened := [one for one in models if not isinstance(one, (str, Path))]:
+        raise UsageError(f"{opened[0]!r} is open already; name checkpoints by their folders, they are opened in turn")
+    first, *others = (_lasting(config_of(name, revision, trust_remote_code)) for name in models)
+    for name, other in zip(models[1:], others, strict=True):
+        for key in sorted({*first, *other}):
+            if first.get(key) != other.get(key):
+                raise UsageError(
+                    f"a trajectory follows one model, but the checkpoints differ: {key} is {first.get(key)!r} in "
+                    f"{models[0]} and {other.get(key)!r} in {name}. Give checkpoints of one training"
+                )
+
+
+def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A config as dotted keys, without what may change while a model is trained."""
+    return {key: value for key, value in flat(config).items() if key.rpartition(".")[2] not in _FREE}
+
+
+def check_checkpoints(out: str | Path, count: int, overwrite: bool) -> None:
+    """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one."""
+    identity = {} if overwrite else recorded(out)
+    known = identity.get("checkpoints", [None])
+    if identity and len(known) != count:
+        held = "one model" if known == [None] else f"{len(known)} checkpoints"
+        raise RunMismatch(f"{out} holds a run of {held}, not of {count} checkpoints; name another --out folder")
+
+
+def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Run:
+    """One run from finished runs of T checkpoints in order: each column (N,) becomes (N, T). Resumes.
+
+    A row is an error row if it is one at any checkpoint, and the reason names the first.
+
+    Raises:
+        RunMismatch: the runs are of different data, signals or models.
+        UsageError: fewer than two runs, or a column that is a vector already.
+    """
+    if len(runs) < 2:
+        raise UsageError(f"{len(runs)} checkpoint makes no trajectory; give at least 2 of one training, in order")
+    identities = [run.settings["identity"] for run in runs]
+    _compare(runs, identities)
+    first = identities[0]
+    told = {
+        name: {
+            **entry,
+            "width": len(runs),
+            "higher_means": f"at each of {len(runs)} checkpoints: {entry['higher_means']}",
+        }
+        for name, entry in first["signals"].items()
+    }
+    each = ("name", "revision", "weights")
+    identity = {
+        **first,
+        "model": {key: value for key, value in first["model"].items() if key not in each},
+        "checkpoints": [{key: one["model"][key] for key in each} for one in identities],
+        "signals": told,
+    }
+    info = {**runs[0].settings["info"], "model": [run.settings["info"]["model"] for run in runs]}
+    joined = Run.create_or_resume(out, {"identity": identity, "info": info}, overwrite=overwrite)
+    for part in sorted(runs[0].finished_parts() - joined.finished_parts()):
+        joined.write_part(part, _stacked([run.part(part) for run in runs], list(told), identity["checkpoints"]))
+    return joined
+
+
+def _compare(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> None:
+    for run, identity in zip(runs[1:], identities[1:], strict=True):
+        for key in ("data", "rows", "part_size", "signals"):
+            if identity[key] != identities[0][key]:
+                raise RunMismatch(
+                    f"{run.folder} and {runs[0].folder} were scored with other {key}: {identity[key]} and "
+                    f"{identities[0][key]}; score both alike"
+                )
+        for key in ("family", "dtype", "processor"):
+            if identity["model"][key] != identities[0]["model"][key]:
+                raise RunMismatch(
+                    f"{run.folder} and {runs[0].folder} are of models that differ in {key}: {identity['model'][key]!r} "
+                    f"and {identities[0]['model'][key]!r}; a trajectory follows one model"
+                )
+    for name, entry in identities[0]["signals"].items():
+        if entry["width"] > 1:
+            raise UsageError(f"{name!r} is a vector already; a trajectory follows one number, as in answer_loss")
+
+
+def _stacked(tables: Sequence[Any], names: Sequence[str], checkpoints: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Columns of one part from those of T checkpoints."""
+    rows = {field.name: tables[0][field.name].to_pylist() for field in FIXED}
+    for table, checkpoint in zip(tables[1:], checkpoints[1:], strict=True):
+        for place, (status, reason) in enumerate(
+            zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
+        ):
+            if status != "ok" and rows["status"][place] == "ok":
+                rows["status"][place] = status
+                kind, colon, detail = reason.partition(":")
+                rows["reason"][place] = f"{kind}: at {checkpoint['name']}{colon}{detail}"
+    failed = np.array([status != "ok" for status in rows["status"]])
+    for name in names:
+        values = np.stack([table[name].to_numpy() for table in tables], axis=1).astype(np.float32)
+        values[failed] = np.nan
+        rows[name] = values
+    return rows

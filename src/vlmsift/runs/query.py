@@ -1,0 +1,57 @@
+"""Conditions on a run, and its vector columns as arrays. In: a `pyarrow.Table`. Out: row numbers, (N, K) float32."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+
+
+def matching(table: Any, where: str) -> NDArray[np.int64]:
+    """Values of the column `index`, ascending, of the rows where the SQL condition `where` holds; null counts as no.
+
+    One condition, and nothing else: DuckDB parses it as a single expression, without files, extensions or settings.
+    It may hold a subquery over `run`. Raises UsageError that quotes DuckDB and names the columns.
+    """
+    import duckdb
+
+    scalars = table.select([field.name for field in table.schema if not pa.types.is_nested(field.type)])
+    closed = ("enable_external_access", "autoload_known_extensions", "autoinstall_known_extensions")
+    connection = duckdb.connect(":memory:", config=dict.fromkeys(closed, "false"))
+    try:
+        connection.register("run", scalars)
+        connection.execute("SET lock_configuration = true")
+        # twice: bare, so that no bracket can be closed; in brackets, because some versions overlook a trailing LIMIT
+        found = connection.view("run").filter(where).filter(f"({where}\n)")
+        rows = found.project('"index"').fetchnumpy()["index"]
+    except duckdb.Error as error:
+        said = str(error).strip().splitlines()[0]
+        columns = ", ".join(scalars.column_names)
+        raise UsageError(f"where={where!r} is not a condition on this run: {said}. Columns: {columns}.") from error
+    finally:
+        connection.close()
+    return np.sort(np.asarray(rows, np.int64))
+
+
+def as_vectors(column: Any) -> NDArray[np.float32]:
+    """(N, K) float32 from a chunked column of lists; a null list becomes a row of NaN. K is 1 where all are null.
+
+    Raises:
+        UsageError: the lists are not all of one length.
+    """
+    widths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
+    if len(widths) > 1:
+        raise UsageError(f"a vector column has lists of different lengths: {sorted(widths)[:3]}")
+    out = np.full((len(column), max(widths, default=1)), np.nan, np.float32)
+    start = 0
+    for chunk in column.chunks:
+        defined = chunk.is_valid().to_numpy(zero_copy_only=False)
+        values = chunk.flatten().to_numpy(zero_copy_only=False)  # without those of null lists
+        out[start : start + len(chunk)][defined] = values.reshape(-1, out.shape[1])
+        start += len(chunk)
+    return out

@@ -1,0 +1,306 @@
+"""The run folder. In: settings and measured rows. Out: columns to choose from. Whenever killed, its parts are complete.
+
+    run/run.json                      settings: what was measured, with what; enough to do it again
+    run/signals/part-000000.parquet   `part_size` consecutive rows of the pool; complete or absent
+    run/selections/NAME.parquet       a saved selection (written by `vlmsift.selectors`)
+    run/checkpoints/                  of a run that was joined from several: theirs (see `vlmsift.runs.checkpoints`)
+
+One process at a time writes a run. What the numbers mean, and which model gave them, is not known here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from vlmsift.errors import UsageError
+from vlmsift.files import compare, plain, write_atomically
+from vlmsift.runs.query import as_vectors, matching
+
+SCHEMA = 1
+"""Version of the folder's layout, written to run.json."""
+
+FIXED = pa.schema(
+    [
+        pa.field("index", pa.int64(), nullable=False),  # row of the pool, from 0
+        pa.field("id", pa.string(), nullable=False),
+        pa.field("source", pa.string()),
+        pa.field("answer_key", pa.string()),  # the last answer, normalised, where it is short
+        pa.field("images", pa.int32(), nullable=False),  # how many; 0 = text-only
+        pa.field("answer_tokens", pa.int32()),
+        pa.field("status", pa.string(), nullable=False),  # "ok" or "error"
+        pa.field("reason", pa.string()),  # of an error row, as "kind: detail"
+    ]
+)
+"""The columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here."""
+
+INSIDE = "checkpoints"
+"""Folder inside a run for the runs of the checkpoints that it was joined from."""
+_PART = re.compile(r"part-(\d{6,})\.parquet")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A signal as stored: float32, or a list of `width` float32 where `width` > 1; undefined is null.
+
+    The list type is Parquet's own; many readers fail on nulls in Arrow's fixed-size one.
+    """
+
+    name: str
+    width: int = 1
+    unit: str = ""
+    higher_means: str = ""
+
+    @property
+    def field(self) -> Any:
+        """The column as a `pyarrow.Field`."""
+        return pa.field(self.name, pa.float32() if self.width == 1 else pa.list_(pa.float32()))
+
+
+class Run:
+    """A run folder. Make one with `create_or_resume` (to write) or `open` (to read)."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
+        self.folder = folder
+        self.settings = settings
+
+    @classmethod
+    def create_or_resume(
+        cls, folder: str | os.PathLike[str], settings: Mapping[str, Any], *, overwrite: bool = False
+    ) -> Run:
+        """Begin a run in a new or empty folder, or go on with the same one.
+
+        `settings["identity"]` (nested, JSON) holds all that changes a number, with at least `rows` (of the pool),
+        `part_size` and `signals`, a mapping of name to `{"width", "unit", "higher_means", ...}`. `settings["info"]`
+        may differ from start to start: the first is kept, and each is listed in `sessions`.
+
+        Raises:
+            RunMismatch: the folder holds a run with another identity; each difference is named.
+            UsageError: the folder is not empty and not a run, or its run.json cannot be used.
+        """
+        folder = Path(folder)
+        identity, info = plain(settings["identity"]), plain(settings.get("info", {}))
+        if taken := [name for name in identity["signals"] if name in FIXED.names and name != "answer_tokens"]:
+            raise UsageError(f"a signal cannot be called {taken[0]!r}: each run has a column of that name. Rename it.")
+        now = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": []}
+        if (folder / "run.json").exists():
+            _remove(*(folder.glob(f"{place}*.tmp") for place in ("run.json.", "signals/", "selections/")))
+            if overwrite:
+                # run.json goes last, by being replaced: killed half-way, this is still the old run with fewer parts
+                drop_parts(folder)
+            else:
+                record = _read(folder)
+                compare(folder, record["identity"], identity)
+        elif folder.exists():
+            _refuse_foreign(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        record["sessions"] = [*record["sessions"], {"started": now, **info}]
+        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+        write_atomically(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        return cls(folder, record)
+
+    @classmethod
+    def open(cls, folder: str | os.PathLike[str]) -> Run:
+        """Open a run to read. Raises UsageError where it is not a run, has no parts yet, or is of a newer version."""
+        run = cls(Path(folder), _read(Path(folder)))
+        if not run.finished_parts():
+            raise UsageError(f"{run.folder}: the run has no finished part yet. Start the same score command again.")
+        return run
+
+    @property
+    def part_size(self) -> int:
+        """Rows per part; the last part may hold fewer."""
+        return int(self.settings["identity"]["part_size"])
+
+    @property
+    def pool_rows(self) -> int:
+        """Rows of the pool, scored or not."""
+        return int(self.settings["identity"]["rows"])
+
+    def columns(self) -> list[Column]:
+        """The signals of this run, in the order they were asked for."""
+        known = {"width", "unit", "higher_means"}
+        signals = self.settings["identity"]["signals"].items()
+        return [Column(name, **{key: signal[key] for key in known & signal.keys()}) for name, signal in signals]
+
+    @property
+    def schema(self) -> Any:
+        """`pyarrow.Schema` of a part: the fixed columns, then the signals."""
+        return pa.schema([*FIXED, *(column.field for column in self.columns() if column.name not in FIXED.names)])
+
+    def finished_parts(self) -> set[int]:
+        """Numbers of the parts that are complete."""
+        found = (_PART.fullmatch(path.name) for path in self.folder.glob("signals/part-*.parquet"))
+        return {int(match[1]) for match in found if match}
+
+    def write_part(self, part: int, rows: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+        """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
+
+        `rows` maps each fixed column (nullable ones may be left out) and each signal to n values, in any order of rows:
+        (n,) numbers, or (n, K) for a signal of width K. NaN becomes null; a row of NaN becomes a null list. Raises
+        ValueError where rows or columns are not those of this part: a fault in the program, not in the data.
+        """
+        index = np.asarray(rows["index"], np.int64)
+        order = np.argsort(index, kind="stable")
+        first, end = part * self.part_size, min((part + 1) * self.part_size, self.pool_rows)
+        if not np.array_equal(index[order], np.arange(first, end)) or first >= end:
+            raise ValueError(f"part {part} of {self.pool_rows} rows takes rows {first} to {end - 1}, got {index}")
+        schema, widths = self.schema, self._widths()
+        if unknown := [name for name in rows if name not in schema.names]:
+            raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
+        arrays = [
+            _to_arrow(rows, field, widths.get(field.name, 1), len(index)).take(pa.array(order)) for field in schema
+        ]
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
+        if pc.any(lacking).as_py():
+            raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
+        (self.folder / "signals").mkdir(exist_ok=True)
+        path = self.folder / "signals" / f"part-{part:06d}.parquet"
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+    def part(self, part: int) -> Any:
+        """One finished part as a `pyarrow.Table`, in the pool's order."""
+        return self._scan(None, files=[self.folder / "signals" / f"part-{part:06d}.parquet"])
+
+    def table(self, columns: Sequence[str] | None = None) -> Any:
+        """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
+        for name in columns or ():
+            if name not in self.schema.names:
+                raise UsageError(f"the run has no column {name!r}. It has: {', '.join(self.schema.names)}.")
+        return self._scan(columns)
+
+    def query(self, where: str) -> NDArray[np.int64]:
+        """Rows of the pool, ascending, for which the SQL condition `where` over the scalar columns holds (DuckDB)."""
+        return matching(self.table([field.name for field in self.schema if not pa.types.is_nested(field.type)]), where)
+
+    def vector(self, column: str) -> NDArray[np.float32]:
+        """(N, K) float32 of a vector signal, in the pool's order; rows of NaN where it is undefined."""
+        width = self._widths().get(column, 1)
+        if width == 1:
+            raise UsageError(f"{self.folder} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
+        vectors = np.empty((len(self.table(["index"])), width), np.float32)
+        start = 0
+        for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
+            part = as_vectors(self._scan([column], files=[file])[column])
+            vectors[start : start + len(part)] = part  # (n, 1) of NaN spreads
+            start += len(part)
+        return vectors
+
+    def summary(self) -> dict[str, Any]:
+        """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal."""
+        rows = self._scan(["status", "reason", "images"])
+        names = [column.name for column in self.columns()]
+        undefined = self._scan({name: ds.field(name).is_null() for name in names}, ds.field("status") == "ok")
+        reasons = rows.filter(pc.equal(rows["status"], "error"))["reason"].to_pylist()
+        return {
+            "rows": len(rows),
+            "missing": self.pool_rows - len(rows),
+            "ok": len(rows) - len(reasons),
+            "text_only": int(np.sum(rows["images"].to_numpy() == 0)),
+            "errors": dict(Counter(reason.split(":")[0] for reason in reasons).most_common()),
+            "undefined": {name: int(np.sum(undefined[name].to_numpy())) for name in names},
+        }
+
+    def signals_hash(self) -> str:
+        """sha256 (hex) over names and contents of the finished parts."""
+        digest = hashlib.sha256()
+        for file in self._files():
+            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+        return digest.hexdigest()
+
+    def _widths(self) -> dict[str, int]:
+        return {column.name: column.width for column in self.columns()}
+
+    def _scan(self, columns: Any, condition: Any = None, files: Sequence[Path] | None = None) -> Any:
+        chosen = [str(file) for file in (self._files() if files is None else files)]
+        try:
+            return ds.dataset(chosen, schema=self.schema).to_table(columns=columns, filter=condition)
+        except (OSError, pa.ArrowInvalid) as error:
+            cure = "Delete that part and start the same score command again: it is then scored anew."
+            raise UsageError(f"{self.folder}: a part cannot be read ({error}). {cure}") from error
+
+    def _files(self) -> list[Path]:
+        return [self.folder / "signals" / f"part-{part:06d}.parquet" for part in sorted(self.finished_parts())]
+
+
+def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> Any:
+    """One column of a part as a `pyarrow.Array` of `field`'s type, NaN as null."""
+    if field.name not in rows:
+        if field.name not in FIXED.names or not field.nullable:
+            raise ValueError(f"column {field.name!r} is missing")
+        return pa.nulls(count, field.type)
+    values = rows[field.name]
+    if len(values) != count:
+        raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
+    if width == 1:
+        return pa.array(values, field.type, from_pandas=True)
+    vectors = np.asarray(values, np.float32)
+    if vectors.shape != (count, width):
+        raise ValueError(f"column {field.name!r} takes ({count}, {width}) values, got {vectors.shape}")
+    defined = ~np.isnan(vectors).all(axis=1)
+    offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)
+    flat = pa.array(vectors[defined].ravel(), from_pandas=True)
+    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
+
+
+def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
+    """The identity of the run in a folder; empty where there is none. Raises UsageError where it cannot be read."""
+    return dict(_read(Path(folder))["identity"]) if (Path(folder) / "run.json").exists() else {}
+
+
+def _read(folder: Path) -> dict[str, Any]:
+    path = folder / "run.json"
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        version = int(record["schema"])
+        if version <= SCHEMA and "signals" not in record["identity"]:
+            raise KeyError("signals")
+    except FileNotFoundError:
+        raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
+    except (ValueError, TypeError, KeyError, OSError) as error:
+        cure = "Restore it, or score into another --out folder."
+        raise UsageError(f"{path} cannot be read as a run's settings ({error}). {cure}") from error
+    if version > SCHEMA:
+        raise UsageError(f"{path} is of a newer vlmsift (layout {version}, this one reads {SCHEMA}). Update vlmsift.")
+    return dict(record)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Raise UsageError unless `folder` is empty but for the remains of a start that was killed; remove those."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is a file. Name another --out folder.")
+    remains = list(folder.glob("run.json.*.tmp"))
+    others = sorted(path.name for path in folder.iterdir() if path not in remains and path.name != INSIDE)
+    if others:
+        raise UsageError(f"{folder} is not empty and not a run (it holds {others[0]!r}). Name another --out folder.")
+    _remove(remains)
+
+
+def drop_parts(folder: Path) -> None:
+    """Throw away a run's signals and selections, but not its settings."""
+    _remove(folder.glob("selections/*.parquet"), folder.glob("signals/part-*.parquet"))
+
+
+def _remove(*groups: Any) -> None:
+    for group in groups:
+        for path in list(group):
+            path.unlink()

@@ -1,0 +1,162 @@
+"""Samples in pool order -> batches of like length, encoded by worker processes.
+
+In: a pool, an encoder, and which rows are wanted. Out: encoded samples (or the reason why not) in order, and batches
+under a token budget. What a batch holds depends on the window's samples alone, so a run that is killed and started
+again makes the same batches.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from vlmsift.errors import SampleError, VlmsiftError
+from vlmsift.models import Encoded, Encoder
+from vlmsift.pools import Pool
+from vlmsift.types import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One pool row on its way to the model: encoded, or with the reason why it cannot be.
+
+    `facts` are the fixed columns that are known before the model has seen the sample.
+    """
+
+    index: int
+    facts: dict[str, Any]
+    encoded: Encoded | None
+    reason: str | None
+
+
+SHORT_ANSWER = 32
+"""Longest answer, in characters, that can be one of a closed set of answers."""
+
+
+def answer_key(sample: Sample) -> str | None:
+    """The last answer in lower case, white space and a final full stop taken off; None where it is long."""
+    key = " ".join(sample.answer.lower().split()).rstrip(".")
+    return key if 0 < len(key) <= SHORT_ANSWER else None
+
+
+class _Encoding:
+    """A map-style data set: pool row -> Item. Everything a sample can do wrong becomes a reason."""
+
+    def __init__(self, pool: Pool, encoder: Encoder, indices: Sequence[int]) -> None:
+        self.pool, self.encoder, self.indices = pool, encoder, indices
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, place: int) -> Item:
+        index = self.indices[place]
+        facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
+        try:
+            sample = self.pool[index]
+            facts |= {"answer_key": answer_key(sample), "images": len(sample.images)}
+            return Item(index, facts, self.encoder.encode(sample), None)
+        except SampleError as error:
+            return Item(index, facts, None, str(error))
+        except Exception as error:  # one row's surprise must not end a run of millions
+            return Item(index, facts, None, f"unexpected: {type(error).__name__}: {error}")
+
+
+@dataclass
+class Feed:
+    """Iterates over items in pool order and keeps the time that its reader had to wait.
+
+    Attributes:
+        workers: processes that read and encode; 0 = in this process.
+    """
+
+    pool: Pool
+    encoder: Encoder
+    indices: Sequence[int]
+    workers: int = 1
+    waited: float = field(default=0.0, init=False)
+
+    def __iter__(self) -> Iterator[Item]:
+        from torch.utils.data import DataLoader
+
+        workers = min(self.workers, len(self.indices))
+        how: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_it_is}
+        if workers:
+            # forked workers share the pool's memory map and the processor; they never touch the model or a device
+            context = None if sys.platform == "win32" else "fork"
+            how |= {"collate_fn": _for_the_pipe, "prefetch_factor": 16, "multiprocessing_context": context}
+        loader: Any = DataLoader(
+            _Encoding(self.pool, self.encoder, self.indices),  # type: ignore[arg-type]
+            batch_size=None,
+            worker_init_fn=_quiet_worker,
+            **how,
+        )
+        items = iter(loader)
+        while True:
+            started = time.perf_counter()
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if "DataLoader worker" not in str(error):
+                    raise
+                raise VlmsiftError(
+                    f"a process that reads and encodes has died, often for want of memory ({error}). Start the same "
+                    f"command again, with fewer than --workers {self.workers}"
+                ) from error
+            item = _from_the_pipe(item)
+            self.waited += time.perf_counter() - started
+            yield item
+
+
+def _as_it_is(item: Item) -> Item:
+    return item
+
+
+def _for_the_pipe(item: Item) -> Item:
+    """NumPy arrays for tensors: torch would send each tensor as a file descriptor of its own, which is slower."""
+    import torch
+
+    return _converted(item, lambda value: value if value.dtype is torch.bfloat16 else value.numpy())
+
+
+def _from_the_pipe(item: Item) -> Item:
+    import torch
+
+    return _converted(item, lambda value: value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
+
+
+def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
+    """The item with `convert` applied to every tensor (or array) in it."""
+    encoded = item.encoded
+    if encoded is None:
+        return item
+    changed: dict[str, Any] = {name: convert(getattr(encoded, name)) for name in ("input_ids", "labels", "image_index")}
+    for name in ("rows", "images"):
+        changed[name] = {key: convert(value) for key, value in getattr(encoded, name).items()}
+    return replace(item, encoded=replace(encoded, **changed))
+
+
+def _quiet_worker(number: int) -> None:
+    """One thread per worker: they work side by side already."""
+    import torch
+
+    torch.set_num_threads(1)
+
+
+def pack(lengths: Sequence[int], budget: int, most: int) -> list[list[int]]:
+    """Places of samples grouped into batches: like lengths together, longest x count within `budget` tokens.
+
+    A sample longer than the budget is a batch of its own. Deterministic; longest first, so that the largest batch
+    comes early and a lack of memory shows at once.
+    """
+    batches: list[list[int]] = []
+    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
+        if batches and len(batches[-1]) < most and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
+            batches[-1].append(place)
+        else:
+            batches.append([place])
+    return batches

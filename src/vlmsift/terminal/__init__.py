@@ -1,0 +1,240 @@
+"""What the command line prints. In: results. Out: text on the terminal; progress goes to stderr."""
+
+from __future__ import annotations
+
+import dataclasses
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from vlmsift.check import Report
+    from vlmsift.pipeline import PoolSelection, Progress
+    from vlmsift.runs.run import Run
+
+_OUT = Console(highlight=False, soft_wrap=True)
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+PLAIN_EVERY = 10.0
+"""Seconds between two lines of progress where stderr is no terminal."""
+_END = {"highest": "the highest", "lowest": "the lowest", "middle": "the middle of", "band": "drawn from a band of"}
+
+
+def say(text: str) -> None:
+    """One line on stdout; nothing in it is markup."""
+    _OUT.print(escape(text))
+
+
+class Shown:
+    """A progress callback that remembers the last state, and draws a bar or, without one, prints a line now and then.
+
+    Attributes:
+        every: seconds between two lines.
+        last: the state last told; None before the first.
+    """
+
+    def __init__(self, bar: Bar | None, every: float = PLAIN_EVERY) -> None:
+        self.bar = bar
+        self.every = every
+        self.last: Progress | None = None
+        self._resumed = 0
+        self._told = 0.0
+        self._task: Any = None
+
+    def __call__(self, state: Progress) -> None:
+        if self.last is None:
+            self._begin(state)
+        elif self.bar is not None:
+            self.bar.update(self._task, completed=state.done, pace=self._pace(state))
+        elif state.done > self.last.done and (state.seconds - self._told >= self.every or state.done == state.total):
+            self._told = state.seconds
+            share = f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
+            _ERR.print(f"scoring: {share}, {self._pace(state)}")
+        self.last = dataclasses.replace(state)
+
+    def _begin(self, state: Progress) -> None:
+        self._resumed = state.done
+        if self.bar is not None:
+            self._task = self.bar.add_task("scoring", total=state.total, completed=state.done, pace="")
+        else:
+            before = f", {state.done:,} of them before" if state.done else ""
+            _ERR.print(f"scoring: {state.total:,} rows{before}")
+
+    def _pace(self, state: Progress) -> str:
+        """Samples/s of this start, time left, and its error rows."""
+        rate = (state.done - self._resumed) / state.seconds if state.seconds else 0.0
+        rest = state.total - state.done
+        left = f", {timedelta(seconds=round(rest / rate))} left" if rate and rest else ""
+        errors = f", {state.errors:,} errors" if state.errors else ""
+        return f"{rate:.1f} samples/s{left}{errors}"
+
+
+@contextmanager
+def progress_bar() -> Iterator[Shown]:
+    """A bar on stderr with samples/s and time left; a plain line every 10 s where stderr is no terminal."""
+    try:
+        if not _ERR.is_terminal:
+            yield Shown(None)
+            return
+        pace = TextColumn("{task.fields[pace]}")
+        with Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), pace, console=_ERR) as bar:
+            yield Shown(bar)
+    except KeyboardInterrupt:
+        _ERR.print("vlmsift: stopped; finished parts are kept, and the same command goes on from there")
+        raise
+
+
+def show_report(report: Report) -> None:
+    """Facts, proofs and the verdict of `vlmsift check`."""
+    facts = Table(box=None, show_header=False)
+    for name, value in report.facts.items():
+        facts.add_row(name, escape(value))
+    proofs = Table(title="proofs", title_justify="left")
+    for column in ("what", "passed", "largest difference", "how"):
+        proofs.add_column(column)
+    for proof in report.proofs:
+        size = "" if proof.difference is None else f"{proof.difference:.1e}"
+        proofs.add_row(proof.name, "yes" if proof.passed else "NO", size, escape(proof.detail))
+    _OUT.print(f"{escape(report.model)}")
+    _OUT.print(facts)
+    _OUT.print(proofs)
+    if report.supported:
+        say("supported")
+    else:
+        reasons = "; ".join(f"{proof.name}: {proof.detail}" for proof in report.proofs if not proof.passed)
+        say(f"not supported: {reasons}")
+
+
+def show_run(run: Run, state: Progress | None) -> None:
+    """What a scoring run left: rows scored, speed, errors by kind with an example each, where it is, what is next."""
+    summary = run.summary()
+    speed = ""
+    if state is not None and state.seconds:
+        share = state.waited / state.seconds
+        speed = f" in {state.seconds:.1f} s; the model waited for samples {share:.0%} of the time"
+    say(f"{summary['ok']:,} of {run.pool_rows:,} rows scored{speed}")
+    if summary["text_only"]:
+        say(f"  {summary['text_only']:,} rows have no image")
+    if summary["errors"]:
+        say(f"  {sum(summary['errors'].values()):,} error rows, which are never selected:")
+        examples = _examples(run)
+        for kind, count in summary["errors"].items():
+            say(f"    {count:,} x {kind}; the first is {examples[kind]}")
+    for name, count in summary["undefined"].items():
+        if count > 0:
+            say(f"  {name} is undefined (null) for {count:,} scored rows")
+    say(f"the run is in {run.folder}")
+    first = next((column.name for column in run.columns() if column.width == 1), None)
+    if first is not None and summary["ok"]:
+        say(f"next: vlmsift select {shlex.quote(str(run.folder))} --by {first} --keep 20%")
+
+
+def _examples(run: Run) -> dict[str, str]:
+    """Kind of error -> the first sample of that kind, with the rest of its reason."""
+    found: dict[str, str] = {}
+    for row in run.table(["id", "status", "reason"]).to_pylist():
+        if row["status"] == "error":
+            kind, _, detail = row["reason"].partition(":")
+            found.setdefault(kind, f"{row['id']!r}{':' if detail else ''}{detail}")
+    return found
+
+
+def show_selection(selection: PoolSelection, ending: str) -> None:
+    """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
+    made = selection.made_by
+    kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
+    say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
+    for stratum in made["strata"]:
+        rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
+        say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
+    ruled_out = dict(made["ruled_out"])
+    lower = total - kept - sum(ruled_out.values())
+    suspects = sum(stratum["suspects"] - stratum["refilled"] for stratum in made["strata"] if "suspects" in stratum)
+    causes = {"suspects": suspects, "ranked lower, or not drawn": lower - suspects, **ruled_out}
+    why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
+    if why:
+        say(f"dropped: {why}")
+    say(ending)
+
+
+def _by(made: Any) -> str:
+    """What chose."""
+    if made["selector"] != "top":
+        return f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made else ''}"
+    return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
+
+
+def _values(selection: PoolSelection) -> str:
+    """The range of the kept values, and of all."""
+    import pyarrow.compute as pc
+
+    rows = selection.decisions
+    ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
+    if ends[0]["min"] is None:
+        return ""
+    units = {column.name: column.unit for column in selection.run.columns()}
+    unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
+    kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
+    return f", {kept}{unit} (all rows: {every})"
+
+
+def _how(made: Any, stratum: Any) -> str:
+    """How a stratum's rows were chosen."""
+    if stratum["selector"] == "random" and made["selector"] != "random":
+        return ", drawn at random"
+    return _balance(made, stratum) if made["selector"] == "top" else _by_groups(stratum)
+
+
+def _by_groups(stratum: Any) -> str:
+    """What a selector that ranks by no single number found in a stratum."""
+    found = []
+    if "suspects" in stratum:
+        layers = ", ".join(map(str, stratum["sensitive_layers"]))
+        why = f"by layers {layers}" if layers else "no layer falls in two"
+        found.append(
+            "too few rows to judge" if "too_few_rows" in stratum else f"{stratum['suspects']:,} suspects, {why}"
+        )
+    if stratum.get("balance") == "source":
+        found.append("sources apart")
+    if "clusters_found" in stratum:
+        found.append(f"{stratum['clusters_found']:,} clusters")
+    return "".join(f", {one}" for one in found)
+
+
+def _balance(made: Any, stratum: Any) -> str:
+    """What the rows of a stratum are balanced by, how many groups that gives, and why "auto" chose it."""
+    balance, groups = stratum.get("balance"), stratum.get("groups", 0)
+    if balance is None:
+        return ""
+    if balance == "none":
+        return ", not balanced"
+    told = f"{groups:,} group{'' if groups == 1 else 's'}"
+    if made["balance"] == "auto":
+        told += "; auto: " + {
+            "answer": f"{stratum.get('repeated', 0):.0%} have a short answer that repeats",
+            "clusters": "most answers are long or do not repeat",
+        }.get(balance, f"most answers do not repeat, and there is no {made['vector']} to cluster")
+    return f", balanced by {balance} ({told})"
+
+
+def show_signals() -> None:
+    """Each signal: its unit, what a higher value means, and its fields with their defaults."""
+    from vlmsift.signals import DEFAULT_SIGNALS, SIGNALS
+
+    for word, entry in SIGNALS.items():
+        cls: Any = entry.func if isinstance(entry, partial) else entry
+        signal = entry()
+        fields = ", ".join(f"{field.name}={getattr(signal, field.name)}" for field in dataclasses.fields(cls))
+        say(f"{word}{' *' if word in DEFAULT_SIGNALS else ''} ({signal.unit}). Higher: {signal.higher_means}")
+        if fields:
+            say(f"    {fields}")
+    say("* measured by default. Ask for one as --signal NAME, NAME:field=value,... or COLUMN=NAME:field=value,...")

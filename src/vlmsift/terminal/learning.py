@@ -1,0 +1,171 @@
+"""What calibrating, training and validating print. In: results. Out: text on the terminal; progress goes to stderr."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from vlmsift.terminal import PLAIN_EVERY, say
+
+if TYPE_CHECKING:
+    from vlmsift.calibrate import Calibration
+    from vlmsift.experiment import State, Validation
+    from vlmsift.train import Trained
+    from vlmsift.train.configs import Configs
+
+_OUT = Console(highlight=False, width=max(Console().width, 160))
+"""Wide enough for its tables; a narrow terminal breaks the lines itself."""
+_ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+_SHOWN = 15
+"""Rows of a calibration that are printed; the rest is in its files."""
+
+
+class Ticker:
+    """Prints a line of progress now and then; the first call always does."""
+
+    def __init__(self, every: float = PLAIN_EVERY) -> None:
+        self.every = every
+        self._told = -every
+
+    def __call__(self, text: str) -> None:
+        if time.monotonic() - self._told >= self.every:
+            self._told = time.monotonic()
+            _ERR.print(escape(text))
+
+
+@contextmanager
+def training_bar() -> Iterator[Callable[[int, int, float], None]]:
+    """A progress callback for `train`: steps, and the loss."""
+    tick = Ticker()
+    yield lambda step, steps, loss: tick(f"training: step {step:,} of {steps:,}, loss {loss:.3f}")
+
+
+@contextmanager
+def validation_bar() -> Iterator[Callable[[State], None]]:
+    """A progress callback for `validate`: cells, and the step of the one under way."""
+    tick = Ticker()
+
+    def tell(state: State) -> None:
+        inside = f", {state.steps:,} of {state.of:,}" if state.of else ""
+        tick(f"validating: {state.done:,} of {state.total:,} cells done; {state.doing}{inside}")
+
+    yield tell
+
+
+def show_calibration(found: Calibration) -> None:
+    """The verdict, the best settings, and where the rest is."""
+    counts = ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in found.counts.items())
+    say(f"planted: {counts}")
+    for sentence in found.left_out:
+        say(f"  {sentence}")
+    _print_markdown(found.markdown(_SHOWN), leave_out=("length", "loss"))
+    if found.probe is not None:
+        say("what short trainings on the best 20 % gave (accuracy on held-out samples):")
+        _print_markdown(found.probe.markdown())
+    for sentence in found.sentences:
+        say(f"* {sentence}")
+    if found.weights:
+        weights = ", ".join(f"{word} {weight:+.2f}" for word, weight in found.weights.items())
+        say(f"weights of the signal `calibrated`, on standardised values: {weights}")
+    say(
+        f"cost: {found.forwards:.1f} forwards per sample for the whole grid ({found.alone:.1f} one by one), "
+        f"{found.seconds:.0f} s"
+    )
+    say(f"recommended: {found.recommended}; next: vlmsift score POOL --model M --out RUN --config {found.config}")
+
+
+def show_trained(trained: Trained) -> None:
+    """What a training came to."""
+    say(
+        f"{trained.samples:,} samples, {trained.steps:,} steps, {trained.seconds:.0f} s, "
+        f"loss {trained.loss:.4f} nats; the model is in {trained.folder}"
+    )
+    if trained.diverged:
+        say("the training DIVERGED: its loss is not finite, or far above where it began; try a lower learning_rate")
+    for reason, count in _counted(trained.skipped):
+        say(f"skipped: {count:,} x {reason}")
+    if trained.snapshots:
+        names = ", ".join(path.name for path in trained.snapshots)
+        say(f"{len(trained.snapshots):,} snapshots in {trained.snapshots[0].parent}: {names}")
+
+
+def show_configs(written: Configs) -> None:
+    """The files for trainers elsewhere, and what those cannot follow."""
+    say(f"{written.samples:,} samples in {written.data}")
+    say(f"LLaMA-Factory: llamafactory-cli train {written.llama_factory}")
+    say(f"ms-swift:      swift sft --config {written.ms_swift}")
+    for note in written.notes:
+        say(f"note: {note}")
+    for reason, count in _counted(written.skipped):
+        say(f"skipped: {count:,} x {reason}")
+
+
+def show_validation(found: Validation) -> None:
+    """The table, the notes, and where the files are."""
+    if found.markdown is not None:
+        shown = [
+            {
+                "method": row["method"],
+                "budget": row["budget"],
+                "schedule": row["schedule"],
+                "augmentation": row["augmentation"],
+                "seeds": str(row["seeds"]),
+                "steps": _number(row["steps"], 0),
+                "accuracy": _number(row["accuracy"], 3),
+                "+-": _number(row["accuracy_std"], 3),
+                "relative": _number(row["relative"], 1),
+                "cost ratio": _number(row["cost_ratio"], 2),
+                "above random": {None: "", True: "yes", False: "no"}[row["above_random"]],
+            }
+            for row in found.rows
+        ]
+        alike = [name for name in ("schedule", "augmentation") if len({row[name] for row in shown}) < 2]
+        _print_table([{name: value for name, value in row.items() if name not in alike} for row in shown])
+        say(f"written: {found.table}, {found.markdown}" + (f", {found.figure}" if found.figure else ""))
+    for note in found.notes:
+        say(f"note: {note}")
+    for name, why in found.errors.items():
+        say(f"failed: {name}: {why}")
+    if found.pending:
+        say(f"{len(found.pending):,} cells are not finished; the same command goes on with them")
+
+
+def _counted(skipped: Mapping[str, str]) -> list[tuple[str, int]]:
+    """Kinds of reasons, the commonest first."""
+    kinds: dict[str, int] = {}
+    for reason in skipped.values():
+        kind = reason.partition(":")[0]
+        kinds[kind] = kinds.get(kind, 0) + 1
+    return sorted(kinds.items(), key=lambda pair: -pair[1])
+
+
+def _number(value: Any, places: int) -> str:
+    return "" if value is None else f"{value:,.{places}f}"
+
+
+def _print_markdown(text: str, leave_out: Sequence[str] = ()) -> None:
+    """A Markdown table as a table of the terminal, without some columns."""
+    lines = [line for line in text.splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    head = cells[0]
+    rows = [dict(zip(head, row, strict=False)) for row in cells[2:]]
+    kept = [name for name in head if name not in leave_out]
+    _print_table([{name: row[name] for name in kept} for row in rows])
+
+
+def _print_table(rows: Sequence[Mapping[str, str]]) -> None:
+    if not rows:
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for number, name in enumerate(rows[0]):
+        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number == 0)
+    for row in rows:
+        table.add_row(*(escape(value) for value in row.values()))
+    _OUT.print(table)

@@ -1,0 +1,83 @@
+"""A run and a table as a selector sees them, and what neither may be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from tests.sample_runs import make_run, make_table, rows_of, settings
+from vlmsift.choosing.run_columns import open_source
+from vlmsift.errors import UsageError
+from vlmsift.runs.run import FIXED, Run
+from vlmsift.selectors import SemDeDup, Top, choose
+
+
+def test_a_run_and_its_table_are_the_same(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"loss": [3, 1, 2], "gain": [0, 0, 0], "states": np.eye(3)}, source=["a", "b", None])
+    whole, bare = open_source(run, ["loss"]), open_source(run.table(), ["loss"])
+    assert whole.table.to_pylist() == bare.table.to_pylist()
+    assert whole.table.column_names == [*FIXED.names, "loss"]
+    assert list(whole.vectors) == list(bare.vectors) == ["states"]
+    np.testing.assert_array_equal(whole.vectors["states"](), bare.vectors["states"]())
+    assert whole.matching("gain = 0 and loss > 1").tolist() == bare.matching("gain = 0 and loss > 1").tolist() == [0, 2]
+    assert (whole.digest, bare.digest) == (run.signals_hash(), None)
+
+
+def test_a_table_needs_ids_and_the_signal_alone() -> None:
+    source = open_source(pa.table({"id": ["a", "b"], "loss": [1, 2]}), ["loss"])
+    assert source.table.select(["index", "images", "status"]).to_pylist() == [
+        {"index": 0, "images": 1, "status": "ok"},
+        {"index": 1, "images": 1, "status": "ok"},
+    ]
+    with pytest.raises(UsageError, match=r"no column 'id'.*It has: loss"):
+        open_source(pa.table({"loss": [1, 2]}), ["loss"])
+
+
+@pytest.mark.parametrize(
+    ("column", "said"),
+    [
+        (
+            "gain",
+            r"no signal 'gain' to choose by\. The run has: answer_tokens, loss, states\. Choose by one of them, or "
+            r"score with --signal gain \(one forward per sample.*\), into a run of its own",
+        ),
+        (
+            "trajectory",
+            r"several checkpoints .*`vlmsift train .*--snapshots 7 .*--model OUT/snapshots .*image_spectrum`",
+        ),
+    ],
+)
+def test_a_missing_column_says_what_to_score_and_what_that_costs(tmp_path: Path, column: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        open_source(make_run(tmp_path, {"loss": [1, 2], "states": np.eye(2)}), [column])
+
+
+def test_in_place_of_a_vector_only_vectors_are_named(tmp_path: Path) -> None:
+    said = r"no vector 'last_state' to choose by\. The run has: states\. Choose by one of them, or score with --signal"
+    with pytest.raises(UsageError, match=said):
+        choose(make_run(tmp_path / "a", {"loss": [1, 2], "states": np.eye(2)}), SemDeDup(), 1)
+    with pytest.raises(UsageError, match=r"The run has: none\. Score with --signal last_state"):
+        choose(make_run(tmp_path / "b", {"loss": [1, 2]}), SemDeDup(), 1)
+    with pytest.raises(UsageError, match=r"no signal 'gain' .*has: answer_tokens, states\."):
+        choose(make_run(tmp_path / "c", {"states": np.eye(2)}), Top("gain", vector="states"), 1)
+
+
+def test_ids_are_unique() -> None:
+    with pytest.raises(UsageError, match="'b' occurs more than once"):
+        open_source(make_table({"loss": [1, 2, 3]}, id=["a", "b", "b"]), ["loss"])
+
+
+def test_an_unfinished_run_is_not_chosen_from(tmp_path: Path) -> None:
+    run = Run.create_or_resume(tmp_path, settings(10, {"loss": 1}))
+    run.write_part(1, {key: values[4:8] for key, values in rows_of({"loss": np.zeros(8)}).items()})
+    with pytest.raises(UsageError, match=r"unfinished: 4 of 10 rows.*same score command again"):
+        open_source(run, ["loss"])
+    assert len(open_source(run.table(), ["loss"]).table) == 4
+
+
+def test_answer_tokens_can_be_chosen_by(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"loss": [1, 2]}, answer_tokens=[5, 7])
+    assert open_source(run, ["answer_tokens"]).table["answer_tokens"].to_pylist() == [5, 7]

@@ -1,0 +1,314 @@
+"""The run folder: complete parts whatever happens, resumed only by the same settings, read back as written."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.sample_runs import make_run, rows_of, settings
+from vlmsift import files
+from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.runs.query import as_vectors
+from vlmsift.runs.run import FIXED, Column, Run
+
+NAN = float("nan")
+
+
+def test_values_come_back_as_written(tmp_path: Path) -> None:
+    vectors = [[1, 2, 3], [NAN, NAN, NAN], [4, NAN, 6], [0, 0, 0], [7, 8, 9]]
+    reasons = [None, "image cannot be read: a.png", None, None, None]
+    run = make_run(tmp_path / "run", {"loss": [0.5, NAN, 0, -1, 2], "states": vectors}, part_size=2, reason=reasons)
+    table = Run.open(tmp_path / "run").table()
+    assert table.column_names == [*FIXED.names, "loss", "states"]
+    assert table["id"].to_pylist() == ["s0", "s1", "s2", "s3", "s4"]
+    assert table["loss"].to_pylist() == [0.5, None, 0.0, -1.0, 2.0]
+    assert table["states"].to_pylist() == [[1, 2, 3], None, [4, None, 6], [0, 0, 0], [7, 8, 9]]
+    assert table["status"].to_pylist() == ["ok", "error", "ok", "ok", "ok"]
+    np.testing.assert_array_equal(run.vector("states"), np.array(vectors, np.float32))
+    assert table.schema.field("loss").type == pa.float32()
+    assert run.columns() == [Column("loss", 1, "nats", "more"), Column("states", 3, "nats", "more")]
+
+
+def test_vectors_that_are_undefined_in_a_whole_part(tmp_path: Path) -> None:
+    vectors = [[NAN, NAN], [NAN, NAN], [1, 2]]
+    run = make_run(tmp_path, {"states": vectors}, part_size=2)
+    np.testing.assert_array_equal(run.vector("states"), vectors)
+    assert as_vectors(run.table()["states"][:2]).shape == (2, 1)
+    with pytest.raises(UsageError, match="different lengths"):
+        as_vectors(pa.chunked_array([[[1.0], [1.0, 2.0]]]))
+
+
+def test_columns_are_chosen_and_unknown_ones_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"loss": [1, 2]})
+    assert run.table(["loss", "id"]).column_names == ["loss", "id"]
+    with pytest.raises(UsageError, match=r"no column 'lost'.*loss"):
+        run.table(["lost"])
+    with pytest.raises(UsageError, match="no vector signal 'loss'"):
+        run.vector("loss")
+
+
+def test_rows_of_a_part_come_in_any_order(tmp_path: Path) -> None:
+    run = Run.create_or_resume(tmp_path / "a", settings(3, {"loss": 1}))
+    mixed = rows_of({"loss": [2, 0, 1]}, index=np.array([2, 0, 1]), id=["s2", "s0", "s1"])
+    run.write_part(0, mixed)
+    assert run.signals_hash() == make_run(tmp_path / "b", {"loss": [0, 1, 2]}).signals_hash()
+
+
+def test_the_hash_sees_every_value(tmp_path: Path) -> None:
+    first, second = (make_run(tmp_path / name, {"loss": [1, 2, 3, 4, 5, last]}) for name, last in (("a", 6), ("b", 7)))
+    assert first.signals_hash() != second.signals_hash()
+
+
+def test_answer_tokens_as_a_signal_is_the_fixed_column(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"answer_tokens": [3, NAN], "loss": [1, 2]})
+    assert run.schema.names.count("answer_tokens") == 1
+    assert run.table()["answer_tokens"].to_pylist() == [3, None]
+    with pytest.raises(UsageError, match="cannot be called 'source'"):
+        Run.create_or_resume(tmp_path / "other", settings(2, {"source": 1}))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"index": np.array([0, 1])}, "takes rows 0 to 2"),  # a row is missing
+        ({"index": np.array([0, 1, 1])}, "takes rows 0 to 2"),
+        ({"loss": np.zeros(2)}, "2 values for 3 rows"),
+        ({"states": np.zeros((3, 5))}, re.escape("takes (3, 2) values")),
+        ({"extra": np.zeros(3)}, "'extra'"),
+        ({"status": ["ok", "error", "ok"]}, "without a reason: .'s1'"),
+    ],
+)
+def test_a_part_that_is_not_whole_is_refused(tmp_path: Path, change: dict[str, object], said: str) -> None:
+    run = Run.create_or_resume(tmp_path, settings(3, {"loss": 1, "states": 2}))
+    rows = {**rows_of({"loss": np.zeros(3), "states": np.zeros((3, 2))}), **change}
+    with pytest.raises(ValueError, match=said):
+        run.write_part(0, rows)
+    with pytest.raises(ValueError, match="'loss' is missing"):
+        run.write_part(0, rows_of({"states": np.zeros((3, 2))}))
+    assert run.finished_parts() == set()
+    assert list(tmp_path.glob("signals/*")) == []
+
+
+def test_the_same_settings_resume_and_sessions_are_listed(tmp_path: Path) -> None:
+    asked = settings(8, {"loss": 1}, depth=(0.5, 1))
+    run = Run.create_or_resume(tmp_path, asked)
+    run.write_part(1, {key: values[4:] for key, values in rows_of({"loss": np.zeros(8)}).items()})
+    again = Run.create_or_resume(tmp_path, {**asked, "info": {"device": "cuda"}})
+    assert again.finished_parts() == {1}
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert record["schema"] == 1
+    assert record["info"] == {"device": "cpu"}
+    assert [session["device"] for session in record["sessions"]] == ["cpu", "cuda"]
+    assert again.settings == record
+    assert run.settings["identity"] == record["identity"]
+
+
+def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None:
+    Run.create_or_resume(tmp_path, settings(8, {"loss": 1}, model={"path": "a", "dtype": "bf16"}, layers=[1, 2]))
+    with pytest.raises(RunMismatch) as caught:
+        Run.create_or_resume(tmp_path, settings(8, {"loss": 1, "gain": 1}, model={"path": "b", "dtype": "bf16"}, p=1))
+    text = str(caught.value)
+    assert 'model.path: in the run "a", asked for "b"' in text
+    assert "layers: in the run [1, 2], asked for nothing" in text
+    assert "p: in the run nothing, asked for 1" in text
+    assert "signals.gain.width: in the run nothing, asked for 1" in text
+    assert "dtype" not in text
+    assert "--out" in text
+    assert "--overwrite" in text
+
+
+def test_overwrite_begins_anew_in_a_run_and_nowhere_else(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"loss": np.zeros(8)})
+    (run.folder / "selections").mkdir()
+    (run.folder / "selections" / "old.parquet").touch()
+    (run.folder / "notes.txt").write_text("mine")
+    anew = Run.create_or_resume(run.folder, settings(4, {"gain": 1}), overwrite=True)
+    assert anew.finished_parts() == set()
+    assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == ["notes.txt", "run.json"]
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis" / "thesis.tex").touch()
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"not empty and not a run \(it holds 'thesis.tex'\)"):
+            Run.create_or_resume(tmp_path / "thesis", settings(4, {"gain": 1}), overwrite=overwrite)
+    assert (tmp_path / "thesis" / "thesis.tex").exists()
+
+
+def test_leftovers_of_a_killed_start_are_ignored_and_removed(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run.json.17.tmp").write_text("{")
+    run = Run.create_or_resume(tmp_path / "run", settings(8, {"loss": 1}))
+    (run.folder / "signals").mkdir()
+    (run.folder / "signals" / "part-000000.parquet.17.tmp").write_bytes(b"PAR1")
+    (run.folder / "mine.tmp").touch()
+    assert run.finished_parts() == set()
+    Run.create_or_resume(run.folder, settings(8, {"loss": 1}))
+    assert sorted(path.name for path in run.folder.rglob("*.tmp")) == ["mine.tmp"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (None, "no run.json"),
+        ("{", "cannot be read as a run's settings"),
+        ("[]", "cannot be read as a run's settings"),
+        ('{"schema": 2}', "newer vlmsift"),
+        ('{"schema": 1, "identity": {"rows": 2, "part_size": 1, "signals": {}}}', "no finished part"),
+    ],
+)
+def test_what_is_no_run_is_not_opened(tmp_path: Path, content: str | None, said: str) -> None:
+    if content is not None:
+        (tmp_path / "run.json").write_text(content)
+    with pytest.raises(UsageError, match=said):
+        Run.open(tmp_path)
+
+
+def test_a_missing_folder_and_a_file_are_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such run folder"):
+        Run.open(tmp_path / "nowhere")
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match="is a file"):
+        Run.create_or_resume(tmp_path / "file", settings(1, {"loss": 1}))
+
+
+def test_a_damaged_part_is_named(tmp_path: Path) -> None:
+    run = make_run(tmp_path, {"loss": np.zeros(8)})
+    path = tmp_path / "signals" / "part-000001.parquet"
+    path.write_bytes(path.read_bytes()[:50])
+    with pytest.raises(UsageError, match=r"part-000001\.parquet(?s:.*)Delete that part"):
+        run.table()
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        files.write_atomically(path, fail)
+    assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file", "old")]
+
+
+def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with path.open() as reader:
+        files.write_atomically(path, lambda temporary: temporary.write_text("new"))
+        assert (reader.read(), path.read_text()) == ("old", "new")
+
+
+WRITER = """
+import sys, numpy as np
+from tests.sample_runs import rows_of, settings
+from vlmsift.runs.run import Run
+run = Run.create_or_resume(sys.argv[1], settings(10**6, {"states": 64}, 500))
+for part in range(2000):
+    rows = rows_of({"states": np.full((500, 64), part)}, index=part * 500 + np.arange(500))
+    run.write_part(part, rows)
+    print(part, flush=True)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs kill -9")
+@pytest.mark.parametrize("moment", [0.0, 0.013, 0.031])
+def test_killed_at_any_instant_its_parts_are_whole(tmp_path: Path, moment: float) -> None:
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path / "run")], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    writer.stdout.readline()
+    time.sleep(moment)
+    writer.kill()
+    announced = 1 + len(writer.stdout.read().split())
+    writer.wait()
+    run = Run.open(tmp_path / "run")
+    done = run.finished_parts()
+    assert set(range(announced)) <= done
+    for part in done:
+        table = pq.read_table(run.folder / "signals" / f"part-{part:06d}.parquet")
+        assert (len(table), table["states"][-1].as_py()) == (500, [part] * 64)
+
+
+def test_summary_counts(tmp_path: Path) -> None:
+    run = make_run(
+        tmp_path,
+        {"delta": [1, NAN, NAN, NAN, 2, 3, 4, 5], "states": [[1, 1]] * 7 + [[NAN, NAN]]},
+        reason=[None, "no answer", "image cannot be read: a", "image cannot be read: b", None, None, None, None],
+        images=[1, 1, 1, 1, 0, 2, 1, 1],
+    )
+    expected = {
+        "rows": 8,
+        "missing": 0,
+        "ok": 5,
+        "text_only": 1,
+        "errors": {"image cannot be read": 2, "no answer": 1},
+        "undefined": {"delta": 0, "states": 1},
+    }
+    assert run.summary() == expected
+    (tmp_path / "signals" / "part-000000.parquet").unlink()
+    assert (run.summary()["missing"], run.summary()["ok"]) == (4, 4)
+    shutil.rmtree(tmp_path / "signals")
+    assert (run.summary()["missing"], run.summary()["ok"]) == (8, 0)
+
+
+@pytest.fixture
+def scored(tmp_path: Path) -> Run:
+    signals = {"delta": [3, 1, NAN, 2, 5], "states": [[1, 2]] * 5}
+    return make_run(tmp_path, signals, source=["x", "y", None, "x", "it's"])
+
+
+@pytest.mark.parametrize(
+    ("where", "rows"),
+    [
+        ("delta > 1.5", [0, 3, 4]),
+        ("delta > (select avg(delta) from run)", [0, 4]),
+        ("source = 'it''s' or delta is null", [2, 4]),
+        ("true -- all", [0, 1, 2, 3, 4]),
+        ("not delta > 1.5", [1]),
+        ("delta > 100", []),
+        ("index in (3, 1)", [1, 3]),
+    ],
+)
+def test_query_finds_rows(scored: Run, where: str, rows: list[int]) -> None:
+    assert scored.query(where).tolist() == rows
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "",
+        "delta >",
+        "delta > 1, true",
+        "true; drop view run",
+        "true; select 1",
+        "true) union select 1 from (select 1 where (true",
+        "true order by 1",
+        "true limit 1",
+        "true /*",
+        "exists (select * from read_csv('/etc/passwd'))",
+        "exists (select * from read_text('/etc/passwd'))",
+        "exists (select * from '/etc/passwd')",
+        "exists (select * from scalars)",  # a Python variable in reach
+        "true) union (select * from run where true",
+        "true) or (true",
+        "states is not null",
+        "sum(delta) > 1",
+        "id",
+        "delta > 'much'",
+        "depth > 1",
+    ],
+)
+def test_query_takes_a_condition_and_nothing_else(scored: Run, where: str) -> None:
+    with pytest.raises(UsageError, match=r"(?s)is not a condition on this run: .*Columns: index, id, .*delta"):
+        scored.query(where)

@@ -1,0 +1,153 @@
+"""Items in pool order, whatever reads them; and batches under a budget."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.sample_pools import llava_rows, write_pool
+from vlmsift.errors import SampleError, VlmsiftError
+from vlmsift.models import Encoded
+from vlmsift.pools import Pool, open_pool
+from vlmsift.scoring import feed as feed_module
+from vlmsift.scoring.feed import SHORT_ANSWER, Feed, answer_key, pack
+from vlmsift.types import Sample, Turn
+
+COUNT = 14
+
+
+@dataclass
+class LengthEncoder:
+    """Stands for the model's: as many tokens as the question has letters; refuses, fails or dies where told to."""
+
+    refuses: str = ""
+    fails: str = ""
+    dies: str = ""
+
+    def encode(self, sample: Sample) -> Encoded:
+        if sample.id == self.refuses:
+            raise SampleError("too long: by far")
+        if sample.id == self.fails:
+            raise ZeroDivisionError("division by zero")
+        if sample.id == self.dies:
+            os._exit(1)
+        tokens = torch.arange(len(sample.turns[0].text))
+        images = {"pixels": torch.full((2, 3), sample.index / 7), "half": torch.ones(2, dtype=torch.bfloat16)}
+        return Encoded(sample.id, tokens, -tokens, tokens % 2, {"kinds": tokens * 2}, images)
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Pool:
+    rows = llava_rows(COUNT, text_only=(3,))
+    rows[6] = {"id": "r6", "source": "six", "conversations": "nothing"}
+    rows[9]["source"] = "nine"
+    return open_pool(write_pool(tmp_path, rows))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_items_come_in_the_order_asked_for(workers: int, pool: Pool) -> None:
+    indices = [4, 3, 6, 0, 13, 9, 1]
+    items = list(Feed(pool, LengthEncoder(refuses="r13"), indices, workers))
+    assert [item.index for item in items] == indices
+    assert [item.facts["id"] for item in items] == [f"r{index}" for index in indices]
+    assert [item.facts["images"] for item in items] == [1, 0, 0, 1, 1, 1, 1]
+    assert [item.facts["source"] for item in items] == [None, None, "six", None, None, "nine", None]
+    assert [item.facts.get("answer_key") for item in items][:3] == ["no", "two", None]
+    reasons = {item.index: item.reason for item in items if item.encoded is None}
+    assert reasons.pop(6).startswith("malformed row: 'conversations' must be a list")
+    assert reasons == {13: "too long: by far"}
+    lengths = [len(item.encoded) for item in items if item.encoded is not None]
+    assert lengths == [len(pool[item.index].turns[0].text) for item in items if item.reason is None]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_every_tensor_arrives_as_it_is(workers: int, pool: Pool) -> None:
+    for item in Feed(pool, LengthEncoder(), range(3), workers):
+        ours, theirs = (vars_of(encoded) for encoded in (item.encoded, LengthEncoder().encode(pool[item.index])))
+        assert ours.keys() == theirs.keys()
+        for name, value in theirs.items():
+            assert torch.equal(ours[name], value)
+            assert ours[name].dtype == value.dtype
+
+
+def vars_of(encoded: Encoded | None) -> dict[str, torch.Tensor]:
+    """All tensors by name."""
+    assert encoded is not None
+    flat = {name: getattr(encoded, name) for name in ("input_ids", "labels", "image_index")}
+    return {**flat, **encoded.rows, **encoded.images}
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_rows_surprise_becomes_its_reason(workers: int, pool: Pool) -> None:
+    items = list(Feed(pool, LengthEncoder(fails="r2"), range(4), workers))
+    assert [item.reason for item in items] == [None, None, "unexpected: ZeroDivisionError: division by zero", None]
+
+
+def test_a_dead_worker_is_a_sentence(pool: Pool) -> None:
+    with pytest.raises(VlmsiftError, match=r"has died.* Start the same command again, with fewer than --workers 1"):
+        list(Feed(pool, LengthEncoder(dies="r2"), range(4), 1))
+
+
+def test_the_time_waited_is_measured(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+
+    class SlowEncoder(LengthEncoder):
+        def encode(self, sample: Sample) -> Encoded:
+            now[0] += 2.0
+            return super().encode(sample)
+
+    monkeypatch.setattr(feed_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    feed = Feed(pool, SlowEncoder(), range(3), workers=0)
+    for _ in feed:
+        now[0] += 100.0  # the reader's own time, which does not count
+    assert feed.waited == 6.0
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_nothing_asked_for_is_nothing(workers: int, pool: Pool) -> None:
+    assert list(Feed(pool, LengthEncoder(), [], workers)) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "key"),
+    [
+        ("Yes.", "yes"),
+        ("  Two\n dogs ", "two dogs"),
+        ("", None),
+        ("...", None),
+        ("x" * SHORT_ANSWER, "x" * SHORT_ANSWER),
+        ("x" * (SHORT_ANSWER + 1), None),
+    ],
+)
+def test_answer_keys(answer: str, key: str | None) -> None:
+    turns = (Turn("user", "q"), Turn("assistant", answer))
+    assert answer_key(Sample("a", 0, turns, (), None, {})) == key
+
+
+LENGTHS = st.lists(st.integers(1, 300), max_size=60)
+
+
+@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
+def test_batches_hold_each_place_once_within_the_budget(lengths: list[int], budget: int, most: int) -> None:
+    batches = pack(lengths, budget, most)
+    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
+    for batch in batches:
+        longest = max(lengths[place] for place in batch)
+        assert len(batch) == 1 or (longest * len(batch) <= budget and len(batch) <= most)
+    assert batches == pack(list(lengths), budget, most)
+
+
+@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
+def test_batches_hold_like_lengths_and_are_full(lengths: list[int], budget: int, most: int) -> None:
+    batches = pack(lengths, budget, most)
+    ordered = [lengths[place] for batch in batches for place in batch]
+    assert ordered == sorted(lengths, reverse=True)
+    for batch in batches[:-1]:
+        assert len(batch) == most or lengths[batch[0]] * (len(batch) + 1) > budget
