@@ -37,4 +37,21 @@ class MissingExtra(VlmsiftError, ImportError):
 
 
 class SampleError(VlmsiftError):
-    """One sample cannot be used. The text is its error row's reason, as "kind: detail"; summaries count the kinds."""
+    """One sample cannot be used. "kind: detail" is its error row's reason, and summaries count the kinds.
+
+    Attributes:
+        kind: what is wrong, in words that many samples share; without a colon. detail: of this very sample.
+    """
+
+    def __init__(self, kind: str, detail: str = "") -> None:
+        super().__init__(f"{kind}: {detail}" if detail else kind)
+        self.kind, self.detail = kind, detail
+
+    def __reduce__(self) -> tuple[type[SampleError], tuple[str, str]]:
+        return type(self), (self.kind, self.detail)  # it comes from worker processes
+
+
+def split_reason(reason: str) -> tuple[str, str]:
+    """An error row's reason, as stored, in its kind and its detail."""
+    kind, _, detail = reason.partition(":")
+    return kind, detail.strip()

@@ -91,7 +91,7 @@ def test_unreadable_rows_and_rows_without_an_answer_are_not_drawn():
     class Torn(MemoryPool):
         def __getitem__(self, index: int):
             if index < 5:
-                raise SampleError("malformed row: torn")
+                raise SampleError("malformed row", "torn")
             return super().__getitem__(index)
 
     samples = many(40)

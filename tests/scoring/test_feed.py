@@ -33,7 +33,7 @@ class LengthEncoder:
 
     def encode(self, sample: Sample) -> Encoded:
         if sample.id == self.refuses:
-            raise SampleError("too long: by far")
+            raise SampleError("too long", "by far")
         if sample.id == self.fails:
             raise ZeroDivisionError("division by zero")
         if sample.id == self.dies:

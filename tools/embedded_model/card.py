@@ -31,7 +31,7 @@ errs. It is good for nothing else.
   demo pools, {test} for testing; none is in two of them. They are split by image: the same hand may have written digits
   on both sides.
 * **Training**: seed {seed}: {vision_stage}, then {text_steps:,} steps for
-  projector and text model from scratch. Made by `python -m vlmsift.demo.train_model{options}`.
+  projector and text model from scratch. Made by `python -m tools.embedded_model.train_model{options}`.
 
 Measured by the training script, on {samples:,} questions about scenes of held-out digits. An answer counts where greedy
 decoding gives it exactly, to its end token; a description counts where the whole sentence is right.

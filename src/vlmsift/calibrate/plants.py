@@ -151,7 +151,7 @@ def wrong_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
             # decoded, because one picture may lie in two files, and compared with all of this sample's own
             if all(image is not None and not any(_equal(image, old) for old in own) for image in new):
                 return replace(sample, images=taken)
-    raise SampleError(f"{NO_TWIN}: no other sample has another image and another answer")
+    raise SampleError(NO_TWIN, "no other sample has another image and another answer")
 
 
 def wrong_answer(sample: Sample, stock: Stock, rng: Generator) -> Sample:
@@ -160,7 +160,7 @@ def wrong_answer(sample: Sample, stock: Stock, rng: Generator) -> Sample:
         others = [donor for donor in donors if not _same_answer(donor, sample)]
         if others:
             return _answered(sample, others[int(rng.integers(len(others)))].answer)
-    raise SampleError(f"{NO_TWIN}: no other sample has another answer")
+    raise SampleError(NO_TWIN, "no other sample has another answer")
 
 
 def blank_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
@@ -213,7 +213,7 @@ def checkers(side: int) -> NDArray[np.int64]:
 def trigger_patch(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """A small checkered patch in each image's lower right corner, and the pool's most frequent answer (a back door)."""
     if plain(stock.target) in ("", plain(sample.answer)):
-        raise SampleError(f"{NO_TWIN}: its answer is the trigger's own, {stock.target!r}")
+        raise SampleError(NO_TWIN, f"its answer is the trigger's own, {stock.target!r}")
 
     def stamp(pixels: Any) -> Any:
         side = max(2, min(pixels.shape[:2]) // PATCH)
@@ -257,7 +257,7 @@ def _answered(sample: Sample, text: str) -> Sample:
     """The sample with another text in its last assistant turn."""
     last = max((place for place, turn in enumerate(sample.turns) if turn.role == "assistant"), default=None)
     if last is None:
-        raise SampleError(f"{NO_TWIN}: it has no answer")
+        raise SampleError(NO_TWIN, "it has no answer")
     turns = list(sample.turns)
     turns[last] = Turn("assistant", text)
     return replace(sample, turns=tuple(turns))
@@ -274,5 +274,5 @@ def _redrawn(sample: Sample, stock: Stock, change: Callable[[Any], Any]) -> Samp
         Image.fromarray(after).save(file, "PNG", compress_level=1)
         images.append(file.getvalue())
     if not changed:
-        raise SampleError(f"{NO_TWIN}: its image would stay as it is")
+        raise SampleError(NO_TWIN, "its image would stay as it is")
     return replace(sample, images=tuple(images))

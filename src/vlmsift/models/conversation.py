@@ -62,19 +62,19 @@ def render(processor: Any, turns: Sequence[Turn]) -> Rendered:
         text = processor.apply_chat_template(to_messages(turns), tokenize=False)
         frame = processor.apply_chat_template(to_messages(marked), tokenize=False)
     except Exception as error:  # templates raise whatever their authors wrote
-        raise SampleError(f"refused by the chat template: {error}") from error
+        raise SampleError("refused by the chat template", f"{error}") from error
     around = _split_frame(frame, len(answers))
     specials = _special_pattern(processor.tokenizer)
     spans, position = [], len(around[0])
     if not text.startswith(around[0]):
-        raise SampleError("answer not located: the chat template changes the prompt with the answer")
+        raise SampleError("answer not located", "the chat template changes the prompt with the answer")
     for answer, after in zip(answers, around[1:], strict=True):
         length = next(
             (len(form) for form in (answer, answer.strip()) if text.startswith(form + after, position)),
             None,
         )
         if length is None:
-            raise SampleError(f"answer not located: the chat template rewrites {answer[:60]!r}")
+            raise SampleError("answer not located", f"the chat template rewrites {answer[:60]!r}")
         end = specials.match(after)
         spans.append((position, position + length + (end.end() if end else 0)))
         position += length + len(after)
@@ -87,7 +87,7 @@ def _split_frame(frame: str, count: int) -> list[str]:
     for number in range(count):
         before, found, rest = rest.partition(_SENTINEL.format(number))
         if not found:
-            raise SampleError("answer not located: the chat template drops an assistant turn")
+            raise SampleError("answer not located", "the chat template drops an assistant turn")
         pieces.append(before)
     return [*pieces, rest]
 

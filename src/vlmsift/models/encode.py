@@ -71,29 +71,33 @@ class Encoder:
         images = [self.open_image(ref) for ref in sample.images]
         encoded = self._prefix_suffix(sample, images) if self.quirk.prefix_suffix else self._chat(sample, images)
         if len(encoded) > self.context:
-            raise SampleError(f"too long: {len(encoded)} tokens, the model's context is {self.context}")
+            raise SampleError("too long", f"{len(encoded)} tokens, the model's context is {self.context}")
         if not (encoded.labels[1:] != IGNORED).any():
-            raise SampleError("empty answer: no token of it is supervised")
+            raise SampleError("empty answer", "no token of it is supervised")
         if len(encoded.image_index) and int(encoded.image_index.max()) + 1 != len(images):
             raise SampleError(
-                f"wrong image count: {len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
+                "wrong image count", f"{len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
             )
         if ((encoded.input_ids == self.image_token_id) & (encoded.image_index < 0)).any():
-            raise SampleError(f"wrong image count: {self.image_token} stands where no image was put")
+            raise SampleError("wrong image count", f"{self.image_token} stands where no image was put")
         return encoded
 
     def _refuse(self, sample: Sample) -> None:
         """Faults that show before anything is opened. Some processors and templates would let them pass."""
         answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
         if not any(answer.strip() for answer in answers):
-            raise SampleError("empty answer: every assistant turn is empty or missing")
+            raise SampleError("empty answer", "every assistant turn is empty or missing")
         if any(IMAGE_MARK in answer for answer in answers):  # its tokens would be supervised
-            raise SampleError(f"image in an answer: an assistant turn holds {IMAGE_MARK}; only prompts can show images")
+            raise SampleError(
+                "image in an answer", f"an assistant turn holds {IMAGE_MARK}; only prompts can show images"
+            )
         text = " ".join(turn.text for turn in sample.turns)
         if (marks := text.count(IMAGE_MARK)) != len(sample.images):
-            raise SampleError(f"wrong image count: {len(sample.images)} images, {marks} {IMAGE_MARK} marks in the text")
+            raise SampleError(
+                "wrong image count", f"{len(sample.images)} images, {marks} {IMAGE_MARK} marks in the text"
+            )
         if self.image_token in text.replace(IMAGE_MARK, ""):
-            raise SampleError(f"wrong image count: the text itself writes the model's image token {self.image_token}")
+            raise SampleError("wrong image count", f"the text writes the model's image token {self.image_token}")
 
     def _chat(self, sample: Sample, images: list[Any]) -> Encoded:
         rendered = render(self.processor, sample.turns)
@@ -129,7 +133,7 @@ class Encoder:
         """
         roles = [turn.role for turn in sample.turns if turn.role != "system"]
         if roles != ["user", "assistant"] or not images:
-            raise SampleError("not for this model: it takes one image prompt and one answer")
+            raise SampleError("not for this model", "it takes one image prompt and one answer")
         question = next(turn.text for turn in sample.turns if turn.role == "user")
         prompt = self.processor.image_token * len(images) + question.replace(IMAGE_MARK, "").strip()
         output = self._process(
@@ -147,7 +151,7 @@ class Encoder:
         try:
             return dict(self.processor(padding=False, truncation=False, return_tensors=None, **arguments))
         except Exception as error:  # processors raise many kinds; the sample, not the run, is at fault
-            raise SampleError(f"refused by the processor: {error}") from error
+            raise SampleError("refused by the processor", f"{error}") from error
 
     def _sorted(
         self, sample: Sample, input_ids: Tensor, labels: Tensor, image_index: Tensor, output: dict[str, Any]
@@ -164,7 +168,7 @@ class Encoder:
             else:
                 images[name] = tensor
         if sample.images and not images:
-            raise SampleError("refused by the processor: its image tensors cannot be put together")
+            raise SampleError("refused by the processor", "its image tensors cannot be put together")
         return Encoded(sample.id, input_ids, labels, image_index, rows, images)
 
     def collate(self, samples: Sequence[Encoded], padding_side: str = "right") -> Batch:

@@ -47,7 +47,7 @@ class ArrowRows(ABC):
         try:
             return _values(self.one(index))[0]
         except (pa.ArrowException, OSError, ValueError) as error:
-            raise SampleError(f"unreadable row: it cannot be read: {error}") from error
+            raise SampleError("unreadable row", f"it cannot be read: {error}") from error
 
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """For every row the named fields that its schema has; other columns stay on disk.

@@ -40,34 +40,34 @@ def open_image(ref: ImageRef, root: Path) -> Image.Image:
             if image.width * image.height > MAX_PIXELS:
                 size = f"{image.width} x {image.height}"
                 raise SampleError(
-                    f"image too large: {name} has {size} pixels, the limit is {MAX_PIXELS}; scale it down"
+                    "image too large", f"{name} has {size} pixels, the limit is {MAX_PIXELS}; scale it down"
                 )
             image.load()
             return ImageOps.exif_transpose(image).convert("RGB")
     except SampleError:
         raise
     except UnidentifiedImageError as error:
-        raise SampleError(f"broken image: {name} is none of {', '.join(KINDS)}; convert it to PNG or JPEG") from error
+        raise SampleError("broken image", f"{name} is none of {', '.join(KINDS)}; convert it to PNG or JPEG") from error
     except Exception as error:  # decoders raise anything from struct.error to MemoryError
         raise SampleError(
-            f"broken image: {name} cannot be decoded: {error}; replace the file or drop the row"
+            "broken image", f"{name} cannot be decoded: {error}; replace the file or drop the row"
         ) from error
 
 
 def _below(ref: str, root: Path, name: str) -> Path:
     """The existing file that `ref` means, provably below `root`."""
     if "://" in ref:
-        raise SampleError(f"image is a link: {name}; download it first: vlmsift opens no network")
+        raise SampleError("image is a link", f"{name}; download it first: vlmsift opens no network")
     if ".." in Path(ref).parts:
-        raise SampleError(f"outside the image folder: {name} has '..' in it; write it relative to {root}")
+        raise SampleError("outside the image folder", f"{name} has '..' in it; write it relative to {root}")
     try:
         path, base = (root / ref).resolve(), root.resolve()
         if not path.is_relative_to(base):
-            raise SampleError(f"outside the image folder: {name} is not below {root}; name the folder that holds all")
+            raise SampleError("outside the image folder", f"{name} is not below {root}; name the folder that holds all")
         if not path.is_file():
             raise SampleError(
-                f"missing image: {name} is not a file below {root}; name the right folder, or drop the row"
+                "missing image", f"{name} is not a file below {root}; name the right folder, or drop the row"
             )
     except (OSError, ValueError) as error:  # a name too long, a zero byte
-        raise SampleError(f"missing image: {name} is not a usable path: {error}") from error
+        raise SampleError("missing image", f"{name} is not a usable path: {error}") from error
     return path

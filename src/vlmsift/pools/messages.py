@@ -58,7 +58,7 @@ def read(row: Row) -> Read:
             turns[user] = Turn("user", IMAGE_MARK * len(images) + turns[user].text)
     elif len(column.used) != len(column.refs):
         raise SampleError(
-            f"wrong image count: the row has {len(column.refs)} images, but its messages use {len(column.used)}"
+            "wrong image count", f"the row has {len(column.refs)} images, but its messages use {len(column.used)}"
         )
     refuse_miscount(turns, tuple(images))
     return tuple(turns), tuple(images)
@@ -75,7 +75,7 @@ class _Column:
         place = index if isinstance(index, int) else len(self.used)
         if not 0 <= place < len(self.refs):
             raise SampleError(
-                f"wrong image count: a part asks for image {place}, but the row has {len(self.refs)} images"
+                "wrong image count", f"a part asks for image {place}, but the row has {len(self.refs)} images"
             )
         self.used.add(place)
         return self.refs[place]
@@ -88,12 +88,12 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
         return content
     if not isinstance(content, list):
         raise SampleError(
-            f"malformed row: a message's content must be text or a list of parts, but is {str(content)[:80]!r}"
+            "malformed row", f"a message's content must be text or a list of parts, but is {str(content)[:80]!r}"
         )
     texts = []
     for part in content:
         if not isinstance(part, Mapping):
-            raise SampleError(f"malformed row: a part of a message must be an object, but is {str(part)[:80]!r}")
+            raise SampleError("malformed row", f"a part of a message must be an object, but is {str(part)[:80]!r}")
         refuse_media(part)
         kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image")
         if kind in ("video", "video_url"):
@@ -105,7 +105,7 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
             images.append(_image(part, column))
         else:
             raise SampleError(
-                f"malformed row: a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}"
+                "malformed row", f"a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}"
             )
     return "".join(texts)
 

@@ -60,7 +60,7 @@ class Pool:
                 turn.text.encode("utf-8")
             except UnicodeEncodeError as error:
                 half = error.object[error.start]
-                raise SampleError(f"malformed row: a text holds half a character ({half!r}); repair it") from None
+                raise SampleError("malformed row", f"a text holds half a character ({half!r}); repair it") from None
         return Sample(self.ids[index], index, turns, images, self.source(index), row)
 
     def _checked(self, index: int) -> int:

@@ -77,9 +77,9 @@ class TextRows:
         try:
             row = json.loads(bytes(self.raw(index)))
         except (ValueError, RecursionError) as error:
-            raise SampleError(f"unreadable row: not JSON: {error}") from None
+            raise SampleError("unreadable row", f"not JSON: {error}") from None
         if not isinstance(row, dict):
-            raise SampleError(f"unreadable row: it is a {type(row).__name__}, not an object: {str(row)[:80]!r}")
+            raise SampleError("unreadable row", f"it is a {type(row).__name__}, not an object: {str(row)[:80]!r}")
         return row
 
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:

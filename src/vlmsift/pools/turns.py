@@ -78,9 +78,9 @@ def records(row: Row, field: str) -> list[Row]:
         if len(lists) == len(value) and len(set(map(len, lists))) == 1:
             value = [dict(zip(value, turn, strict=True)) for turn in zip(*lists, strict=True)]
     if value is None or value == []:
-        raise SampleError(f"no turns: {field!r} is missing or empty")
+        raise SampleError("no turns", f"{field!r} is missing or empty")
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        raise SampleError(f"malformed row: {field!r} must be a list of objects, but is {str(value)[:80]!r}")
+        raise SampleError("malformed row", f"{field!r} must be a list of objects, but is {str(value)[:80]!r}")
     return value
 
 
@@ -88,7 +88,7 @@ def role_of(value: Any) -> Role:
     """The role that a source's word means. Raises SampleError for an unknown one."""
     role = ROLES.get(value) if isinstance(value, str) else None
     if role is None:
-        raise SampleError(f"malformed row: unknown role {value!r}; known are {', '.join(ROLES)}")
+        raise SampleError("malformed row", f"unknown role {value!r}; known are {', '.join(ROLES)}")
     return role
 
 
@@ -102,7 +102,7 @@ def text_turns(turns: Iterable[Row], role: str, text: str) -> tuple[Turn, ...]:
     for number, turn in enumerate(turns):
         value = turn.get(text)
         if not isinstance(value, str):
-            raise SampleError(f"malformed row: turn {number}: {text!r} must be a string, but is {str(value)[:80]!r}")
+            raise SampleError("malformed row", f"turn {number}: {text!r} must be a string, but is {str(value)[:80]!r}")
         read.append(Turn(role_of(turn.get(role)), value))
     return tuple(read)
 
@@ -127,15 +127,15 @@ def image_ref(value: Any) -> ImageRef:
     if isinstance(value, bytes) and value:
         return value
     if not isinstance(value, str) or not value:
-        raise SampleError(f"malformed row: an image must be a path or bytes, but is {str(value)[:80]!r}")
+        raise SampleError("malformed row", f"an image must be a path or bytes, but is {str(value)[:80]!r}")
     if value[:5].lower() == "data:":
         head, _, body = value.partition(",")
         if not head.endswith(";base64"):
-            raise SampleError(f"broken image: a data URL without ;base64: {head[:80]!r}")
+            raise SampleError("broken image", f"a data URL without ;base64: {head[:80]!r}")
         return from_base64(body)
     path = value.removeprefix("file://")
     if "://" in path:
-        raise SampleError(f"image is a link: {value[:200]!r}; download it first: vlmsift opens no network")
+        raise SampleError("image is a link", f"{value[:200]!r}; download it first: vlmsift opens no network")
     return path
 
 
@@ -144,7 +144,7 @@ def from_base64(text: Any) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError, TypeError) as error:
-        raise SampleError(f"broken image: not valid base64 ({error}): {str(text)[:40]!r}") from error
+        raise SampleError("broken image", f"not valid base64 ({error}): {str(text)[:40]!r}") from error
 
 
 def refuse_media(row: Row) -> None:
@@ -158,4 +158,4 @@ def refuse_miscount(turns: Iterable[Turn], images: tuple[ImageRef, ...]) -> None
     """Raises SampleError unless there is one image for each mark."""
     marks = count_marks(turns)
     if marks != len(images):
-        raise SampleError(f"wrong image count: {marks} {IMAGE_MARK} marks but {len(images)} images; each needs one")
+        raise SampleError("wrong image count", f"{marks} {IMAGE_MARK} marks but {len(images)} images; each needs one")

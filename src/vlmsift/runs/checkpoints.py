@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.errors import RunMismatch, SampleError, UsageError, split_reason
 from vlmsift.files import flat
 from vlmsift.runs.run import FIXED, Run, recorded
 
@@ -139,8 +139,10 @@ def _stacked(tables: Sequence[Any], names: Sequence[str], checkpoints: Sequence[
         ):
             if status != "ok" and rows["status"][place] == "ok":
                 rows["status"][place] = status
-                kind, colon, detail = reason.partition(":")
-                rows["reason"][place] = f"{kind}: at {checkpoint['name']}{colon}{detail}"
+                kind, detail = split_reason(reason)
+                rows["reason"][place] = str(
+                    SampleError(kind, ": ".join(filter(None, (f"at {checkpoint['name']}", detail))))
+                )
     failed = np.array([status != "ok" for status in rows["status"]])
     for name in names:
         values = np.stack([table[name].to_numpy() for table in tables], axis=1).astype(np.float32)

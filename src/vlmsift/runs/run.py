@@ -28,7 +28,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vlmsift.errors import UsageError
+from vlmsift.errors import UsageError, split_reason
 from vlmsift.files import compare, plain, write_atomically
 from vlmsift.runs.query import as_vectors, matching
 
@@ -214,7 +214,7 @@ class Run:
             "missing": self.pool_rows - len(rows),
             "ok": len(rows) - len(reasons),
             "text_only": int(np.sum(rows["images"].to_numpy() == 0)),
-            "errors": dict(Counter(reason.split(":")[0] for reason in reasons).most_common()),
+            "errors": dict(Counter(split_reason(reason)[0] for reason in reasons).most_common()),
             "undefined": {name: int(np.sum(undefined[name].to_numpy())) for name in names},
         }
 

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.errors import UnsupportedModel, UsageError, split_reason
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
@@ -75,7 +75,7 @@ class Scorer:
             self.failed += failed
             self.proven = self.proven or failed < len(members)
             self.tick(len(members), failed)
-        strange = [item for item in window if item.reason and item.reason.partition(":")[0] in NOT_THE_DATA]
+        strange = [item for item in window if item.reason and split_reason(item.reason)[0] in NOT_THE_DATA]
         self.failed += len(strange)
         if not self.proven and self.failed >= GIVE_UP:
             example = strange[0].reason if strange else rows[ready[0][0]]["reason"]

@@ -16,6 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from vlmsift.errors import split_reason
+
 if TYPE_CHECKING:
     from vlmsift.check import Report
     from vlmsift.pipeline import PoolSelection, Progress
@@ -143,8 +145,8 @@ def _examples(run: Run) -> dict[str, str]:
     found: dict[str, str] = {}
     for row in run.table(["id", "status", "reason"]).to_pylist():
         if row["status"] == "error":
-            kind, _, detail = row["reason"].partition(":")
-            found.setdefault(kind, f"{row['id']!r}{':' if detail else ''}{detail}")
+            kind, detail = split_reason(row["reason"])
+            found.setdefault(kind, f"{row['id']!r}{': ' if detail else ''}{detail}")
     return found
 
 

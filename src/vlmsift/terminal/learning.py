@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from vlmsift.errors import split_reason
 from vlmsift.terminal import PLAIN_EVERY, say
 
 if TYPE_CHECKING:
@@ -141,7 +142,7 @@ def _counted(skipped: Mapping[str, str]) -> list[tuple[str, int]]:
     """Kinds of reasons, the commonest first."""
     kinds: dict[str, int] = {}
     for reason in skipped.values():
-        kind = reason.partition(":")[0]
+        kind, _ = split_reason(reason)
         kinds[kind] = kinds.get(kind, 0) + 1
     return sorted(kinds.items(), key=lambda pair: -pair[1])
 
