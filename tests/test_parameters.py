@@ -8,7 +8,7 @@ from typing import Literal
 import pytest
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import changes, fields_of, one_of
+from vlmsift.parameters import Count, Parameters, Share, describe, make, one_of, parse_changes, parse_fields
 
 
 @dataclass
@@ -23,11 +23,11 @@ class Thing:
 
 
 def test_fields_get_their_types():
-    found = fields_of(Thing, "thing", "depth=-1, share=1,kind=b,on=TRUE,count=4")
+    found = parse_fields(Thing, "thing", "depth=-1, share=1,kind=b,on=TRUE,count=4")
     assert found == {"depth": -1, "share": 1.0, "kind": "b", "on": True, "count": 4}
     assert type(found["share"]) is float
     assert type(found["depth"]) is int
-    assert fields_of(Thing, "thing", "") == {}
+    assert parse_fields(Thing, "thing", "") == {}
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_fields_get_their_types():
     [("30%", "30%"), ("0.5", 0.5), ("3", 3.0), ("-1e-3", -0.001), ("None", None), ("all", "all"), ("'3'", "3")],
 )
 def test_a_field_of_numbers_or_text_takes_both(text, low):
-    found = fields_of(Thing, "thing", f"low={text}")["low"]
+    found = parse_fields(Thing, "thing", f"low={text}")["low"]
     assert found == low
     assert type(found) is type(low)
 
@@ -45,22 +45,24 @@ def test_a_field_of_numbers_or_text_takes_both(text, low):
     [
         ("size=3", "thing has no field 'size'"),
         ("depth", r"in 'depth'\); it has count, depth, kind, low"),
-        ("kind=c", "kind='c' is not one of a, b"),
-        ("count=1.5", "count='1.5' is not int"),
-        ("share=x", "share='x' is not float"),
-        ("on=1", "on='1' is not bool"),
-        ("count=True", "count='True' is not int"),
-        ("low=True", "low='True' is not float or str or None"),
-        ("most=many", "most='many' is not int or None"),
+        ("kind=c", "thing: kind='c' cannot be meant; give one of a, b"),
+        ("count=1.5", "count=1.5 cannot be meant; give a whole number"),
+        ("share=x", "share='x' cannot be meant; give a number"),
+        ("on=1", "on=1 cannot be meant; give true or false"),
+        ("count=True", "count=True cannot be meant; give a whole number"),
+        ("low=True", "low=True cannot be meant; give a number or text or none"),
+        ("most=many", "most='many' cannot be meant; give a whole number or none"),
     ],
 )
 def test_what_cannot_be_meant_is_quoted(text, told):
     with pytest.raises(UsageError, match=told):
-        fields_of(Thing, "thing", text)
+        parse_fields(Thing, "thing", text)
 
 
 def test_changes_are_literals_or_text():
-    found = changes(["epochs=3", "learning_rate = 1e-5", "train=['text', 'vision']", "schedule=linear", "lora=None"])
+    found = parse_changes(
+        ["epochs=3", "learning_rate = 1e-5", "train=['text', 'vision']", "schedule=linear", "lora=None"]
+    )
     assert found == {
         "epochs": 3,
         "learning_rate": 1e-5,
@@ -70,7 +72,7 @@ def test_changes_are_literals_or_text():
     }
     for word in ("epochs", "=3", "a b=3"):
         with pytest.raises(UsageError, match="write field=value"):
-            changes([word])
+            parse_changes([word])
 
 
 def test_one_of_the_known_words():
@@ -80,3 +82,34 @@ def test_one_of_the_known_words():
         with pytest.raises(UsageError) as told:
             one_of("thing", "kind", wrong, (word for word in ("a", "b")))
         assert str(told.value) == f"thing: kind={wrong!r} is unknown. Give one of: a, b."
+
+
+@dataclass(frozen=True)
+class Checked(Parameters):
+    share: Share = 0.5
+    most: Count | None = None
+    kinds: tuple[Literal["a", "b"], ...] = ("a",)
+    thing: object = None
+
+
+def test_an_object_is_checked_when_it_is_made():
+    anything = object()
+    made = Checked(share=1, most=3, kinds=["a", "b"], thing=anything)
+    assert (made.share, type(made.share), made.most, made.kinds) == (1.0, float, 3, ("a", "b"))
+    assert made.thing is anything
+    for wrong, told in (
+        ({"share": 0}, r"Checked: share=0 cannot be meant; give a number above 0 and at most 1"),
+        ({"share": 1.5}, r"share=1\.5 cannot be meant"),
+        ({"share": True}, "share=True"),
+        ({"most": 0}, r"most=0 cannot be meant; give a whole number at least 1 or none"),
+        ({"kinds": ["c"]}, r"kinds=\['c'\] cannot be meant; give a list of one of a, b"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            Checked(**wrong)
+
+
+def test_a_mapping_names_known_keys_only():
+    assert make(Checked, "the file", {"share": 0.25}) == Checked(0.25)
+    with pytest.raises(UsageError, match="the file has no 'shares'; it has share, most, kinds, thing"):
+        make(Checked, "the file", {"shares": 1})
+    assert describe(object) == ""

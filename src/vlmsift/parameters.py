@@ -1,35 +1,81 @@
-"""Fields of a dataclass as words on the command line. In: "field=value,field=value". Out: typed keyword arguments."""
+"""What users type, checked in one place. In: words, keyword arguments, mappings. Out: typed values, or one sentence."""
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Iterable
-from typing import Any, get_args, get_type_hints
+import types
+from collections.abc import Iterable, Mapping
+from functools import cache
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import msgspec
 
 from vlmsift.errors import UsageError
 
+Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
+"""More than nothing, at most everything."""
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
+_Made = TypeVar("_Made")
 
-def fields_of(cls: Any, name: str, text: str) -> dict[str, Any]:
-    """The fields of the dataclass `cls`, called `name` in errors, that a text sets.
+
+class Parameters:
+    """Base of the frozen dataclasses that users fill in: making one checks each field against its type and bounds.
+
+    A subclass that checks more, such as two fields against each other, calls `super().__post_init__()` first. A field
+    of a type that has no words, such as another object, is taken as it is.
+    """
+
+    def __post_init__(self) -> None:
+        owner = getattr(self, "name", type(self).__name__)
+        for name, hint in field_types(type(self)).items():
+            object.__setattr__(self, name, check_value(owner, name, getattr(self, name), hint))
+
+
+@cache
+def field_types(cls: Any) -> dict[str, Any]:
+    """The fields of a dataclass with their types, bounds included."""
+    hints = get_type_hints(cls, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(cls)}
+
+
+def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
+    """`value` as its type has it (1 is 1.0 where a float is wanted).
 
     Raises:
-        UsageError: an unknown field, or a value of the wrong kind.
+        UsageError: it is of another type or out of bounds; says what may be given.
     """
-    known = {field.name for field in dataclasses.fields(cls)}
-    hints = get_type_hints(cls)
+    if not (wanted := describe(hint)):
+        return value
+    try:
+        return msgspec.convert(value, hint)
+    except msgspec.ValidationError:
+        raise UsageError(f"{owner}: {field}={value!r} cannot be meant; give {wanted}") from None
+
+
+def parse_fields(cls: Any, owner: str, text: str) -> dict[str, Any]:
+    """ "field=value,field=value" as keyword arguments of the dataclass `cls`, called `owner` in errors.
+
+    Raises:
+        UsageError: an unknown field, or a value that its type does not take.
+    """
+    known = field_types(cls)
     values: dict[str, Any] = {}
     for part in filter(None, text.split(",")):
         field, equals, value = (piece.strip() for piece in part.partition("="))
         if not equals or field not in known:
             raise UsageError(
-                f"{name} has no field {field!r} (in {part!r}); it has {', '.join(sorted(known)) or 'none'}"
+                f"{owner} has no field {field!r} (in {part!r}); it has {', '.join(sorted(known)) or 'none'}"
             )
-        values[field] = _value(name, field, value, hints[field])
+        values[field] = check_value(owner, field, _read(value, known[field]), known[field])
     return values
 
 
-def changes(words: Iterable[str]) -> dict[str, Any]:
+def parse_changes(words: Iterable[str]) -> dict[str, Any]:
     """ "field=value" words as keyword arguments; a value that is no Python literal stays text.
 
     Raises:
@@ -40,37 +86,58 @@ def changes(words: Iterable[str]) -> dict[str, Any]:
         name, equals, text = (piece.strip() for piece in word.partition("="))
         if not equals or not name.isidentifier():
             raise UsageError(f"{word!r} cannot be meant; write field=value, e.g. epochs=3")
-        try:
-            values[name] = ast.literal_eval(text)
-        except (ValueError, SyntaxError):
-            values[name] = text
+        values[name] = _literal(text)
     return values
+
+
+def make(cls: type[_Made], owner: str, values: Mapping[str, Any]) -> _Made:
+    """The dataclass `cls` from a mapping, as a file holds one. Raises UsageError for a key that it does not have."""
+    known = field_types(cls)
+    if unknown := [key for key in values if key not in known]:
+        raise UsageError(f"{owner} has no {unknown[0]!r}; it has {', '.join(known)}")
+    return cls(**values)
+
+
+def describe(hint: Any) -> str:
+    """What may be given for a type, in words; "" where it is none that a user types."""
+    if get_origin(hint) is Annotated:
+        inner, *more = get_args(hint)
+        bounds = [
+            f"{word} {bound:g}"
+            for meta in more
+            for key, word in _BOUNDS.items()
+            if (bound := getattr(meta, key, None)) is not None
+        ]
+        return " ".join(filter(None, (describe(inner), " and ".join(bounds))))
+    if get_origin(hint) is Literal:
+        return f"one of {', '.join(map(str, get_args(hint)))}"
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [describe(one) for one in get_args(hint)]
+        return " or ".join(kinds) if all(kinds) else ""
+    if get_origin(hint) is tuple:
+        inner = describe(get_args(hint)[0])
+        return f"a list of {inner}" if inner else ""
+    return _KINDS.get(hint, "")
+
+
+def _read(text: str, hint: Any) -> Any:
+    """The text of a word as the value that its type calls for."""
+    kinds = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    if kinds == (str,) or any(get_origin(kind) is Literal and text in get_args(kind) for kind in kinds):
+        return text
+    if bool in kinds and text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    return None if type(None) in kinds and text.lower() == "none" else _literal(text)
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
 
 
 def one_of(owner: str, field: str, value: Any, known: Iterable[str]) -> None:
     """Raise UsageError where `value`, given for a field of the thing called `owner`, is none of the `known` words."""
     if value not in (words := tuple(known)):
         raise UsageError(f"{owner}: {field}={value!r} is unknown. Give one of: {', '.join(words)}.")
-
-
-def _value(name: str, field: str, text: str, hint: Any) -> Any:
-    choices = get_args(hint)
-    if choices and all(isinstance(choice, str) for choice in choices):
-        if text not in choices:
-            raise UsageError(f"{name}: {field}={text!r} is not one of {', '.join(choices)}")
-        return text
-    if hint is str:
-        return text
-    if hint is bool and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    kinds = choices or (hint,)
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        value = text  # which a field may be, too: low=30%
-    if float in kinds and int not in kinds and type(value) is int:
-        value = float(value)
-    if type(value) not in kinds:
-        known = " or ".join("None" if kind is type(None) else kind.__name__ for kind in kinds)
-        raise UsageError(f"{name}: {field}={text!r} is not {known}")
-    return value

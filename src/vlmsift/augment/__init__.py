@@ -19,7 +19,7 @@ from vlmsift.augment.neftune import Neftune
 from vlmsift.augment.rankings import Rankings
 from vlmsift.augment.token_level_masking import TokenLevelMasking
 from vlmsift.errors import UsageError
-from vlmsift.parameters import fields_of
+from vlmsift.parameters import parse_fields
 
 VARIANTS: dict[str, Callable[..., Variant]] = {
     "top": Attended,
@@ -115,6 +115,6 @@ def context_of(word: str | None, probability: float = 0.5, seed: int = 0) -> Cal
         return None
     name, _, text = word.partition(":")
     entry = _entry(name)
-    fields = fields_of(entry.func if isinstance(entry, partial) else entry, name, text)
+    fields = parse_fields(entry.func if isinstance(entry, partial) else entry, name, text)
     make_variant(name, probability, **fields)  # a value that cannot be meant is told now, not when the model is loaded
     return partial(masked_states, variant=name, probability=probability, seed=seed, **fields)

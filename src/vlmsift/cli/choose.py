@@ -130,7 +130,7 @@ def sift(
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
     from vlmsift import methods
-    from vlmsift.parameters import changes
+    from vlmsift.parameters import parse_changes
     from vlmsift.terminal import progress_bar, show_selection
     from vlmsift.terminal.learning import training_bar
     from vlmsift.terminal.methods import tell_needs
@@ -149,7 +149,7 @@ def sift(
             selector=selector,
             trained=trained,
             recipe=recipe,
-            changes=changes(change or []),
+            changes=parse_changes(change or []),
             training_progress=training_progress,
             run=run,
             seed=seed,

@@ -63,7 +63,7 @@ def calibrate(
 ) -> None:
     """Plant known-bad samples in your pool, and see which signal and which setting finds them."""
     from vlmsift.calibrate import calibrate as run
-    from vlmsift.parameters import changes
+    from vlmsift.parameters import parse_changes
     from vlmsift.terminal import progress_bar
     from vlmsift.terminal.learning import show_calibration
 
@@ -82,7 +82,7 @@ def calibrate(
             seed=seed,
             probe=probe,
             probe_test=probe_test,
-            probe_options={"recipe": recipe, "changes": changes(change or [])},
+            probe_options={"recipe": recipe, "changes": parse_changes(change or [])},
             device=device,
             dtype=dtype,
             revision=revision,
@@ -127,10 +127,10 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on a data file, such as an exported selection."""
-    from vlmsift.parameters import changes
+    from vlmsift.parameters import parse_changes
     from vlmsift.terminal.learning import show_configs, show_trained, training_bar
 
-    changed = changes(change or [])
+    changed = parse_changes(change or [])
     if configs:
         if augment:
             raise UsageError(f"--augment {augment} has no counterpart in those trainers; leave it out with --configs")

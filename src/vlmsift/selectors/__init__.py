@@ -13,7 +13,7 @@ from vlmsift.choosing.budget import CLEAN
 from vlmsift.choosing.candidates import Candidates, Cause, Choice, Selector
 from vlmsift.choosing.selection import Decided, load, save
 from vlmsift.errors import UsageError
-from vlmsift.parameters import fields_of
+from vlmsift.parameters import parse_fields
 from vlmsift.runs.run import Run
 from vlmsift.selecting import choose
 from vlmsift.selectors.coincide import Coincide
@@ -70,7 +70,7 @@ def build_selector(word: str) -> Selector:
     name, _, given = word.partition(":")
     if name not in SELECTORS:
         raise UsageError(f"there is no selector {name!r}; choose among {', '.join(SELECTORS)}")
-    return SELECTORS[name](**fields_of(SELECTORS[name], name, given))
+    return SELECTORS[name](**parse_fields(SELECTORS[name], name, given))
 
 
 def selector_word(selector: Selector) -> str:

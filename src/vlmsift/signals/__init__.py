@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import fields_of
+from vlmsift.parameters import parse_fields
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.answer_tokens import AnswerTokens
 from vlmsift.signals.attention_influence import AttentionInfluence
@@ -86,7 +86,7 @@ def build_signals(words: Sequence[str]) -> dict[str, Signal]:
             raise UsageError(f"column {column!r} is asked for twice; name one of them, as in other={word}")
         entry = SIGNALS[name]
         cls = entry.func if isinstance(entry, partial) else entry
-        signals[column] = entry(**fields_of(cls, name, fields))
+        signals[column] = entry(**parse_fields(cls, name, fields))
     return signals
 
 
