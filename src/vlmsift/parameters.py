@@ -31,8 +31,9 @@ class Parameters:
     """
 
     def __post_init__(self) -> None:
-        owner = getattr(self, "name", type(self).__name__)
-        for name, hint in field_types(type(self)).items():
+        cls: Any = type(self)
+        owner = getattr(self, "name", cls.__name__)
+        for name, hint in field_types(cls).items():
             object.__setattr__(self, name, check_value(owner, name, getattr(self, name), hint))
 
 
@@ -92,7 +93,8 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
 
 def make(cls: type[_Made], owner: str, values: Mapping[str, Any]) -> _Made:
     """The dataclass `cls` from a mapping, as a file holds one. Raises UsageError for a key that it does not have."""
-    known = field_types(cls)
+    fields: Any = cls
+    known = field_types(fields)
     if unknown := [key for key in values if key not in known]:
         raise UsageError(f"{owner} has no {unknown[0]!r}; it has {', '.join(known)}")
     return cls(**values)
