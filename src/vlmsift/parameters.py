@@ -16,6 +16,7 @@ from vlmsift.errors import UsageError
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 """More than nothing, at most everything."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
 _BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}

@@ -71,7 +71,7 @@ class Planted:
         self.pool, self.seed, self.version = pool, seed, VERSION
         self.path: Path = pool.path
         self.image_root: Path = pool.image_root
-        self.format = pool.format
+        self.format, self.source_field = pool.format, pool.source_field
         stock = _draw(pool, max(sample, STOCK), seed)
         self.originals = stock[:sample]
         if len(self.originals) < SMALLEST:

@@ -3,35 +3,27 @@
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from vlmsift.cli.options import (
+    Changes,
     Config,
-    Device,
-    Dtype,
-    Images,
     Keep,
     MethodKeep,
-    Models,
     OutFormat,
     Overwrite,
-    PartSize,
-    Pool,
-    PoolFormat,
     Recipe,
-    Revision,
     Seed,
-    SourceField,
-    Template,
-    Tokens,
-    Trust,
-    Workers,
+    Signals,
     app,
-    text_of,
+    command,
 )
+from vlmsift.parameters import parse_changes
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
 
 @app.command()
@@ -75,7 +67,7 @@ def export(
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Write the dropped rows instead of the kept ones.")
     ] = False,
-    format: OutFormat = None,
+    out_format: OutFormat = None,
     pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
 ) -> None:
     """Write the kept rows, untouched, in the source format or another."""
@@ -85,88 +77,64 @@ def export(
 
     opened = Run.open(run)
     selection = selectors.load(opened, name)
-    path = pipeline.export(opened, selection, out, format=format, dropped=dropped, pool=pool)
+    path = pipeline.export(opened, selection, out, format=out_format, dropped=dropped, pool=pool)
     count = len(selection.dropped) if dropped else len(selection.ids)
     say(f"{count:,} {'dropped' if dropped else 'kept'} rows written to {path}")
 
 
-@app.command()
+@command
 def sift(
-    pool: Pool,
-    model: Models,
+    pool: PoolSpec,
+    model: ModelSpec,
     out: Annotated[str, typer.Option("--out", "-o", help="Where the kept rows go, as in `vlmsift export`.")],
+    engine: EngineSpec,
     method: Annotated[
         str | None, typer.Option(help="A method; `vlmsift methods` lists them (default: delta-attnmask).")
     ] = None,
     config: Config = None,
     keep: MethodKeep = None,
-    signal: Annotated[
-        list[str] | None,
-        typer.Option("--signal", "-s", help="Measure this in place of the method's signals; repeatable."),
-    ] = None,
+    signal: Signals = None,
     selector: Annotated[str | None, typer.Option(help="Choose by this selector's word, not the method's.")] = None,
+    proxy: Annotated[
+        str | None, typer.Option(help="A small model that is fine-tuned and scored in the place of --model.")
+    ] = None,
     trained: Annotated[
         bool, typer.Option("--trained", help="The model was fine-tuned on this pool already, as bye needs it.")
     ] = False,
     recipe: Recipe = None,
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Another value of that recipe, as epochs=1; repeatable.")
-    ] = None,
+    changes: Changes = None,
     run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
-    images: Images = None,
-    format: OutFormat = None,
-    pool_format: PoolFormat = None,
-    source_field: SourceField = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    chat_template: Template = None,
-    trust_remote_code: Trust = False,
-    tokens_per_batch: Tokens = 8192,
-    workers: Workers = None,
-    part_size: PartSize = 512,
+    out_format: OutFormat = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
-    from vlmsift import methods
-    from vlmsift.parameters import parse_changes
+    from vlmsift.methods.sifting import make_method
+    from vlmsift.methods.sifting import sift as run_all
     from vlmsift.terminal import progress_bar, show_selection
     from vlmsift.terminal.learning import training_bar
     from vlmsift.terminal.methods import tell_needs
 
-    if method is not None:
-        tell_needs(method, model, trained)
+    chosen = make_method(
+        method, config=config, signals=signal, selector=selector, recipe=recipe, changes=parse_changes(changes or [])
+    )
+    measured = model if proxy is None else replace(model, model=proxy, revision=None)
+    tell_needs(chosen, measured.model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
-        selection = methods.sift(
+        selection = run_all(
             pool,
-            model,
+            measured,
             out,
-            method=method,
-            config=config,
+            method=chosen,
             keep=keep,
-            signals=signal,
-            selector=selector,
             trained=trained,
-            recipe=recipe,
-            changes=parse_changes(change or []),
-            training_progress=training_progress,
             run=run,
+            out_format=out_format,
             seed=seed,
-            format=format,
-            pool_format=pool_format,
-            images=images,
-            source_field=source_field,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            chat_template=text_of(chat_template),
-            trust_remote_code=trust_remote_code,
-            tokens_per_batch=tokens_per_batch,
-            workers=workers,
-            part_size=part_size,
+            engine=engine,
             overwrite=overwrite,
             progress=progress,
+            training_progress=training_progress,
         )
     show_selection(selection, f"written to {out}; the run is in {selection.run.folder}")
 

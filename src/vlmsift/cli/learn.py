@@ -7,57 +7,29 @@ from typing import Annotated
 
 import typer
 
-from vlmsift.cli.options import (
-    Device,
-    Dtype,
-    Images,
-    Model,
-    Overwrite,
-    Pool,
-    PoolFormat,
-    Revision,
-    Seed,
-    SourceField,
-    Template,
-    Tokens,
-    Trust,
-    Workers,
-    app,
-    text_of,
-)
+from vlmsift.cli.options import Changes, Overwrite, Seed, Signals, app, command
 from vlmsift.errors import UsageError
+from vlmsift.parameters import parse_changes
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
 
-@app.command()
+@command
 def calibrate(
-    pool: Pool,
-    model: Model,
+    pool: PoolSpec,
+    model: ModelSpec,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the run, the table and calibration.yaml.")],
+    engine: EngineSpec,
     sample: Annotated[int, typer.Option(help="Originals drawn from the pool.")] = 400,
     twins: Annotated[int, typer.Option(help="Most twins of each kind.")] = 150,
     plant: Annotated[list[str] | None, typer.Option(help="Kind of plant; repeatable (default: all).")] = None,
-    grid: Annotated[str, typer.Option(help="Settings to compare: small or full.")] = "small",
-    signal: Annotated[
-        list[str] | None, typer.Option("--signal", "-s", help="Compare these signals instead of a grid; repeatable.")
-    ] = None,
+    grid: Annotated[str | None, typer.Option(help="Settings to compare: small (the default) or full.")] = None,
+    signal: Signals = None,
     probe: Annotated[
         bool, typer.Option("--probe", help="Also train briefly on each candidate's best 20 %, and recommend by that.")
     ] = False,
     probe_test: Annotated[Path | None, typer.Option(help="Clean held-out data to judge the probe's trainings.")] = None,
-    recipe: Annotated[str, typer.Option(help="Of the probe's trainings.")] = "llava-1.5",
-    change: Annotated[
-        list[str] | None, typer.Option("--set", help="Another value of the probe's recipe, as epochs=4; repeatable.")
-    ] = None,
-    images: Images = None,
-    format: PoolFormat = None,
-    source_field: SourceField = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
-    revision: Revision = None,
-    chat_template: Template = None,
-    trust_remote_code: Trust = False,
-    tokens_per_batch: Tokens = 8192,
-    workers: Workers = None,
+    recipe: Annotated[str | None, typer.Option(help="Of the probe's trainings (default: llava-1.5).")] = None,
+    changes: Changes = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
@@ -72,53 +44,36 @@ def calibrate(
             pool,
             model,
             out,
-            images=images,
-            format=format,
-            source_field=source_field,
             sample=sample,
             twins=twins,
             plants=plant,
-            grid=signal or grid,
+            grid=signal or grid or "small",
             seed=seed,
             probe=probe,
             probe_test=probe_test,
-            probe_options={"recipe": recipe, "changes": parse_changes(change or [])},
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            chat_template=text_of(chat_template),
-            trust_remote_code=trust_remote_code,
-            tokens_per_batch=tokens_per_batch,
-            workers=workers,
+            probe_options={"recipe": recipe or "llava-1.5", "changes": parse_changes(changes or [])},
+            engine=engine,
             overwrite=overwrite,
             progress=progress,
         )
     show_calibration(found)
 
 
-@app.command()
+@command
 def train(
-    data: Pool,
-    model: Model,
+    data: PoolSpec,
+    model: ModelSpec,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for the trained model; whole or absent.")],
     recipe: Annotated[str, typer.Option(help="llava-1.5 or llava-1.5-lora.")] = "llava-1.5",
-    change: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Another value of the recipe, as epochs=3 or learning_rate=1e-5; repeatable."),
-    ] = None,
+    changes: Changes = None,
     augment: Annotated[
         str | None,
         typer.Option(help="Masked-states augmentation: a variant, as top or top:depth=0.5,ratio=0.3 (default: none)."),
     ] = None,
-    augment_probability: Annotated[float, typer.Option(help="Chance of a sample to be augmented.")] = 0.5,
+    augment_probability: Annotated[float | None, typer.Option(help="Chance of a sample to be augmented.")] = None,
     configs: Annotated[
         bool, typer.Option("--configs", help="Train nothing: write settings for LLaMA-Factory and ms-swift to --out.")
     ] = False,
-    images: Images = None,
-    format: PoolFormat = None,
-    source_field: SourceField = None,
-    device: Device = "auto",
-    dtype: Dtype = "auto",
     anew: Annotated[bool, typer.Option("--anew", help="Throw away what an earlier training left in --out.")] = False,
     snapshots: Annotated[
         int,
@@ -127,10 +82,9 @@ def train(
     seed: Seed = 0,
 ) -> None:
     """Fine-tune a model on a data file, such as an exported selection."""
-    from vlmsift.parameters import parse_changes
     from vlmsift.terminal.learning import show_configs, show_trained, training_bar
 
-    changed = parse_changes(change or [])
+    changed = parse_changes(changes or [])
     if configs:
         if augment:
             raise UsageError(f"--augment {augment} has no counterpart in those trainers; leave it out with --configs")
@@ -138,28 +92,24 @@ def train(
             raise UsageError(f"--snapshots {snapshots} is for a training here; leave it out with --configs")
         from vlmsift.train.configs import write_configs
 
-        show_configs(write_configs(data, model, out, recipe=recipe, seed=seed, images=images, format=format, **changed))
+        show_configs(write_configs(data, model, out, recipe=recipe, changes=changed, seed=seed))
         return
     from vlmsift.augment import context_of
-    from vlmsift.train import train as run
+    from vlmsift.train import train as fine_tune
 
+    context = context_of(augment, augment_probability, seed)
     with training_bar() as progress:
-        trained = run(
+        trained = fine_tune(
             data,
             model,
             out,
             recipe=recipe,
-            images=images,
-            format=format,
-            source_field=source_field,
+            changes=changed,
             seed=seed,
-            device=device,
-            dtype=dtype,
             resume=not anew,
-            context=context_of(augment, augment_probability, seed),
+            context=context,
             progress=progress,
             snapshots=snapshots,
-            **changed,
         )
     show_trained(trained)
 

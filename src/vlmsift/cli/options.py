@@ -1,13 +1,18 @@
-"""The application object, and the options that several commands share."""
+"""The application object, and options: those of a spec are read off its fields, so that each is declared once."""
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
+import types
+from collections.abc import Callable, Sequence
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import typer
 
-from vlmsift.errors import UsageError
+from vlmsift.parameters import Parameters, field_types
 
 app = typer.Typer(
     name="vlmsift",
@@ -18,36 +23,12 @@ app = typer.Typer(
 )
 
 # no square brackets in help: they are markup
-Pool = Annotated[
-    Path, typer.Argument(help="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
-]
-Model = Annotated[str, typer.Option("--model", "-m", help="Model folder, or name on the Hugging Face hub.")]
-Models = Annotated[
-    list[str],
-    typer.Option(
-        "--model",
-        "-m",
-        help="Model folder, or name on the Hugging Face hub. Repeated, or a folder of step-N or checkpoint-N folders: "
-        "checkpoints of one training, in order.",
-    ),
-]
 Recipe = Annotated[str | None, typer.Option(help="Of a fine-tune that the method needs (default: the method's own).")]
-Images = Annotated[Path | None, typer.Option(help="Folder that image paths are relative to (default: the data's).")]
-PoolFormat = Annotated[str | None, typer.Option(help="The data's: llava, messages or sharegpt (default: guessed).")]
 OutFormat = Annotated[
     str | None, typer.Option(help="To write: llava, messages or sharegpt (default: as the data, untouched).")
 ]
-SourceField = Annotated[str | None, typer.Option(help="Key of a row that names its source or task.")]
-Device = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, or spread over all devices.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
-Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of the model.")]
-Template = Annotated[Path | None, typer.Option(help="File with a Jinja chat template to use instead of the model's.")]
-Trust = Annotated[bool, typer.Option("--trust-remote-code", help="Run code that the model brings along.")]
-Tokens = Annotated[int, typer.Option(help="Tokens per batch; halved by itself when memory runs out.")]
-Workers = Annotated[int | None, typer.Option(help="Processes that read and encode (default: cores - 1, at most 8).")]
-PartSize = Annotated[int, typer.Option(help="Rows per file of signals; a stopped run loses at most one file's work.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away the signals of a run with other settings.")]
-Keep = Annotated[str, typer.Option(help="Budget: 20% of the pool, or a number of samples.")]
+Keep = Annotated[str, typer.Option(help="Budget: 20% or 0.2 of the pool, or a number of samples.")]
 MethodKeep = Annotated[
     str | None,
     typer.Option(
@@ -55,14 +36,66 @@ MethodKeep = Annotated[
     ),
 ]
 Config = Annotated[Path | None, typer.Option(help="A file that `vlmsift calibrate` wrote.")]
+Signals = Annotated[
+    list[str] | None,
+    typer.Option("--signal", "-s", help="NAME, NAME:field=value,... or COLUMN=NAME:...; repeatable."),
+]
+Changes = Annotated[
+    list[str] | None, typer.Option("--set", help="Another value of the recipe, as epochs=3; repeatable.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of every draw and tie.")]
 
 
-def text_of(path: Path | None) -> str | None:
-    """The file's text; None for None. Raises UsageError where it cannot be read."""
-    if path is None:
-        return None
-    try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as text: {error}") from error
+def command(function: Callable[..., None]) -> Callable[..., None]:
+    """Register a command; a parameter whose type is a spec becomes an option for each of the spec's fields."""
+    hints = get_type_hints(function, include_extras=True)
+    parts: dict[str, Any] = {}
+    options: list[inspect.Parameter] = []
+    for parameter in inspect.signature(function).parameters.values():
+        hint = hints[parameter.name]
+        if isinstance(hint, type) and issubclass(hint, Parameters):
+            parts[parameter.name] = hint
+            options += [_option(field, field_types(hint)[field.name]) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
+        else:
+            options.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
+
+    @wraps(function)
+    def call(**given: Any) -> None:
+        for name, spec in parts.items():
+            given[name] = spec(**{field.name: given.pop(field.name) for field in dataclasses.fields(spec)})
+        function(**given)
+
+    call.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+    call.__annotations__ = {option.name: option.annotation for option in options}
+    del call.__wrapped__  # typer would read the signature there
+    return app.command()(call)
+
+
+def _option(field: Any, hint: Any) -> inspect.Parameter:
+    """A field of a spec as an option of the command line, or as its argument."""
+    kind, description = _stripped(hint)
+    required = field.default is dataclasses.MISSING
+    flags = field.metadata.get("flags", (f"--{field.name.replace('_', '-')}",))
+    made = typer.Argument if field.metadata.get("argument") else typer.Option
+    info = made(*(() if made is typer.Argument else flags), help=description)
+    default = inspect.Parameter.empty if required else field.default
+    return inspect.Parameter(
+        field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]
+    )
+
+
+def _stripped(hint: Any) -> tuple[Any, str]:
+    """A field's type as typer knows it, and its description."""
+    description = ""
+    while get_origin(hint) is Annotated:
+        hint, *more = get_args(hint)
+        description = next((meta.description for meta in more if getattr(meta, "description", None)), description)
+    if get_origin(hint) in (Union, types.UnionType):
+        kinds = [_stripped(one)[0] for one in get_args(hint)]
+        if list[str] in kinds:
+            return list[str], description
+        kind = Path if Path in kinds else next(one for one in kinds if one is not type(None))
+        return (kind | None if type(None) in kinds else kind), description
+    if get_origin(hint) is Literal:  # the spec says what may be given
+        return str, description
+    return (list[str] if get_origin(hint) is Sequence else hint), description

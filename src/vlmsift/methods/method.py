@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -24,6 +24,11 @@ class Training:
     recipe: str = "llava-1.5"
     changes: Mapping[str, Any] = field(default_factory=dict)
 
+    def changed(self, recipe: str | None, changes: Mapping[str, Any] | None) -> Training:
+        """With another recipe, whose own values then hold, and with single values changed."""
+        kept = self.changes if recipe is None else {}
+        return replace(self, recipe=recipe or self.recipe, changes={**kept, **(changes or {})})
+
 
 @dataclass(frozen=True, slots=True)
 class Method:
@@ -38,6 +43,7 @@ class Method:
         needs: what it asks for beyond a model and a pool, and what that costs; "" = nothing.
         keep: the budget unless another is asked for: a share, a count, or "clean" (see `selectors.choose`).
         training: a fine-tune on the pool that comes before; the user may bring its checkpoints instead.
+        called: its name in messages. retrained: the user has changed its training.
     """
 
     signals: tuple[str, ...] | Mapping[str, Signal]
@@ -48,6 +54,8 @@ class Method:
     needs: str = ""
     keep: str = "20%"
     training: Training | None = None
+    called: str = ""
+    retrained: bool = False
 
     def build_signals(self) -> dict[str, Signal]:
         """Column -> signal. Raises UsageError for a word that cannot be meant."""

@@ -3,40 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.methods.method import Method
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
-    from vlmsift.methods.method import Method
+    from vlmsift.choosing.selection import Selection
     from vlmsift.models import Adapter
-    from vlmsift.pipeline import PoolSelection
     from vlmsift.pools import Pool
+    from vlmsift.scoring.job import ScoreJob
+    from vlmsift.scoring.score import Progress
+    from vlmsift.train import TrainJob
+
+DEFAULT = "delta-attnmask"
+
+
+@dataclass(frozen=True)
+class SiftJob:
+    """One call of `sift`, checked: what is trained, if anything, what is scored, how is chosen, where rows go."""
+
+    method: Method
+    tuning: TrainJob | None
+    scoring: ScoreJob
+    keep: str | int | float
+    out: str | Path
+    out_format: str | None
+    seed: int
 
 
 def sift(
-    pool: str | Path | Pool,
-    model: str | Path | Adapter | Sequence[str | Path],
+    pool: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec | Adapter | Sequence[str | Path],
     out: str | Path,
     *,
-    method: str | None = None,
-    config: str | Path | None = None,
-    keep: str | int | None = None,
-    signals: Sequence[str] | None = None,
-    selector: str | None = None,
-    run: str | Path | None = None,
+    method: str | Method = DEFAULT,
+    keep: str | int | float | None = None,
+    proxy: str | Path | ModelSpec | None = None,
     trained: bool = False,
-    recipe: str | None = None,
-    changes: Mapping[str, Any] | None = None,
+    run: str | Path | None = None,
+    out_format: str | None = None,
     seed: int = 0,
-    format: str | None = None,
-    pool_format: str | None = None,
-    images: str | Path | None = None,
-    source_field: str | None = None,
+    engine: EngineSpec | None = None,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
     training_progress: Callable[[int, int, float], None] | None = None,
-    **scoring: Any,
-) -> PoolSelection:
+) -> Selection:
     """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
 
     A method that needs a fine-tune on the pool (xmas, s2l, bye) makes one, by seed 0, into a folder beside the run.
@@ -44,100 +59,163 @@ def sift(
     in order.
 
     Args:
-        method: a name in `METHODS`; None = "delta-attnmask". config: a file that `calibrate` wrote, in place of it.
-        keep: a share, a count, or "clean" for methods that judge; None = the method's own.
-        signals, selector: words in place of the method's own, as "trajectory=image_spectrum:attention=released".
+        pool, model, engine, overwrite, progress: as of `vlmsift.score`.
+        method: a name in `METHODS`, or a method: one of the table with a changed field (`dataclasses.replace`), or
+            what `make_method` makes of words and files.
+        keep: a share (0.2, "20%"), a count, or "clean" for methods that judge; None = the method's own.
+        proxy: a small model that is fine-tuned and scored in the place of `model`, the one that will be trained.
+        trained: the model was fine-tuned on this pool already, for methods that need such a one.
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
-        trained: `model` was fine-tuned on this pool already, for methods that need such a one.
-        recipe, changes: of the fine-tune, in place of the method's own; see `vlmsift.train`.
-        format: of the exported rows; None = the pool's own.
-        pool_format: of the pool; None = guessed.
-        images, source_field, scoring: further arguments of `vlmsift.score`.
+        out_format: of the exported rows; None = the pool's own.
 
     Raises:
         UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
     """
-    from vlmsift import pipeline
-    from vlmsift.choosing.budget import parse_keep
-    from vlmsift.methods import find_method
-    from vlmsift.methods.tuning import checkpoints, fine_tuned, refuse_unmeasured, to_score
-    from vlmsift.pools import FORMATS, open_pool
-    from vlmsift.runs.checkpoints import checkpoints_of
-    from vlmsift.selectors import CLEAN, build_selector
-    from vlmsift.signals import build_signals
+    job = check_sift(
+        pool,
+        model if proxy is None else proxy,
+        out,
+        method=method,
+        keep=keep,
+        trained=trained,
+        run=run,
+        out_format=out_format,
+        seed=seed,
+        engine=engine,
+        overwrite=overwrite,
+    )
+    return run_sift(job, progress, training_progress)
 
-    if config is not None and (signals or selector):
-        raise UsageError(f"config={str(config)!r} names signals and how to select; leave signals and selector out")
-    if config is not None and method is not None:
-        raise UsageError(f"config={str(config)!r} says how to select already; give it or method={method!r}, not both")
-    name = method or "delta-attnmask"
-    chosen: Method | None = None if config is not None else find_method(name)
-    measured, how = _recipe(chosen, config)
-    if signals is not None:
-        measured = build_signals(list(signals))
-    if selector is not None:
-        how = {"selector": build_selector(selector), "keep": how.get("keep", "20%")}
-    if isinstance(pool, (str, Path)):
-        pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
-    keep = how.get("keep", "20%") if keep is None else keep
-    if keep != CLEAN:
-        parse_keep(keep, len(pool))
-    elif "selector" in how:
-        how["selector"].check_clean()
-    if format is not None and format not in FORMATS:
-        raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
-    place = Path(out)
-    if place.resolve() == pool.path.resolve():
-        raise UsageError(f"{out} is the pool itself; name another file for the kept rows")
-    folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-    if chosen is None:
-        if trained or len(checkpoints_of(model)) > 1:
-            raise UsageError(f"config={str(config)!r} measures one model; give one, and leave trained out")
-        models, tunes = checkpoints_of(model), False
+
+def check_sift(
+    pool: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec | Adapter | Sequence[str | Path],
+    out: str | Path,
+    *,
+    method: str | Method = DEFAULT,
+    keep: str | int | float | None = None,
+    trained: bool = False,
+    run: str | Path | None = None,
+    out_format: str | None = None,
+    seed: int = 0,
+    engine: EngineSpec | None = None,
+    overwrite: bool = False,
+) -> SiftJob:
+    """A whole method that can be begun; the arguments are explained at `sift`. Raises as `sift`, before any forward."""
+    from vlmsift.choosing.budget import CLEAN, parse_keep
+    from vlmsift.methods import find_method
+    from vlmsift.methods.tuning import check_tuning, refuse_unmeasured, to_score
+    from vlmsift.pools import open_pool
+    from vlmsift.pools.export import check_target
+    from vlmsift.scoring.job import check_score
+
+    name = method if isinstance(method, str) else method.called or "this method"
+    chosen = find_method(method) if isinstance(method, str) else method
+    pool = open_pool(as_spec(PoolSpec, pool))
+    keep = chosen.keep if keep is None else keep
+    selector = chosen.build_selector()
+    if keep == CLEAN:
+        selector.check_clean()
     else:
-        models, tunes = to_score(name, chosen, model, trained)
-        refuse_unmeasured(
-            name, how["selector"], measured, chosen.training is not None and chosen.training.snapshots > 1
-        )
-    if (recipe or changes) and not tunes:
+        parse_keep(keep, len(pool))
+    check_target(pool.path, out, out_format)
+    place = Path(out)
+    folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
+    spec = as_spec(ModelSpec, model)
+    models, tunes = to_score(name, chosen, spec.model if isinstance(spec, ModelSpec) else spec, trained)
+    signals = chosen.build_signals()
+    along = chosen.training is not None and chosen.training.snapshots > 1
+    refuse_unmeasured(name, selector, signals, along)
+    if chosen.retrained and not tunes:
         raise UsageError(
-            f"nothing is fine-tuned here, so recipe={recipe!r} and changes={changes!r} mean nothing; leave them out"
+            f"{name}: nothing is fine-tuned here, so a recipe or changes of one mean nothing; leave them out"
         )
+    if isinstance(spec, ModelSpec):
+        spec = replace(spec, model=models[0] if len(models) == 1 else tuple(models))
+    scoring = check_score(pool, spec, folder, signals=signals, engine=engine, overwrite=overwrite)
+    tuning = None
     if tunes:
-        if not scoring.get("overwrite"):  # `score` looks too, but only after the training
-            part_size = scoring.get("part_size", pipeline.PART_SIZE)
-            pipeline.check_resumable(folder, len(pool), pool.fingerprint(), measured, part_size)
-        assert chosen is not None
         assert chosen.training is not None
-        if given := [word for word in ("revision", "chat_template", "trust_remote_code") if scoring.get(word)]:
-            raise UsageError(
-                f"{name} fine-tunes the model first, which takes no {given[0]}={scoring[given[0]]!r}; fine-tune it "
-                "yourself, and give the checkpoints"
-            )
-        made = fine_tuned(
-            pool,
-            models[0] if isinstance(models[0], (str, Path)) else models[0].name,
-            folder.with_name(f"{folder.name}-tuned"),
-            chosen.training,
-            recipe=recipe,
-            changes=changes,
-            resume=not scoring.get("overwrite", False),
-            progress=training_progress,
-            **{key: scoring[key] for key in ("device", "dtype") if key in scoring},
-        )
-        models = checkpoints(made)
-    scored = pipeline.score(pool, models, folder, signals=measured, source_field=source_field, **scoring)
-    selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
-    selection.export(out, format=format)
+        tuned = folder.with_name(f"{folder.name}-tuned")
+        tuning = check_tuning(name, pool, scoring.model or spec.name, tuned, chosen.training)
+    return SiftJob(chosen, tuning, scoring, keep, out, out_format, seed)
+
+
+def run_sift(
+    job: SiftJob,
+    progress: Callable[[Progress], None] | None = None,
+    training_progress: Callable[[int, int, float], None] | None = None,
+) -> Selection:
+    """Carry a checked method out."""
+    from vlmsift.methods.tuning import checkpoints, fine_tune
+    from vlmsift.scoring.score import run_score
+    from vlmsift.selecting import select
+
+    scoring = job.scoring
+    if job.tuning is not None:
+        made = fine_tune(job.tuning, resume=not scoring.overwrite, progress=training_progress)
+        scoring = scoring.with_models(checkpoints(made))
+    run = run_score(scoring, progress)
+    selection = select(run, job.method.build_selector(), job.keep, seed=job.seed)
+    selection.export(job.out, format=job.out_format)
     return selection
 
 
-def _recipe(method: Method | None, config: str | Path | None) -> tuple[Any, dict[str, Any]]:
-    """What to score, and arguments of `select`, of a method or a config."""
-    if method is not None:
-        return method.build_signals(), {"selector": method.build_selector(), "keep": method.keep}
+def make_method(
+    method: str | None = None,
+    *,
+    config: str | Path | None = None,
+    signals: Sequence[str] | None = None,
+    selector: str | None = None,
+    recipe: str | None = None,
+    changes: Mapping[str, Any] | None = None,
+) -> Method:
+    """A method from words: one of the table with other parts in place of its own, or what `calibrate` recommends.
+
+    Args:
+        config: a file that `calibrate` wrote, in place of a method, its signals and selector.
+        signals, selector: in place of the method's own, as "trajectory=image_spectrum:attention=released".
+        recipe, changes: of the fine-tune that the method makes; see `vlmsift.train.train`.
+
+    Raises:
+        UsageError: words that cannot be meant, or that do not go together.
+    """
+    from vlmsift.methods import find_method
+    from vlmsift.signals import build_signals
+
+    if config is not None:
+        if signals or selector:
+            raise UsageError(f"config={str(config)!r} names signals and how to select; leave signals and selector out")
+        if method is not None:
+            raise UsageError(
+                f"config={str(config)!r} says how to select already; give it or method={method!r}, not both"
+            )
+        return _configured(config)
+    name = method or DEFAULT
+    found = replace(find_method(name), called=name)
+    if signals is not None:
+        found = replace(found, signals=build_signals(list(signals)))
+    if selector is not None:
+        found = replace(found, selector=selector)
+    if recipe is not None or changes:
+        if found.training is None:
+            raise UsageError(f"{name} fine-tunes nothing, so recipe={recipe!r} and changes={changes!r} mean nothing")
+        found = replace(found, training=found.training.changed(recipe, changes), retrained=True)
+    return found
+
+
+def _configured(config: str | Path) -> Method:
+    """What a calibration recommends, as a method."""
+    from vlmsift.selectors import Top
     from vlmsift.signals.config import load_config
 
-    assert config is not None
     found = load_config(config)
-    return found.signals, found.select
+    how = {key: value for key, value in found.select.items() if key != "keep"}
+    return Method(
+        signals=found.signals,
+        selector=Top(**how),
+        source="calibrate",
+        about=f"What the calibration in {config} recommends.",
+        keep=found.select.get("keep", "20%"),
+        called=f"config={str(config)!r}",
+    )

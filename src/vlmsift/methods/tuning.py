@@ -13,7 +13,8 @@ from vlmsift.runs.checkpoints import checkpoints_of
 if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
-    from vlmsift.train import Trained
+    from vlmsift.specs import ModelSpec
+    from vlmsift.train import Trained, TrainJob
     from vlmsift.train.data import EncodedData
     from vlmsift.types import Signal
 
@@ -70,53 +71,51 @@ def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Sig
         )
 
 
-def fine_tuned(
-    pool: Pool | EncodedData,
-    model: str | Path,
-    folder: Path,
-    training: Training,
-    *,
-    recipe: str | None = None,
-    changes: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    resume: bool = True,
-    progress: Callable[[int, int, float], None] | None = None,
-) -> Trained:
-    """Fine-tune a model on the pool into `folder`, or find it there. Its snapshots, or its folder, are to be scored.
-
-    Always by seed 0, so that another draw of samples costs no training.
-
-    Args:
-        recipe: in place of the method's own, with its changes; `changes` come on top. See `vlmsift.train`.
-        resume: False = throw away what an earlier training has left in `folder`.
+def check_tuning(
+    called: str, pool: Pool | EncodedData, model: str | Path | ModelSpec, folder: Path, training: Training
+) -> TrainJob:
+    """The fine-tune of a method, checked.
 
     Raises:
-        UsageError: too few steps for a trajectory, or a training that diverged. VlmsiftError: as `train`.
+        UsageError: too few steps for a trajectory; else as `vlmsift.train.check_training`.
     """
-    from vlmsift.train import recipe_of, train
+    from vlmsift.train import check_training
 
-    how = recipe_of(recipe or training.recipe, {**({} if recipe else training.changes), **(changes or {})})
-    if training.snapshots > 1 and (steps := how.optimiser_steps(len(pool))) < 2:
-        raise UsageError(
-            f"the fine-tune on {len(pool)} samples has {steps} step of batch_size={how.batch_size}, and a trajectory "
-            "has at least 2 checkpoints; set a smaller batch_size, or more epochs"
-        )
-    done = train(
+    along = training.snapshots > 1
+    job = check_training(
         pool,
         model,
         folder,
-        recipe=how,
-        device=device,
-        dtype=dtype,
-        resume=resume,
-        snapshots=training.snapshots if training.snapshots > 1 else 0,
-        progress=progress,
+        recipe=training.recipe,
+        changes=training.changes,
+        snapshots=training.snapshots if along else 0,
     )
+    if along and (steps := job.recipe.optimiser_steps(len(pool))) < 2:
+        raise UsageError(
+            f"{called}: the fine-tune on {len(pool)} samples has {steps} step of batch_size={job.recipe.batch_size}, "
+            "and a trajectory has at least 2 checkpoints; set a smaller batch_size, or more epochs"
+        )
+    return job
+
+
+def fine_tune(
+    job: TrainJob, *, resume: bool = True, progress: Callable[[int, int, float], None] | None = None
+) -> Trained:
+    """Fine-tune into the job's folder, or find it there; always by seed 0, so that another draw costs no training.
+
+    Args:
+        resume: False = throw away what an earlier training has left in that folder.
+
+    Raises:
+        UsageError: the training diverged. VlmsiftError: as `train`.
+    """
+    from vlmsift.train import run_training
+
+    done = run_training(job, resume=resume, progress=progress)
     if done.diverged:
         raise UsageError(
-            f"the fine-tune in {folder} diverged (loss {done.loss:.3g}), so it says nothing about the pool. Remove the "
-            "folder, and give a lower learning_rate"
+            f"the fine-tune in {job.out} diverged (loss {done.loss:.3g}), so it says nothing about the pool. Remove "
+            "the folder, and give a lower learning_rate"
         )
     return done
 

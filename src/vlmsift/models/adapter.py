@@ -16,7 +16,9 @@ from torch import Tensor, nn
 
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.models.encode import Encoder
+from vlmsift.models.named import check_model
 from vlmsift.models.quirks import Quirk, quirk_of
+from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch, ImageRef
 
 
@@ -93,7 +95,7 @@ class Adapter:
 
 
 def open_model(
-    name: str | Path,
+    name: str | Path | ModelSpec,
     *,
     device: str = "auto",
     dtype: str = "auto",
@@ -112,6 +114,16 @@ def open_model(
         UsageError: no such model, or an argument that cannot be meant.
         UnsupportedModel: the model loads, but vlmsift cannot look inside it correctly.
     """
+    if isinstance(name, ModelSpec):
+        check_model(name)
+        return open_model(
+            name.one,
+            device=name.device,
+            dtype=name.dtype,
+            revision=name.revision,
+            chat_template=name.template,
+            trust_remote_code=name.trust_remote_code,
+        )
     import transformers
 
     from vlmsift.models.silence_transformers import silence_transformers

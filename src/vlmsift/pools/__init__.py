@@ -16,6 +16,7 @@ from vlmsift.pools.images import open_image
 from vlmsift.pools.known import FORMATS, guess
 from vlmsift.pools.pool import Pool
 from vlmsift.pools.rows import Rows, open_rows
+from vlmsift.specs import PoolSpec
 
 __all__ = ["FORMATS", "Pool", "open_image", "open_pool"]
 
@@ -24,13 +25,16 @@ _LOOKED_AT = 64
 
 
 def open_pool(
-    path: str | Path, images: str | Path | None = None, format: str | None = None, source_field: str | None = None
+    path: str | Path | PoolSpec | Pool,
+    images: str | Path | None = None,
+    format: str | None = None,
+    source_field: str | None = None,
 ) -> Pool:
     """Open a data set to choose from.
 
     Args:
-        path: a `.json`, `.jsonl` or `.parquet` file, a folder of JSONL or Parquet parts, or a folder that the method
-            `save_to_disk` of a Hugging Face data set wrote.
+        path: a spec of all that follows, or an open pool; else a `.json`, `.jsonl` or `.parquet` file, a folder of
+            JSONL or Parquet parts, or a folder that the method `save_to_disk` of a Hugging Face data set wrote.
         images: the folder that image paths are relative to; by default the folder of the file.
         format: "llava", "messages" or "sharegpt"; by default guessed from the first rows.
         source_field: the field that names a row's sub-data-set or task; by default `source`, `task` or `dataset`.
@@ -39,6 +43,10 @@ def open_pool(
         FormatError: nothing there, nothing that can be read as rows, or rows of no known format; says what was found.
         UsageError: an unknown `format`, an image folder that does not exist, or a `source_field` that no row has.
     """
+    if isinstance(path, PoolSpec):
+        return open_pool(path.data, path.images, path.format, path.source_field)
+    if not isinstance(path, (str, Path)):
+        return path
     path = Path(path).expanduser()
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")

@@ -25,6 +25,7 @@ class Pool:
         container: "json", "jsonl", "parquet" or "dataset".
         format: "llava", "messages" or "sharegpt".
         image_root: the folder that image paths are relative to.
+        source_field: the field that names a row's source, where one was asked for.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pool:
         self.format = format
         self.image_root = image_root
         self._rows = rows
+        self.source_field = source_field
         self._source_fields = (source_field,) if source_field else SOURCE_FIELDS
 
     def __len__(self) -> int:

@@ -1,29 +1,27 @@
-"""A pool and a model -> a run folder of signals; several checkpoints -> one run along them.
-
-In: what the user named. Out: a finished run. It refuses early: a wrong word or folder is told before a model is opened.
-"""
+"""A pool and a model -> a run folder of signals; several checkpoints -> one run along them."""
 
 from __future__ import annotations
 
-import hashlib
+import os
 import platform
+import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmsift.errors import RunMismatch, SampleError, UsageError
-from vlmsift.files import compare
-from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, join, refuse_other_models
+from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.runs.checkpoints import join
 from vlmsift.runs.run import INSIDE, Run, drop_parts, recorded
+from vlmsift.scoring.job import ScoreJob, check_score
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
     from vlmsift.pools import Pool
-    from vlmsift.types import ImageRef, Signal
+    from vlmsift.types import Signal
 
 
 @dataclass
@@ -42,27 +40,14 @@ class Progress:
     seconds: float = 0.0
 
 
-PART_SIZE = 512
-
-
 def score(
-    pool: str | Path | Pool,
-    model: str | Path | Adapter | Sequence[str | Path],
+    pool: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec | Adapter | Sequence[str | Path],
     out: str | Path,
     *,
     signals: Sequence[str] | Mapping[str, Signal] | None = None,
     config: str | Path | None = None,
-    images: str | Path | None = None,
-    format: str | None = None,
-    source_field: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    chat_template: str | None = None,
-    trust_remote_code: bool = False,
-    tokens_per_batch: int = 8192,
-    workers: int | None = None,
-    part_size: int = PART_SIZE,
+    engine: EngineSpec | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Run:
@@ -72,78 +57,38 @@ def score(
     signal becomes a vector of T numbers, one per checkpoint.
 
     Args:
-        pool: a file or folder of samples, or an open pool.
-        model: a folder or hub name, or an open adapter; several, or a folder of step-N or checkpoint-N folders, for
-            checkpoints.
+        pool: a file or folder of samples, a spec with its image folder and format, or an open pool.
+        model: a folder or hub name, a spec with device and precision, or an open adapter; several, or a folder of
+            step-N or checkpoint-N folders, for checkpoints.
         signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; or column -> signal; None = the default
             set.
         config: a file that `calibrate` wrote, in place of `signals`.
-        workers: processes that read and encode; None = all cores but one, at least 1, at most 8.
-        part_size: pool rows per file; a killed run loses at most one part's work.
+        engine: batches, worker processes, rows per file.
 
     Raises:
         UsageError, FormatError, UnsupportedModel: with what to change.
         RunMismatch: `out` holds a run with other parameters, other data or another model.
     """
-    from vlmsift.pools import open_pool
+    job = check_score(pool, model, out, signals=signals, config=config, engine=engine, overwrite=overwrite)
+    return run_score(job, progress)
 
-    for name, number in (("tokens_per_batch", tokens_per_batch), ("part_size", part_size)):
-        if number < 1:
-            raise UsageError(f"{name}={number} must be at least 1")
-    if workers is not None and workers < 0:
-        raise UsageError(f"workers={workers} must be 0 (read and encode in this process) or more")
-    if config is not None and signals is not None:
-        raise UsageError(f"config={str(config)!r} names the signals already; give it or signals, not both")
-    if isinstance(pool, (str, Path)):
-        pool = open_pool(pool, images=images, format=format, source_field=source_field)
-    models = checkpoints_of(model)
-    if len(models) > 1:
-        check_checkpoints(out, len(models), overwrite)
-    first_images = fingerprint_images(pool)
 
-    # only now the imports that take seconds: a wrong path is told at once
+def run_score(job: ScoreJob, progress: Callable[[Progress], None] | None = None) -> Run:
+    """Carry a checked scoring out."""
     from vlmsift.models import open_model
-    from vlmsift.signals import DEFAULT_SIGNALS, build_signals
-    from vlmsift.signals.config import load_config
 
-    if config is not None:
-        chosen = load_config(config).signals
-    elif isinstance(signals, Mapping):
-        chosen = dict(signals)
-    else:
-        chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
-    if len(models) > 1:
-        if vectors := [column for column, signal in chosen.items() if hasattr(signal, "width")]:
-            raise UsageError(
-                f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
-                "trajectory=image_spectrum"
-            )
-        refuse_other_models(models, revision, trust_remote_code)
-        if overwrite:  # before anything else is: stopped half-way, nothing old may be taken for new
-            drop_parts(Path(out))
-    # all bytes of the pool are read for this: once, and after all that costs less
-    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
-    scoring = _Scoring(pool, chosen, data, source_field, tokens_per_batch, workers, part_size, overwrite)
-    if not overwrite:
-        check_resumable(out, len(pool), data["fingerprint"], chosen, part_size)
-    tick = None if progress is None else TotalProgress(progress, len(models))
+    if len(job.models) > 1 and job.overwrite:  # first of all: stopped half-way, nothing old may be taken for new
+        drop_parts(job.out)
+    told = None if progress is None else TotalProgress(progress, len(job.models))
     runs: list[Run] = []
-    for number, one in enumerate(models):
-        folder = Path(out) if len(models) == 1 else Path(out) / INSIDE / f"{number + 1:02d}"
-        if isinstance(one, (str, Path)):
-            one = open_model(
-                one,
-                device=device,
-                dtype=dtype,
-                revision=revision,
-                chat_template=chat_template,
-                trust_remote_code=trust_remote_code,
-            )
-        runs.append(scoring.score(one, folder, runs, tick))
-        del one  # before the next is opened
-        if tick is not None:
-            tick.before = tick.last
-    return runs[0] if len(runs) == 1 else join(runs, out, overwrite=overwrite)
+    for number, name in enumerate(job.models):
+        folder = job.out if len(job.models) == 1 else job.out / INSIDE / f"{number + 1:02d}"
+        adapter = name if job.model is None else open_model(replace(job.model, model=name))
+        runs.append(_score_with(job, adapter, folder, runs, told))
+        del adapter  # before the next is opened
+        if told is not None:
+            told.before = told.last
+    return runs[0] if len(runs) == 1 else join(runs, job.out, overwrite=job.overwrite)
 
 
 @dataclass
@@ -167,151 +112,86 @@ class TotalProgress:
         self.progress(self.last)
 
 
-def check_resumable(
-    out: str | Path, rows: int, fingerprint: str | None, signals: Mapping[str, Signal], part_size: int
-) -> None:
-    """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained.
-
-    Args:
-        rows, fingerprint: of the pool.
-    """
-    if not (known := recorded(out)):
-        return
-    asked = {
-        "rows": rows,
-        "part_size": part_size,
-        "data": {"fingerprint": fingerprint},
-        "signals": {column: {"signal": signal.name} for column, signal in signals.items()},
-    }
-    there = {
-        "rows": known["rows"],
-        "part_size": known["part_size"],
-        "data": {"fingerprint": known["data"]["fingerprint"]},
-        "signals": {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()},
-    }
-    compare(Path(out), there, asked)
-
-
-@dataclass(frozen=True)
-class _Scoring:
-    """What all models of one call of `score` share; the fields are explained there, `data` is the pool's identity."""
-
-    pool: Pool
-    signals: dict[str, Signal]
-    data: Mapping[str, str | None]
-    source_field: str | None
-    tokens_per_batch: int
-    workers: int | None
-    part_size: int
-    overwrite: bool
-
-    def score(
-        self, model: Adapter, out: Path, before: Sequence[Run], progress: Callable[[Progress], None] | None
-    ) -> Run:
-        """Score one open model, which must not be one of the runs `before`."""
-        import os
-        import time
-
-        from vlmsift.models.fingerprint import fingerprint
-        from vlmsift.passes.capture import Capture
-        from vlmsift.pools import open_image
-        from vlmsift.scoring.batches import Scorer, signal_width
-        from vlmsift.scoring.feed import Feed
-        from vlmsift.signals import parameters, settled
-
-        made_by = {**fingerprint(model), "name": _short(model.name)}
-        for run in before:
-            if run.settings["identity"]["model"]["weights"] == made_by["weights"]:
-                raise RunMismatch(
-                    f"{model.name} has the same weights as {run.settings['info']['model']}; give each checkpoint once"
-                )
-        known = [] if self.overwrite else list(recorded(out).get("signals", {}).values())
-        chosen = settled(self.signals, model, known)
-        identity = {
-            "model": made_by,
-            "data": self.data,
-            "rows": len(self.pool),
-            "part_size": self.part_size,
-            "signals": {
-                column: {
-                    "signal": signal.name,
-                    "parameters": parameters(signal),
-                    "width": signal_width(signal, model),
-                    "unit": signal.unit,
-                    "higher_means": signal.higher_means,
-                }
-                for column, signal in chosen.items()
-            },
-        }
-        info = {
-            "model": model.name,
-            "pool": str(self.pool.path.resolve()),
-            "images": str(self.pool.image_root.resolve()),
-            "device": str(model.device),
-            "source_field": self.source_field,
-            "tokens_per_batch": self.tokens_per_batch,
-            "versions": _versions(),
-        }
-        try:
-            run = Run.create_or_resume(out, {"identity": identity, "info": info}, overwrite=self.overwrite)
-        except OSError as error:
-            raise UsageError(
-                f"no run can be written to {out} ({error.strerror}); name another folder for it"
-            ) from error
-        parts = -(-len(self.pool) // self.part_size)
-        wanted = sorted(set(range(parts)) - run.finished_parts())
-        ranges = [range(part * self.part_size, min((part + 1) * self.part_size, len(self.pool))) for part in wanted]
-        workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if self.workers is None else self.workers
-        encoder = model.encoder(partial(open_image, root=self.pool.image_root))
-        feed = Feed(self.pool, encoder, [index for rows in ranges for index in rows], workers)
-        state, started = Progress(len(self.pool), len(self.pool) - len(feed.indices)), time.perf_counter()
-        # a stretch of failures right after a resume says nothing against a model that has measured samples before
-        proven = bool(run.finished_parts()) and run.summary()["ok"] > 0
-
-        def tick(rows: int, errors: int) -> None:
-            state.done, state.errors = state.done + rows, state.errors + errors
-            state.waited, state.seconds = feed.waited, time.perf_counter() - started
-            if progress is not None:
-                progress(state)
-
-        tick(0, 0)
-        with Capture(model) as capture:
-            scorer = Scorer(capture, encoder, chosen, self.tokens_per_batch, tick, proven)
-            for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
-                run.write_part(part, columns)
-        return run
-
-
-_LOOKED_AT = 20
-"""Image references that are tried before a run."""
-
-
-def fingerprint_images(pool: Pool) -> str | None:
-    """Hash (hex) of the pool's first image files, so that a run notices other images; None where it has none.
-
-    Raises:
-        UsageError: none of them can be opened: then the image folder is wrong, not the samples.
-    """
+def _score_with(
+    job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run], progress: Callable[[Progress], None] | None
+) -> Run:
+    """Score one open model, which must not be one of the runs `before`."""
+    from vlmsift.passes.capture import Capture
     from vlmsift.pools import open_image
+    from vlmsift.scoring.batches import Scorer
+    from vlmsift.scoring.feed import Feed
 
-    refs: list[ImageRef] = []
-    for index in range(min(len(pool), 10 * _LOOKED_AT)):
-        with suppress(SampleError):
-            refs.extend(pool[index].images)
-    digest, errors = hashlib.sha256(), []
-    for ref in refs[:_LOOKED_AT]:
-        try:
-            open_image(ref, pool.image_root)
-        except SampleError as error:
-            errors.append(error)
-        else:
-            digest.update(ref if isinstance(ref, bytes) else (pool.image_root / ref).read_bytes())
-    if refs and len(errors) == len(refs[:_LOOKED_AT]):
-        raise UsageError(
-            f"not one of the first {len(errors)} images of {pool.path} can be opened ({errors[0]}). The folder is "
-            f"{pool.image_root}; name the one that the paths are relative to with --images"
-        )
-    return digest.hexdigest()[:16] if refs else None
+    settings = _settings(job, model, out, before)
+    chosen = settings.pop("chosen")
+    try:
+        run = Run.create_or_resume(out, settings, overwrite=job.overwrite)
+    except OSError as error:
+        raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
+    rows, size = len(job.pool), job.engine.part_size
+    wanted = sorted(set(range(-(-rows // size))) - run.finished_parts())
+    ranges = [range(part * size, min((part + 1) * size, rows)) for part in wanted]
+    workers = job.engine.workers
+    workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if workers is None else workers
+    encoder = model.encoder(partial(open_image, root=job.pool.image_root))
+    feed = Feed(job.pool, encoder, [index for part in ranges for index in part], workers)
+    state, started = Progress(rows, rows - len(feed.indices)), time.perf_counter()
+    # a stretch of failures right after a resume says nothing against a model that has measured samples before
+    proven = bool(run.finished_parts()) and run.summary()["ok"] > 0
+
+    def tick(done: int, errors: int) -> None:
+        state.done, state.errors = state.done + done, state.errors + errors
+        state.waited, state.seconds = feed.waited, time.perf_counter() - started
+        if progress is not None:
+            progress(state)
+
+    tick(0, 0)
+    with Capture(model) as capture:
+        scorer = Scorer(capture, encoder, chosen, job.engine.tokens_per_batch, tick, proven)
+        for part, columns in zip(wanted, scorer.parts(iter(feed), [len(part) for part in ranges]), strict=True):
+            run.write_part(part, columns)
+    return run
+
+
+def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> dict[str, object]:
+    """What a run records: its identity, which changes when a number would, and what else is worth knowing."""
+    from vlmsift.models.fingerprint import fingerprint
+    from vlmsift.scoring.batches import signal_width
+    from vlmsift.signals import parameters, settled
+
+    made_by = {**fingerprint(model), "name": _short(model.name)}
+    for run in before:
+        if run.settings["identity"]["model"]["weights"] == made_by["weights"]:
+            raise RunMismatch(
+                f"{model.name} has the same weights as {run.settings['info']['model']}; give each checkpoint once"
+            )
+    known = [] if job.overwrite else list(recorded(out).get("signals", {}).values())
+    chosen = settled(job.signals, model, known)
+    identity = {
+        "model": made_by,
+        "data": job.data,
+        "rows": len(job.pool),
+        "part_size": job.engine.part_size,
+        "signals": {
+            column: {
+                "signal": signal.name,
+                "parameters": parameters(signal),
+                "width": signal_width(signal, model),
+                "unit": signal.unit,
+                "higher_means": signal.higher_means,
+            }
+            for column, signal in chosen.items()
+        },
+    }
+    info = {
+        "model": model.name,
+        "pool": str(job.pool.path.resolve()),
+        "images": str(job.pool.image_root.resolve()),
+        "device": str(model.device),
+        "source_field": job.pool.source_field,
+        "tokens_per_batch": job.engine.tokens_per_batch,
+        "versions": _versions(),
+    }
+    return {"identity": identity, "info": info, "chosen": chosen}
 
 
 def _short(name: str) -> str:

@@ -6,18 +6,19 @@ weights, which says how they were made. It knows nothing of runs, signals and se
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.errors import MissingExtra, UsageError
+from vlmsift.errors import UsageError
+from vlmsift.specs import ModelSpec, PoolSpec
 from vlmsift.train import record
+from vlmsift.train.job import TrainJob, check_training
 from vlmsift.train.recipes import RECIPES, Recipe, recipe_of
 from vlmsift.train.record import Trained
 
@@ -27,26 +28,21 @@ if TYPE_CHECKING:
     from vlmsift.train.data import EncodedData
     from vlmsift.train.saving import Writer
 
-__all__ = ["RECIPES", "Recipe", "Trained", "recipe_of", "train"]
+__all__ = ["RECIPES", "Recipe", "TrainJob", "Trained", "check_training", "recipe_of", "run_training", "train"]
 
 
 def train(
-    data: str | Path | Pool | EncodedData,
-    model: str | Path,
+    data: str | Path | PoolSpec | Pool | EncodedData,
+    model: str | Path | ModelSpec,
     out: str | Path,
     *,
     recipe: str | Recipe = "llava-1.5",
-    images: str | Path | None = None,
-    format: str | None = None,
-    source_field: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     seed: int = 0,
-    device: str = "auto",
-    dtype: str = "auto",
     resume: bool = True,
     context: Callable[[Any], AbstractContextManager[Any]] | None = None,
     progress: Callable[[int, int, float], None] | None = None,
     snapshots: int = 0,
-    **changes: Any,
 ) -> Trained:
     """Fine-tune a model on samples and write it to the folder `out`, which appears whole or not at all.
 
@@ -55,12 +51,11 @@ def train(
     have. LoRA's part is added to the weights of `out`; the adapter alone lies in `out/adapter`, for PEFT.
 
     Args:
-        data: a file or folder of samples, an open pool, or encoded samples.
-        model: folder or hub name to start from.
+        data: a file or folder of samples, a spec with its image folder and format, an open pool, or encoded samples.
+        model: folder or hub name to start from, or a spec. Of its precisions, "auto" is bfloat16 autocast on a GPU if
+            the checkpoint is in half precision, "bfloat16" autocast anywhere. What learns is float32 in any case; it is
+            saved in the checkpoint's own precision. One process trains on one device.
         recipe: a name in `RECIPES`, or a recipe. `changes` replace single values of it.
-        device: "auto", "cpu" or "cuda"; one process trains on one device.
-        dtype: "auto" (bfloat16 autocast on a GPU, if the checkpoint is in half precision), "float32", or "bfloat16"
-            (autocast). What learns is float32 in any case; it is saved in the checkpoint's own precision.
         resume: False = start anew, and replace what an earlier training has left in `out`.
         context: `context(model)` is entered around the training; masked-states augmentation plugs in here.
         progress: told of every step: steps done, steps in all, loss.
@@ -74,36 +69,28 @@ def train(
             things in it. RunMismatch: `out` is, or is to become, another training's result.
         MissingExtra: accelerate, or for LoRA peft, is not installed.
     """
-    chosen = recipe_of(recipe, changes)
-    out = Path(out)
-    for package in ("accelerate", *(["peft"] if chosen.lora else [])):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"training needs {package}: pip install 'vlmsift[train]'")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: one process trains on one device here. For many, write a "
-            "configuration for LLaMA-Factory or ms-swift (vlmsift.train.configs)"
-        )
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {device!r}: train on 'cpu' or 'cuda'; choose a GPU with CUDA_VISIBLE_DEVICES")
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
-    if type(snapshots) is not int or snapshots < 0:
-        raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
-    record.check_output_folder(out)
-    if isinstance(data, (str, Path)):
-        from vlmsift.pools import open_pool
+    job = check_training(data, model, out, recipe=recipe, changes=changes, snapshots=snapshots)
+    return run_training(job, seed=seed, resume=resume, context=context, progress=progress)
 
-        data = open_pool(data, images=images, format=format, source_field=source_field)
 
+def run_training(
+    job: TrainJob,
+    *,
+    seed: int = 0,
+    resume: bool = True,
+    context: Callable[[Any], AbstractContextManager[Any]] | None = None,
+    progress: Callable[[int, int, float], None] | None = None,
+) -> Trained:
+    """Carry a checked training out."""
     # only now the imports that take seconds: a wrong path is told at once
     from vlmsift.models import open_model
     from vlmsift.models.silence_transformers import silence_transformers
 
+    dtype = job.model.dtype
     with silence_transformers():
-        adapter = open_model(model, device=device, dtype="float32" if dtype == "float32" else "auto")
-        usable = _usable(data, adapter, chosen)
-        return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress, snapshots)
+        adapter = open_model(replace(job.model, dtype="float32" if dtype == "float32" else "auto"))
+        usable = _usable(job.data, adapter, job.recipe)
+        return _trained(usable, adapter, job.out, job.recipe, seed, dtype, resume, context, progress, job.snapshots)
 
 
 def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:

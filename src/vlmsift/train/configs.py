@@ -20,6 +20,7 @@ from typing import Any
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.pools import FORMATS, Pool, open_pool
 from vlmsift.pools.writing import ImageFolder, replacing, write_text
+from vlmsift.specs import ModelSpec, PoolSpec, as_spec
 from vlmsift.train.recipes import Recipe, recipe_of
 from vlmsift.types import Sample
 
@@ -59,23 +60,21 @@ class Configs:
 
 
 def write_configs(
-    data: str | Path | Pool,
-    model: str | Path,
+    data: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec,
     out: str | Path,
     *,
     recipe: str | Recipe = "llava-1.5",
-    images: str | Path | None = None,
-    format: str | None = None,
+    changes: Mapping[str, Any] | None = None,
     template: str | None = None,
     devices: int = 1,
     seed: int = 0,
-    **changes: Any,
 ) -> Configs:
     """Write data and settings to train elsewhere with the recipe's values.
 
     Args:
-        data: the exported subset, or an open pool.
-        model: folder or hub name that will be trained.
+        data: the exported subset, a spec of it, or an open pool.
+        model: folder or hub name that will be trained, or a spec.
         template: LLaMA-Factory's name for the model's prompt; by default from `TEMPLATES`.
         devices: GPUs that will train; the samples per optimiser step are divided among them.
         changes: replace single values of the recipe.
@@ -91,7 +90,7 @@ def write_configs(
             f"devices={devices} with {chosen.per_forward} samples per forward do not divide batch_size="
             f"{chosen.batch_size}; change devices, or give micro_batch=..."
         )
-    pool = data if isinstance(data, Pool) else open_pool(data, images=images, format=format)
+    pool, spec = open_pool(as_spec(PoolSpec, data)), as_spec(ModelSpec, model)
     folder = Path(out).resolve()
     if folder.is_dir() and any(folder.iterdir()) and not (folder / "dataset_info.json").exists():
         raise UsageError(f"{str(out)!r} holds other things; name a new or empty folder")
@@ -101,7 +100,8 @@ def write_configs(
         write_text(_rows(pool, folder, skipped), temporary, "jsonl")
         if len(skipped) == len(pool):
             raise UsageError(f"{pool.path}: not one of {len(pool)} rows can be used; {next(iter(skipped.items()), '')}")
-    family = _family(model)
+    model = spec.one
+    family = _family(spec)
     template = template or TEMPLATES.get(family or "", NO_TEMPLATE)
     name = str(Path(model).resolve()) if Path(model).exists() else str(model)
     common = _common(chosen, devices, seed)
@@ -248,12 +248,12 @@ def _notes(recipe: Recipe, template: str, family: str | None) -> Iterator[str]:
     yield "LLaMA-Factory cuts samples longer than cutoff_len; here and in ms-swift they are left out"
 
 
-def _family(model: str | Path) -> str | None:
+def _family(spec: ModelSpec) -> str | None:
     """`model_type` of a model's configuration; None where it cannot be had."""
     import transformers
 
     load: Callable[..., Any] = transformers.AutoConfig.from_pretrained
     try:
-        return str(load(model).model_type)
+        return str(load(spec.one, revision=spec.revision, trust_remote_code=spec.trust_remote_code).model_type)
     except Exception:  # offline, private, or code of its own: the settings can be written without
         return None

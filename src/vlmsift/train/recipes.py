@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Annotated, Any, ClassVar, Literal, get_args
+
+from msgspec import Meta
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import Count, Parameters, Positive, field_types
 
-PARTS = ("text", "projector", "vision")
-SCHEDULES = ("cosine", "linear", "constant")
-GROUPINGS = ("length", "none")
+TrainedPart = Literal["text", "projector", "vision"]
+PARTS = get_args(TrainedPart)
 LARGEST_MICRO_BATCH = 16
 """Samples per forward where the recipe names none; LLaVA-1.5's own number per GPU."""
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Parameters):
     """How to train. The defaults are LLaVA-1.5's second stage, full fine-tuning.
 
     Source: the published scripts of LLaVA-1.5 (arXiv 2310.03744); `steps`, `checkpoints` and `train` are ours.
@@ -43,49 +45,33 @@ class Recipe:
         checkpoints: steps between checkpoints from which a stopped training goes on; None = none.
     """
 
-    epochs: float = 1.0
-    steps: int | None = None
-    batch_size: int = 128
-    micro_batch: int | None = None
-    learning_rate: float = 2e-5
-    projector_learning_rate: float | None = None
-    warmup: float = 0.03
-    schedule: str = "cosine"
-    weight_decay: float = 0.0
-    max_grad_norm: float = 1.0
-    lora: int | None = None
-    lora_alpha: float = 256.0
-    lora_dropout: float = 0.05
-    train: tuple[str, ...] = ("text", "projector")
+    epochs: Positive = 1.0
+    steps: Count | None = None
+    batch_size: Count = 128
+    micro_batch: Count | None = None
+    learning_rate: Positive = 2e-5
+    projector_learning_rate: Positive | None = None
+    warmup: Annotated[float, Meta(ge=0, lt=1)] = 0.03
+    schedule: Literal["cosine", "linear", "constant"] = "cosine"
+    weight_decay: Annotated[float, Meta(ge=0)] = 0.0
+    max_grad_norm: Annotated[float, Meta(ge=0)] = 1.0
+    lora: Count | None = None
+    lora_alpha: Positive = 256.0
+    lora_dropout: Annotated[float, Meta(ge=0, lt=1)] = 0.05
+    train: tuple[TrainedPart, ...] = ("text", "projector")
     gradient_checkpointing: bool = True
-    grouping: str = "length"
-    max_length: int = 2048
-    checkpoints: int | None = None
+    grouping: Literal["length", "none"] = "length"
+    max_length: Count = 2048
+    checkpoints: Count | None = None
+
+    name: ClassVar[str] = "recipe"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "train", (self.train,) if isinstance(self.train, str) else tuple(self.train))
-        for name in ("steps", "batch_size", "micro_batch", "lora", "max_length", "checkpoints"):
-            value = getattr(self, name)
-            optional = name not in ("batch_size", "max_length")
-            if not (optional and value is None) and (type(value) is not int or value < 1):
-                raise UsageError(f"{name}={value!r} must be a whole number, 1 or more{', or None' * optional}")
-        for name in ("epochs", "learning_rate", "projector_learning_rate", "lora_alpha"):
-            value = getattr(self, name)
-            if not (name == "projector_learning_rate" and value is None) and not _number(value, above=0):
-                raise UsageError(f"{name}={value!r} must be a number above 0")
-        for name in ("warmup", "lora_dropout"):
-            if not _number(getattr(self, name)) or not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name}={getattr(self, name)!r} must be a share from 0 to below 1")
-        for name in ("weight_decay", "max_grad_norm"):
-            if not _number(getattr(self, name)) or getattr(self, name) < 0:
-                raise UsageError(f"{name}={getattr(self, name)!r} must be a number, 0 or more")
-        for name, known in (("schedule", SCHEDULES), ("grouping", GROUPINGS)):
-            if getattr(self, name) not in known:
-                raise UsageError(f"{name}={getattr(self, name)!r} is unknown; choose one of {', '.join(known)}")
-        if not isinstance(self.gradient_checkpointing, bool):
-            raise UsageError(f"gradient_checkpointing={self.gradient_checkpointing!r} must be True or False")
-        if unknown := [part for part in self.train if part not in PARTS]:
-            raise UsageError(f"train={unknown[0]!r} is no part of a model; choose among {', '.join(PARTS)}")
+        if isinstance(self.train, str):
+            object.__setattr__(self, "train", (self.train,))
+        super().__post_init__()
+        if not all(math.isfinite(rate) for rate in (self.epochs, self.learning_rate, self.max_grad_norm)):
+            raise UsageError("recipe: epochs, learning_rate and max_grad_norm must be finite numbers")
         if not self.train:
             raise UsageError(f"train={self.train!r}: nothing would learn; choose among {', '.join(PARTS)}")
         if self.lora is not None and "text" not in self.train:
@@ -113,13 +99,6 @@ class Recipe:
         return math.ceil(self.samples(available) / self.batch_size)
 
 
-def _number(value: Any, above: float | None = None) -> bool:
-    """Whether it is a finite number, and above a bound if there is one."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        return False
-    return above is None or value > above
-
-
 RECIPES: dict[str, Recipe] = {
     "llava-1.5": Recipe(),
     "llava-1.5-lora": Recipe(learning_rate=2e-4, projector_learning_rate=2e-5, lora=128),
@@ -137,7 +116,7 @@ def recipe_of(recipe: str | Recipe, changes: Mapping[str, Any] | None = None) ->
         if recipe not in RECIPES:
             raise UsageError(f"no recipe {recipe!r}; known are {', '.join(RECIPES)}")
         recipe = RECIPES[recipe]
-    known = [field.name for field in fields(Recipe)]
+    known = list(field_types(Recipe))
     if unknown := [name for name in changes or {} if name not in known]:
         raise UsageError(f"a recipe has no {unknown[0]!r}; it has {', '.join(known)}")
     return replace(recipe, **(changes or {}))

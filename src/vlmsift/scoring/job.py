@@ -1,0 +1,175 @@
+"""What a scoring is, checked before a model is opened. In: what the user named. Out: a `ScoreJob`, or one sentence.
+
+All that can be known from words, folders and configurations is refused here; what is left can only fail in the model.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift.errors import SampleError, UsageError
+from vlmsift.files import compare
+from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, refuse_other_models
+from vlmsift.runs.run import recorded
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
+
+if TYPE_CHECKING:
+    from vlmsift.models import Adapter
+    from vlmsift.pools import Pool
+    from vlmsift.types import ImageRef, Signal
+
+_LOOKED_AT = 20
+"""Image references that are tried before a run."""
+
+
+@dataclass(frozen=True)
+class ScoreJob:
+    """One call of `score`, checked.
+
+    Attributes:
+        pool: open. model: how models are opened; None where one is open already.
+        models: names of the checkpoints in order, or the one open adapter.
+        out: the run folder.
+        signals: column -> signal.
+        data: the pool's identity, as a run records it.
+    """
+
+    pool: Pool
+    model: ModelSpec | None
+    models: tuple[Any, ...]
+    out: Path
+    signals: Mapping[str, Signal]
+    engine: EngineSpec
+    overwrite: bool
+    data: Mapping[str, str | None]
+
+    def with_models(self, models: Sequence[str | Path]) -> ScoreJob:
+        """The same job for models that were made since, such as the checkpoints of a fine-tune."""
+        assert self.model is not None
+        spec = replace(self.model, model=tuple(models), revision=None)
+        return replace(self, model=spec, models=_checked_models(models, spec, self.signals, self.out, self.overwrite))
+
+
+def check_score(
+    pool: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec | Adapter | Sequence[str | Path],
+    out: str | Path,
+    *,
+    signals: Sequence[str] | Mapping[str, Signal] | None = None,
+    config: str | Path | None = None,
+    engine: EngineSpec | None = None,
+    overwrite: bool = False,
+) -> ScoreJob:
+    """A scoring that can be begun; the arguments are explained at `score`.
+
+    Raises:
+        UsageError, FormatError: with what to change. RunMismatch: `out` holds a run of other data or signals.
+    """
+    if config is not None and signals is not None:
+        raise UsageError(f"config={str(config)!r} names the signals already; give it or signals, not both")
+    from vlmsift.pools import open_pool
+
+    engine = engine or EngineSpec()
+    spec = as_spec(ModelSpec, model)
+    opened = None if isinstance(spec, ModelSpec) else spec
+    pool = open_pool(as_spec(PoolSpec, pool))
+    first_images = fingerprint_images(pool)
+    chosen = _build(signals, config)
+    out = Path(out)
+    models = (
+        (opened,) if opened is not None else _checked_models(checkpoints_of(spec.model), spec, chosen, out, overwrite)
+    )
+    # all bytes of the pool are read for this: after all that costs less
+    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
+    if not overwrite:
+        check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size)
+    return ScoreJob(pool, None if opened is not None else spec, models, out, chosen, engine, overwrite, data)
+
+
+def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | Path | None) -> dict[str, Signal]:
+    """Column -> signal."""
+    from vlmsift.signals import DEFAULT_SIGNALS, build_signals
+    from vlmsift.signals.config import load_config
+
+    if config is not None:
+        return load_config(config).signals
+    if isinstance(signals, Mapping):
+        return dict(signals)
+    return build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
+
+
+def _checked_models(
+    models: Sequence[Any], spec: ModelSpec, signals: Mapping[str, Signal], out: Path, overwrite: bool
+) -> tuple[Any, ...]:
+    """The models, several of which must be checkpoints of one training that is followed by numbers."""
+    from vlmsift.models.named import check_model
+
+    for name in models:
+        check_model(replace(spec, model=name))
+    if len(models) > 1:
+        check_checkpoints(out, len(models), overwrite)
+        if vectors := [column for column, signal in signals.items() if hasattr(signal, "width")]:
+            raise UsageError(
+                f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
+                "trajectory=image_spectrum"
+            )
+        refuse_other_models(models, spec.revision, spec.trust_remote_code)
+    return tuple(models)
+
+
+def check_resumable(
+    out: str | Path, rows: int, fingerprint: str | None, signals: Mapping[str, Signal], part_size: int
+) -> None:
+    """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained.
+
+    Args:
+        rows, fingerprint: of the pool.
+    """
+    if not (known := recorded(out)):
+        return
+    asked = {
+        "rows": rows,
+        "part_size": part_size,
+        "data": {"fingerprint": fingerprint},
+        "signals": {column: {"signal": signal.name} for column, signal in signals.items()},
+    }
+    there = {
+        "rows": known["rows"],
+        "part_size": known["part_size"],
+        "data": {"fingerprint": known["data"]["fingerprint"]},
+        "signals": {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()},
+    }
+    compare(Path(out), there, asked)
+
+
+def fingerprint_images(pool: Pool) -> str | None:
+    """Hash (hex) of the pool's first image files, so that a run notices other images; None where it has none.
+
+    Raises:
+        UsageError: none of them can be opened: then the image folder is wrong, not the samples.
+    """
+    from vlmsift.pools import open_image
+
+    refs: list[ImageRef] = []
+    for index in range(min(len(pool), 10 * _LOOKED_AT)):
+        with suppress(SampleError):
+            refs.extend(pool[index].images)
+    digest, errors = hashlib.sha256(), []
+    for ref in refs[:_LOOKED_AT]:
+        try:
+            open_image(ref, pool.image_root)
+        except SampleError as error:
+            errors.append(error)
+        else:
+            digest.update(ref if isinstance(ref, bytes) else (pool.image_root / ref).read_bytes())
+    if refs and len(errors) == len(refs[:_LOOKED_AT]):
+        raise UsageError(
+            f"not one of the first {len(errors)} images of {pool.path} can be opened ({errors[0]}). The folder is "
+            f"{pool.image_root}; name the one that the paths are relative to with --images"
+        )
+    return digest.hexdigest()[:16] if refs else None

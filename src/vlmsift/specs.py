@@ -1,0 +1,106 @@
+"""What a user says of a pool, of a model, and of how to compute: each option declared once, for Python and the shell.
+
+In: values as typed. Out: frozen specs, checked when they are made. Nothing is opened here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+from msgspec import Meta
+
+from vlmsift.errors import UsageError
+from vlmsift.parameters import Count, Natural, Parameters
+
+Device = Annotated[str, Meta(description="auto, cpu, cuda, cuda:1, or spread over all devices.")]
+Dtype = Literal["auto", "float32", "bfloat16", "float16"]
+
+
+@dataclass(frozen=True)
+class PoolSpec(Parameters):
+    """A data set on disk, as `vlmsift.open_pool` opens it."""
+
+    name: ClassVar[str] = "pool"
+    data: Annotated[
+        str | Path, Meta(description="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
+    ] = field(metadata={"argument": True})
+    images: Annotated[
+        str | Path | None, Meta(description="Folder that image paths are relative to (default: the data's).")
+    ] = None
+    format: Annotated[str | None, Meta(description="The data's: llava, messages or sharegpt (default: guessed).")] = (
+        None
+    )
+    source_field: Annotated[str | None, Meta(description="Key of a row that names its source or task.")] = None
+
+
+@dataclass(frozen=True)
+class ModelSpec(Parameters):
+    """A model on disk or on the hub, as `vlmsift.open_model` opens it; several are checkpoints of one training."""
+
+    name: ClassVar[str] = "model"
+    model: Annotated[
+        str | Path | Sequence[str | Path],
+        Meta(
+            description="Model folder, or name on the Hugging Face hub. Where checkpoints are followed: repeated, in "
+            "order, or a folder of step-N or checkpoint-N folders."
+        ),
+    ] = field(metadata={"flags": ("--model", "-m")})
+    revision: Annotated[str | None, Meta(description="Branch, tag or commit of the model.")] = None
+    device: Device = "auto"
+    dtype: Annotated[Dtype, Meta(description="auto (the checkpoint's own), float32, bfloat16 or float16.")] = "auto"
+    chat_template: Annotated[
+        str | Path | None,
+        Meta(description="Jinja chat template in place of the model's: a file, or the text itself."),
+    ] = None
+    trust_remote_code: Annotated[bool, Meta(description="Run code that the model brings along.")] = False
+
+    @property
+    def one(self) -> str | Path:
+        """The model, where only one can be meant. Raises UsageError for several."""
+        if isinstance(self.model, (str, Path)):
+            return self.model
+        if len(self.model) != 1:
+            raise UsageError(f"{len(self.model)} models are given where one is meant; give --model once")
+        return self.model[0]
+
+    @property
+    def template(self) -> str | None:
+        """The chat template's text. Raises UsageError where its file cannot be read."""
+        if self.chat_template is None or "{" in str(self.chat_template):
+            return None if self.chat_template is None else str(self.chat_template)
+        try:
+            return Path(self.chat_template).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"the chat template {str(self.chat_template)!r} cannot be read: {error}") from error
+
+
+@dataclass(frozen=True)
+class EngineSpec(Parameters):
+    """How the work is cut and shared; it changes no number beyond rounding."""
+
+    name: ClassVar[str] = "engine"
+    tokens_per_batch: Annotated[Count, Meta(description="Tokens per batch; halved by itself when memory runs out.")] = (
+        8192
+    )
+    workers: Annotated[
+        Natural | None,
+        Meta(description="Processes that read and encode; 0 = none beside this (default: cores - 1, at most 8)."),
+    ] = None
+    part_size: Annotated[
+        Count, Meta(description="Rows per file of signals; a stopped run loses at most one file's work.")
+    ] = 512
+
+
+def as_spec(cls: Any, value: Any) -> Any:
+    """A bare path or name (or several models) as a spec; a spec, or what is open already, stays.
+
+    A mapping, as a plan has it, gives the fields.
+    """
+    if isinstance(value, Mapping):
+        from vlmsift.parameters import make
+
+        return make(cls, cls.name, value)
+    return cls(value) if isinstance(value, (str, Path, list, tuple)) else value
