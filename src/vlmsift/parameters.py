@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import math
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
@@ -54,7 +55,10 @@ def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
     if not (wanted := describe(hint)):
         return value
     try:
-        return msgspec.convert(value, hint)
+        found = msgspec.convert(value, hint)
+        if isinstance(found, float) and not math.isfinite(found):
+            raise msgspec.ValidationError
+        return found
     except msgspec.ValidationError:
         raise UsageError(f"{owner}: {field}={value!r} cannot be meant; give {wanted}") from None
 

@@ -43,7 +43,7 @@ def test_a_change_replaces_one_value():
         ({"weight_decay": -0.1}, "weight_decay=-0.1"),
         ({"schedule": "sine"}, "schedule='sine'"),
         ({"grouping": "size"}, "grouping='size'"),
-        ({"train": ("text", "audio")}, "train='audio'"),
+        ({"train": ("text", "audio")}, "train=('text', 'audio')"),
         ({"train": ()}, "nothing would learn"),
         ({"lora": 8, "train": ("projector",)}, "lora=8 needs 'text'"),
         ({"gradient_checkpointing": 1}, "gradient_checkpointing=1"),

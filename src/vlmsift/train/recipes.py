@@ -70,8 +70,6 @@ class Recipe(Parameters):
         if isinstance(self.train, str):
             object.__setattr__(self, "train", (self.train,))
         super().__post_init__()
-        if not all(math.isfinite(rate) for rate in (self.epochs, self.learning_rate, self.max_grad_norm)):
-            raise UsageError("recipe: epochs, learning_rate and max_grad_norm must be finite numbers")
         if not self.train:
             raise UsageError(f"train={self.train!r}: nothing would learn; choose among {', '.join(PARTS)}")
         if self.lora is not None and "text" not in self.train:
