@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "errors": "",
     "parameters": "errors",
     "files": "errors",
-    "pools": "types errors",
+    "pools": "types errors files",
     "models": "types errors",
     "passes": "types errors models",
     "signals": "types errors parameters models passes",

@@ -137,7 +137,6 @@ def of(folder: Path, weights: str, values: Any = (1.0, 2.0), **changes: Any) -> 
     model = {"name": weights, "revision": None, "weights": weights, "family": "llava", "dtype": "float32"}
     run = make_run(folder, {"loss": np.array(values)})
     identity = {**run.settings["identity"], "model": {**model, "processor": "p", **changes.pop("model", {})}, **changes}
-    identity.setdefault("data", "d")
     run.settings = {**run.settings, "identity": identity, "info": {"model": weights}}
     return run
 
@@ -148,7 +147,7 @@ def test_runs_that_do_not_belong_together_are_not_joined(tmp_path: Path) -> None
     np.testing.assert_array_equal(joined.vector("loss"), [[1.0, 3.0], [2.0, np.nan]])
     cases: list[tuple[list[Run], str]] = [
         ([first], "1 checkpoint makes no trajectory; give at least 2"),
-        ([first, of(tmp_path / "d", "d", data="other")], "were scored with other data: other and d"),
+        ([first, of(tmp_path / "d", "d", data="other")], "were scored with other data: other and {'fingerprint': 'f'}"),
         ([first, of(tmp_path / "e", "e", model={"family": "qwen2_vl"})], "differ in family: 'qwen2_vl' and 'llava'"),
     ]
     for number, (runs, told) in enumerate(cases):
