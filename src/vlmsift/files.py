@@ -124,17 +124,14 @@ def check_output(path: Path, *, folder: bool = False, ours: Callable[[str], bool
     except FileNotFoundError:
         return
     except NotADirectoryError:
-        raise UsageError(f"{path} cannot be: {_file_above(path)} is a file. Name another place.") from None
+        above = next(parent for parent in path.parents if parent.exists())
+        raise UsageError(f"{path} cannot be: {above} is a file. Name another place.") from None
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
         raise UsageError(f"{path} is a device, a pipe or a socket, and nothing is written to one. Name another place.")
     if folder and stat.S_ISREG(mode):
         raise UsageError(f"{path} is a file, and a folder is to be written. Name another one.")
     if stat.S_ISDIR(mode) and (others := sorted(name for name in os.listdir(path) if not ours(name))):
         raise UsageError(f"{path} is a folder that holds other things ({others[0]!r}). Name a new or empty one.")
-
-
-def _file_above(path: Path) -> Path:
-    return next(parent for parent in path.parents if parent.exists())
 
 
 def remove_leftovers(folder: Path, name: str | None = None) -> None:

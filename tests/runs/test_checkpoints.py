@@ -69,6 +69,19 @@ def test_a_column_per_signal_holds_a_number_per_checkpoint(pool: Path, tmp_path:
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 4
 
 
+def test_a_vector_of_one_number_is_a_vector(pool: Path, tmp_path: Path) -> None:
+    words = ["hidden_mean:dimensions=1", "answer_loss"]
+    run = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    assert [column.is_list for column in run.columns()] == [True, False]
+    np.testing.assert_allclose(
+        np.abs(run.vector("hidden_mean")), [[np.nan] if row == 5 else [1] for row in range(ROWS)]
+    )
+    again = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    assert again.signals_hash() == run.signals_hash()
+    with pytest.raises(UsageError, match="'hidden_mean' is a vector already"):
+        join([run, run], tmp_path / "joined")
+
+
 def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"signals": WORDS, "workers": 0, "part_size": 4}
     whole = vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
