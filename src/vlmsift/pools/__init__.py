@@ -6,6 +6,7 @@ in a row.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -41,12 +42,20 @@ def open_pool(
 
     Raises:
         FormatError: nothing there, nothing that can be read as rows, or rows of no known format; says what was found.
-        UsageError: an unknown `format`, an image folder that does not exist, or a `source_field` that no row has.
+        UsageError: something else than a path, an unknown `format`, an image folder that does not exist, or a
+            `source_field` that no row has.
     """
     if isinstance(path, PoolSpec):
         return open_pool(path.data, path.images, path.format, path.source_field)
-    if not isinstance(path, (str, Path)):
+    if isinstance(path, Pool):
         return path
+    if not isinstance(path, (str, os.PathLike)):
+        cure = (
+            "call its save_to_disk(FOLDER) and give"
+            if hasattr(path, "save_to_disk")
+            else "write its rows to a file, and give"
+        )
+        raise UsageError(f"a {type(path).__name__} is no pool: {cure} the path")
     path = Path(path).expanduser()
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")

@@ -155,7 +155,7 @@ def _score_with(
 def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> dict[str, object]:
     """What a run records: its identity, which changes when a number would, and what else is worth knowing."""
     from vlmsift.models.fingerprint import fingerprint
-    from vlmsift.scoring.batches import signal_width
+    from vlmsift.scoring.batches import column_of
     from vlmsift.signals import parameters, settled
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
@@ -175,7 +175,7 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
             column: {
                 "signal": signal.name,
                 "parameters": parameters(signal),
-                "width": signal_width(signal, model),
+                **column_of(signal, model),
                 "unit": signal.unit,
                 "higher_means": signal.higher_means,
             }

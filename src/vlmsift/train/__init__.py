@@ -69,7 +69,7 @@ def train(
             things in it. RunMismatch: `out` is, or is to become, another training's result.
         MissingExtra: accelerate, or for LoRA peft, is not installed.
     """
-    job = check_training(data, model, out, recipe=recipe, changes=changes, snapshots=snapshots)
+    job = check_training(data, model, out, recipe=recipe, changes=changes, snapshots=snapshots, resume=resume)
     return run_training(job, seed=seed, resume=resume, context=context, progress=progress)
 
 
@@ -168,13 +168,13 @@ def _trained(
 
 def _save(writer: Writer, model: Any, work: Path, out: Path, write_record: Callable[[Path], None]) -> None:
     """Write model, processor and record to a folder aside, which with the snapshots then becomes `out`."""
-    from vlmsift.pools.writing import remove_leftovers, replacing
+    from vlmsift.files import remove_leftovers, replacing
 
-    with replacing(out) as temporary:
+    with replacing(out, record.written_to(out)) as temporary:
         writer(temporary)
         if hasattr(model, "merge_and_unload"):  # a PEFT model
             model.save_pretrained(temporary / "adapter")
         write_record(temporary)
         if (work / record.SNAPSHOTS).exists():  # at the very end: until then a training that failed here can go on
             os.replace(work / record.SNAPSHOTS, temporary / record.SNAPSHOTS)
-    remove_leftovers(out)
+    remove_leftovers(out.parent, out.name)

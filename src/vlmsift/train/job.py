@@ -41,6 +41,7 @@ def check_training(
     recipe: str | Recipe = "llava-1.5",
     changes: Mapping[str, Any] | None = None,
     snapshots: int = 0,
+    resume: bool = True,
 ) -> TrainJob:
     """A training that can be begun; the arguments are explained at `train`.
 
@@ -50,7 +51,7 @@ def check_training(
     chosen, spec = check_setting(model, recipe, changes)
     if type(snapshots) is not int or snapshots < 0:
         raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
-    record.check_output_folder(Path(out))
+    record.check_output_folder(Path(out), resume)
     data = as_spec(PoolSpec, data)
     if isinstance(data, PoolSpec):
         from vlmsift.pools import open_pool
