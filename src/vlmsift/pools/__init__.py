@@ -47,7 +47,7 @@ def open_pool(
     """
     if isinstance(path, PoolSpec):
         return open_pool(path.data, path.images, path.format, path.source_field)
-    if isinstance(path, Pool):
+    if hasattr(path, "image_root"):  # a pool, or what can stand for one: a view of some rows, planted twins
         return path
     if not isinstance(path, (str, os.PathLike)):
         cure = (
