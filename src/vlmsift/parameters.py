@@ -7,6 +7,7 @@ import dataclasses
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
+from numbers import Number
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -53,7 +54,7 @@ def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
     if not (wanted := describe(hint)):
         return value
     try:
-        return msgspec.convert(value, hint)
+        return msgspec.convert(value.item() if isinstance(value, Number) and hasattr(value, "item") else value, hint)
     except msgspec.ValidationError:
         raise UsageError(f"{owner}: {field}={value!r} cannot be meant; give {wanted}") from None
 
@@ -74,6 +75,13 @@ def parse_fields(cls: Any, owner: str, text: str) -> dict[str, Any]:
             )
         values[field] = check_value(owner, field, _read(value, known[field]), known[field])
     return values
+
+
+def write_word(name: str, value: Any, default: Any) -> str:
+    """The word "name:field=value,..." of a dataclass's fields that are not as in `default`; `parse_fields` reads it."""
+    fields = (field.name for field in dataclasses.fields(value))
+    changed = [f"{field}={new}" for field in fields if (new := getattr(value, field)) != getattr(default, field)]
+    return f"{name}:{','.join(changed)}" if changed else name
 
 
 def parse_changes(words: Iterable[str]) -> dict[str, Any]:
