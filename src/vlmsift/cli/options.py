@@ -47,7 +47,9 @@ Tokens = Annotated[int, typer.Option(help="Tokens per batch; halved by itself wh
 Workers = Annotated[int | None, typer.Option(help="Processes that read and encode (default: cores - 1, at most 8).")]
 PartSize = Annotated[int, typer.Option(help="Rows per file of signals; a stopped run loses at most one file's work.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away the signals of a run with other settings.")]
-Keep = Annotated[str, typer.Option(help="Budget: 20% of the pool, or a number of samples.")]
+Keep = Annotated[
+    str, typer.Option(help="Budget: 20% or 0.2 of the pool, a number, or clean for a selector that judges.")
+]
 MethodKeep = Annotated[
     str | None,
     typer.Option(

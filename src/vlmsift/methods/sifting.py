@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import UsageError
 
 if TYPE_CHECKING:
+    from vlmsift.choosing.selection import Selection
     from vlmsift.methods.method import Method
     from vlmsift.models import Adapter
-    from vlmsift.pipeline import PoolSelection
     from vlmsift.pools import Pool
 
 
@@ -22,7 +22,7 @@ def sift(
     *,
     method: str | None = None,
     config: str | Path | None = None,
-    keep: str | int | None = None,
+    keep: float | str | None = None,
     signals: Sequence[str] | None = None,
     selector: str | None = None,
     run: str | Path | None = None,
@@ -36,7 +36,7 @@ def sift(
     source_field: str | None = None,
     training_progress: Callable[[int, int, float], None] | None = None,
     **scoring: Any,
-) -> PoolSelection:
+) -> Selection:
     """Score a pool, select, and export the kept rows to `out`: a whole method in one go.
 
     A method that needs a fine-tune on the pool (xmas, s2l, bye) makes one, by seed 0, into a folder beside the run.
@@ -58,12 +58,13 @@ def sift(
         UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
     """
     from vlmsift import pipeline
-    from vlmsift.choosing.budget import parse_keep
+    from vlmsift.choosing.budget import CLEAN, parse_keep
     from vlmsift.methods import find_method
     from vlmsift.methods.tuning import checkpoints, fine_tuned, refuse_unmeasured, to_score
     from vlmsift.pools import FORMATS, open_pool
     from vlmsift.runs.checkpoints import checkpoints_of
-    from vlmsift.selectors import CLEAN, build_selector
+    from vlmsift.selecting import select
+    from vlmsift.selectors import build_selector
     from vlmsift.signals import build_signals
 
     if config is not None and (signals or selector):
@@ -76,13 +77,13 @@ def sift(
     if signals is not None:
         measured = build_signals(list(signals))
     if selector is not None:
-        how = {"selector": build_selector(selector), "keep": how.get("keep", "20%")}
+        how["selector"] = build_selector(selector)
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=pool_format, source_field=source_field)
-    keep = how.get("keep", "20%") if keep is None else keep
+    keep = how["keep"] if keep is None else keep
     if keep != CLEAN:
         parse_keep(keep, len(pool))
-    elif "selector" in how:
+    else:
         how["selector"].check_clean()
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
@@ -127,17 +128,19 @@ def sift(
         )
         models = checkpoints(made)
     scored = pipeline.score(pool, models, folder, signals=measured, source_field=source_field, **scoring)
-    selection = pipeline.select(scored, **{**how, "keep": keep, "seed": seed})
+    selection = select(scored, how["selector"], keep, seed=seed)
     selection.export(out, format=format)
     return selection
 
 
 def _recipe(method: Method | None, config: str | Path | None) -> tuple[Any, dict[str, Any]]:
-    """What to score, and arguments of `select`, of a method or a config."""
+    """What to score, and the `selector` and `keep`, of a method or a config."""
     if method is not None:
         return method.build_signals(), {"selector": method.build_selector(), "keep": method.keep}
+    from vlmsift.selectors import Top
     from vlmsift.signals.config import load_config
 
     assert config is not None
     found = load_config(config)
-    return found.signals, found.select
+    fields = {name: value for name, value in found.select.items() if name != "keep"}
+    return found.signals, {"selector": Top(**fields), "keep": found.select.get("keep", "20%")}
