@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from vlmsift import pipeline
 from vlmsift.runs.run import Run
+from vlmsift.selecting import select
 
 PART = 10_000
 BUNDLES = 1_000
@@ -59,7 +59,7 @@ def main() -> None:
     make_run(folder, options.rows, options.width)
     run, started = Run.open(folder), time.perf_counter()
     colon = "," if ":" in options.selector else ":"
-    kept = pipeline.select(run, selector=f"{options.selector}{colon}vector=vectors", keep="20%")
+    kept = select(run, f"{options.selector}{colon}vector=vectors", 0.2)
     seconds, most = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("| selector | rows | width | kept | seconds | peak GiB |\n|---|---|---|---|---|---|")
     print(

@@ -28,6 +28,7 @@ from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.teach import RECIPE
 from vlmsift.experiment import validate
+from vlmsift.selecting import select
 
 RATES = (0.25, 0.5, 1.0)
 LOSS = {"name": "answer-loss", "signals": ["answer_loss"], "pick": "lowest", "balance": "none"}
@@ -109,7 +110,7 @@ def pruned_plan(folder: Path, data: dict[str, Path], options: argparse.Namespace
     for name, (scored, by) in wanted.items():
         for share in ("50%", "35%"):
             pick = "lowest" if by == "answer_loss" else "highest"
-            kept = pipeline.select(scored, by=by, pick=pick, keep=share).ids
+            kept = select(scored, f"top:by={by},pick={pick}", share).ids
             path = folder / f"better-{name}-{share}.txt"
             path.write_text("".join(f"{one}\n" for one in kept))
             methods.append({"name": f"{name}-best-{share.rstrip('%')}", "ids": str(path)})

@@ -100,6 +100,7 @@ def demo(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], 
         choices[name] = list(made.ids)
         if name == "delta-attnmask":
             exports = exported(made, out.parent)
+            assert made.run is not None  # it was scored
             identity = made.run.settings["identity"]
         print(f"  {name}", file=sys.stderr)
     return arrays, choices, exports, identity

@@ -17,6 +17,7 @@ from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS
 from vlmsift.models import open_model
+from vlmsift.selecting import select
 from vlmsift.signals.attention_influence import AttentionInfluence
 
 Seconds = dict[str, list[float]]
@@ -63,7 +64,7 @@ def _row(scoring: Scoring, name: str, depth: int, seconds: Seconds, rounds: int,
     run, choosing = scoring.run(name), []
     for seed in range(rounds):
         started = time.perf_counter()
-        pipeline.select(run, selector=method.selector, keep=keep, seed=seed)
+        select(run, method.selector, keep, seed=seed)
         choosing.append(time.perf_counter() - started)
     scored = f"{statistics.median(seconds[name][:rounds]):.1f}" if signals else ""
     return [

@@ -25,6 +25,7 @@ from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS, Method
 from vlmsift.models import open_model
 from vlmsift.runs.run import Run
+from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.signals import parameters, settled
 from vlmsift.signals.attention_influence import AttentionInfluence
@@ -102,7 +103,7 @@ class Scoring:
         for name in COMPARED:
             try:
                 run, selector = self.run(name), METHODS[name].build_selector()
-                ids = [pipeline.select(run, selector=selector, keep=keep, seed=seed).ids for seed in range(seeds)]
+                ids = [select(run, selector, keep, seed=seed).ids for seed in range(seeds)]
             except VlmsiftError as error:
                 print(f"* {name} is left out: {error}", flush=True)
             else:

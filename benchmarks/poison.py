@@ -32,6 +32,7 @@ from sklearn.metrics import roc_auc_score
 
 from vlmsift import pipeline
 from vlmsift.calibrate.plants import checkers
+from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.digits import Split, to_png
 from vlmsift.demo.questions import draw
@@ -41,7 +42,8 @@ from vlmsift.files import write_atomically
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
 from vlmsift.runs.run import Run
-from vlmsift.selectors import Decided, Mixture, Random, choose
+from vlmsift.selecting import select
+from vlmsift.selectors import Mixture
 from vlmsift.selectors.mixture import two_gaussians
 from vlmsift.train import train
 from vlmsift.train.data import EncodedData
@@ -147,12 +149,12 @@ class Case:
         """(N,) True where the run's sample is poison."""
         return np.isin(self.ids, (self.pool.parent / "poison.txt").read_text().split())
 
-    def sifted(self, selector: Mixture) -> Decided:
+    def sifted(self, selector: Mixture) -> Selection:
         """What the selector leaves."""
-        return choose(self.run, selector, "clean", seed=self.seed)
+        return select(self.run, selector, "clean", seed=self.seed)
 
 
-def found(case: Case, decided: Decided) -> dict[str, float]:
+def found(case: Case, decided: Selection) -> dict[str, float]:
     """Rows removed; their precision, recall and F1 as poison. Undefined ones are NaN."""
     removed = ~np.isin(case.ids, decided.ids)
     return {"removed": float(removed.sum()), **judged(removed, case.poisoned)}
@@ -220,7 +222,7 @@ def detection_table(cases: Sequence[Case], controls: Sequence[Case]) -> str:
     return markdown([*head, "sensitive, clean pool", "removed from it"], rows)
 
 
-def sensitive(decided: Decided) -> str:
+def sensitive(decided: Selection) -> str:
     """The layers over which a selection's mean was taken."""
     return " ".join(map(str, decided.made_by["strata"][0]["sensitive_layers"])) or "none"
 
@@ -232,7 +234,7 @@ def training_table(
     told: dict[str, list[tuple[float, float, float]]] = {}
     for case, control in zip(cases, controls, strict=True):
         kept, spared = (one.sifted(Mixture()).ids for one in (case, control))
-        drawn = choose(case.run, Random(), len(kept), seed=case.seed).ids
+        drawn = select(case.run, "random", len(kept), seed=case.seed).ids
         right = [name for name, bad in zip(case.ids, case.poisoned, strict=True) if not bad]
         parts = {
             "poisoned pool": (case, case.ids, "all"),

@@ -120,7 +120,7 @@ def test_a_selection_is_the_old_one_or_the_new(step: int, run: Path) -> None:
     file = run / "selections" / "selection.parquet"
 
     def select(keep: int) -> list[str]:
-        return ["select", str(run), f"--keep={keep}", "--balance=none"]
+        return ["select", str(run), f"--keep={keep}", "--selector=top:balance=none"]
 
     assert run_to_death(select(2), 0) == 0
     old = file.read_bytes()
@@ -135,7 +135,7 @@ def test_an_exported_file_is_the_old_one_or_the_new(step: int, code: int, run: P
     out = tmp_path / "out" / "kept.json"
     out.parent.mkdir()
     out.write_text(old := '[{"id": "old"}]')
-    assert run_to_death(["select", str(run), "--keep=4", "--balance=none"], 0) == 0
+    assert run_to_death(["select", str(run), "--keep=4", "--selector=top:balance=none"], 0) == 0
     export = ["export", str(run), f"--out={out}"]
     assert run_to_death(export, step) == code
     assert (out.read_text() == old) == (step < 3)

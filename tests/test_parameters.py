@@ -5,10 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import pytest
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import Count, Parameters, Share, describe, make, one_of, parse_changes, parse_fields
+from vlmsift.parameters import (
+    Count,
+    Parameters,
+    Share,
+    check_value,
+    describe,
+    make,
+    one_of,
+    parse_changes,
+    parse_fields,
+    write_word,
+)
 
 
 @dataclass
@@ -57,6 +69,21 @@ def test_a_field_of_numbers_or_text_takes_both(text, low):
 def test_what_cannot_be_meant_is_quoted(text, told):
     with pytest.raises(UsageError, match=told):
         parse_fields(Thing, "thing", text)
+
+
+def test_a_number_of_numpy_is_a_number():
+    assert check_value("thing", "count", np.int64(3), Count) == 3
+    assert check_value("thing", "share", np.float64(0.5), Share) == 0.5
+    with pytest.raises(UsageError, match=r"count=.*0.* cannot be meant"):
+        check_value("thing", "count", np.int64(0), Count)
+
+
+def test_a_word_tells_what_differs_and_is_read_again():
+    changed = Thing(kind="b", low="30%", on=True)
+    word = write_word("thing", changed, Thing())
+    assert word == "thing:kind=b,on=True,low=30%"
+    assert Thing(**parse_fields(Thing, "thing", word.partition(":")[2])) == changed
+    assert write_word("thing", Thing(), Thing()) == "thing"
 
 
 def test_changes_are_literals_or_text():

@@ -67,7 +67,7 @@ def test_every_row_is_scored(run: Run) -> None:
 
 @pytest.mark.parametrize("keep", [7, "20%", "100%"])
 def test_kept_rows_equal_the_originals(home: Path, run: Run, keep: str | int, tmp_path: Path) -> None:
-    selection = vlmsift.select(run, by="delta_attnmask", keep=keep)
+    selection = vlmsift.select(run, keep=keep)
     assert len(selection.ids) == {7: 7, "20%": 8, "100%": ROWS}[keep]
     assert {*selection.ids, *selection.dropped} == {f"r{index}" for index in range(ROWS)}
     expected = kept_rows(home, selection)
@@ -94,7 +94,7 @@ def test_rows_in_another_format_mean_the_same(home: Path, run: Run, format: str,
 
 
 def test_the_dropped_rows_are_the_others(home: Path, run: Run, tmp_path: Path) -> None:
-    selection = vlmsift.select(run, keep="50%", balance="none")
+    selection = vlmsift.select(run, "top:balance=none", 0.5)
     out = selection.export(tmp_path / "dropped.json", dropped=True)
     assert json.loads(out.read_text()) == kept_rows(home, selection, dropped=True)
     assert all(selection.dropped.values())
@@ -128,7 +128,7 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         vlmsift.score(home / "pool.json", model, tmp_path / "run", **SCORING, progress=stop)
     half = Run.open(tmp_path / "run")
     assert half.finished_parts() == {0}
-    with pytest.raises(UsageError, match=r"24 of 40 rows are not scored yet; start the same score command again"):
+    with pytest.raises(UsageError, match=r"unfinished: 16 of 40 rows are scored\. Start the same score command again"):
         vlmsift.select(half)
     again = vlmsift.score(home / "pool.json", model, tmp_path / "run", **SCORING, progress=note)
     assert again.table().equals(run.table())

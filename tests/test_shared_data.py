@@ -33,7 +33,7 @@ def test_a_slice_of_real_data(name: str, model: vlmsift.Adapter, tmp_path: Path)
     assert (summary["ok"], summary["errors"]) == (ROWS, {})
     assert set(summary["undefined"].values()) == {0}
 
-    selection = vlmsift.select(run, by="delta_attnmask", keep="20%")
+    selection = vlmsift.select(run, keep="20%")
     kept = json.loads(selection.export(tmp_path / "kept.json").read_text(encoding="utf-8"))
     assert len(kept) == len(selection.ids) == ROWS // 5
     assert kept == [row for row in rows if row["id"] in selection.ids]

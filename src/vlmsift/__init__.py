@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vlmsift.augment import masked_states
+    from vlmsift.choosing.selection import Selection
     from vlmsift.methods import METHODS, sift
     from vlmsift.models import Adapter, open_model
-    from vlmsift.pipeline import PoolSelection, export, score, select
+    from vlmsift.pipeline import score
     from vlmsift.pools import Pool, open_pool
     from vlmsift.runs.run import Run
-    from vlmsift.types import Sample, Selection, Signal, Turn
+    from vlmsift.selecting import select
+    from vlmsift.selectors import Top
+    from vlmsift.types import Sample, Signal, Turn
 
 __version__ = "0.1.0"
 
@@ -23,18 +26,17 @@ _PLACES = {
     "METHODS": "vlmsift.methods",
     "Adapter": "vlmsift.models",
     "Pool": "vlmsift.pools",
-    "PoolSelection": "vlmsift.pipeline",
     "Run": "vlmsift.runs.run",
     "Sample": "vlmsift.types",
-    "Selection": "vlmsift.types",
+    "Selection": "vlmsift.choosing.selection",
     "Signal": "vlmsift.types",
+    "Top": "vlmsift.selectors",
     "Turn": "vlmsift.types",
-    "export": "vlmsift.pipeline",
     "masked_states": "vlmsift.augment",
     "open_model": "vlmsift.models",
     "open_pool": "vlmsift.pools",
     "score": "vlmsift.pipeline",
-    "select": "vlmsift.pipeline",
+    "select": "vlmsift.selecting",
     "sift": "vlmsift.methods",
 }
 
@@ -42,14 +44,13 @@ __all__ = [
     "METHODS",
     "Adapter",
     "Pool",
-    "PoolSelection",
     "Run",
     "Sample",
     "Selection",
     "Signal",
+    "Top",
     "Turn",
     "__version__",
-    "export",
     "masked_states",
     "open_model",
     "open_pool",

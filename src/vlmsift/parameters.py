@@ -8,6 +8,7 @@ import math
 import types
 from collections.abc import Iterable, Mapping
 from functools import cache
+from numbers import Number
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -55,7 +56,8 @@ def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
     if not (wanted := describe(hint)):
         return value
     try:
-        found = msgspec.convert(value, hint)
+        bare = value.item() if isinstance(value, Number) and hasattr(value, "item") else value
+        found = msgspec.convert(bare, hint)
         if isinstance(found, float) and not math.isfinite(found):
             raise msgspec.ValidationError
         return found
@@ -79,6 +81,13 @@ def parse_fields(cls: Any, owner: str, text: str) -> dict[str, Any]:
             )
         values[field] = check_value(owner, field, _read(value, known[field]), known[field])
     return values
+
+
+def write_word(name: str, value: Any, default: Any) -> str:
+    """The word "name:field=value,..." of a dataclass's fields that are not as in `default`; `parse_fields` reads it."""
+    fields = (field.name for field in dataclasses.fields(value))
+    changed = [f"{field}={new}" for field in fields if (new := getattr(value, field)) != getattr(default, field)]
+    return f"{name}:{','.join(changed)}" if changed else name
 
 
 def parse_changes(words: Iterable[str]) -> dict[str, Any]:

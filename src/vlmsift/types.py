@@ -108,12 +108,3 @@ class Signal(Protocol):
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         """(B,) or (B, K) float32; NaN = undefined for this sample (null on disk, never 0)."""
-
-
-@dataclass(frozen=True)
-class Selection:
-    """Sample ids best first, a reason for each drop, and all that is needed to make it again."""
-
-    ids: tuple[str, ...]
-    dropped: Mapping[str, str]
-    made_by: Mapping[str, Any]

@@ -14,9 +14,11 @@ from vlmsift.calibrate import Calibration, calibrate
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.pipeline import score, select
+from vlmsift.pipeline import score
 from vlmsift.runs.run import Run
 from vlmsift.scoring.batches import Scorer
+from vlmsift.selecting import select
+from vlmsift.selectors import Top
 from vlmsift.signals.config import load_config
 
 GRID = ["delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
@@ -136,7 +138,7 @@ def test_a_run_scored_by_the_config_is_selected_by_its_defaults(done, pool, tmp_
     config = load_config(done.config)
     monkeypatch.setattr(signals, "build_signals", lambda asked: config.signals)
     run = score(pool, MODEL_PATH, tmp_path / "run", workers=0)
-    assert len(select(run, keep="50%").ids) == len(select(run, keep="50%", **config.select).ids) == 30
+    assert len(select(run, keep="50%").ids) == len(select(run, Top(**config.select), "50%").ids) == 30
     assert "calibrated" in Run.open(tmp_path / "run").settings["identity"]["signals"]
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.selectors.parts import candidates
-from vlmsift.choosing.groups import Groups, by_answer, by_clusters, by_source, grouped, one_group
+from vlmsift.choosing.groups import Groups, by_answer, by_clusters, by_source, group, one_group
 
 NAN = float("nan")
 
@@ -61,13 +61,12 @@ def test_rows_without_a_vector_are_a_group() -> None:
 def test_auto_takes_answers_where_half_repeat_then_clusters_then_source(repeats: int, vector: str, rule: str) -> None:
     answers: list[Any] = ["yes"] * repeats + [None] * (10 - repeats)
     rows = candidates({"states": np.eye(10)}, answer_key=answers)
-    has = vector in rows.vectors
-    groups = grouped(rows, "auto", min_group=2, vector=vector, clusters=None, has_vector=has)
+    groups = group(rows, "auto", min_group=2, vector=vector, clusters=None)
     assert groups.details["balance"] == rule
 
 
 @pytest.mark.parametrize("rule", ["answer", "source", "clusters", "none"])
 def test_a_rule_asked_for_is_the_rule_taken(rule: str) -> None:
     rows = candidates({"states": np.eye(10)})
-    groups = grouped(rows, rule, min_group=2, vector="states", clusters=None, has_vector=True)
+    groups = group(rows, rule, min_group=2, vector="states", clusters=None)
     assert groups.details["balance"] == rule

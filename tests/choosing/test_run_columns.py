@@ -12,7 +12,8 @@ from tests.sample_runs import make_run, make_table, rows_of, settings
 from vlmsift.choosing.run_columns import open_source
 from vlmsift.errors import UsageError
 from vlmsift.runs.run import FIXED, Run
-from vlmsift.selectors import SemDeDup, Top, choose
+from vlmsift.selecting import select
+from vlmsift.selectors import SemDeDup, Top
 
 
 def test_a_run_and_its_table_are_the_same(tmp_path: Path) -> None:
@@ -37,7 +38,7 @@ def test_a_table_needs_ids_and_the_signal_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("column", "said"),
+    ("column", "message"),
     [
         (
             "gain",
@@ -50,19 +51,21 @@ def test_a_table_needs_ids_and_the_signal_alone() -> None:
         ),
     ],
 )
-def test_a_missing_column_says_what_to_score_and_what_that_costs(tmp_path: Path, column: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_a_missing_column_says_what_to_score_and_what_that_costs(tmp_path: Path, column: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         open_source(make_run(tmp_path, {"loss": [1, 2], "states": np.eye(2)}), [column])
 
 
 def test_in_place_of_a_vector_only_vectors_are_named(tmp_path: Path) -> None:
-    said = r"no vector 'last_state' to choose by\. The run has: states\. Choose by one of them, or score with --signal"
-    with pytest.raises(UsageError, match=said):
-        choose(make_run(tmp_path / "a", {"loss": [1, 2], "states": np.eye(2)}), SemDeDup(), 1)
+    message = (
+        r"no vector 'last_state' to choose by\. The run has: states\. Choose by one of them, or score with --signal"
+    )
+    with pytest.raises(UsageError, match=message):
+        select(make_run(tmp_path / "a", {"loss": [1, 2], "states": np.eye(2)}), SemDeDup(), 1)
     with pytest.raises(UsageError, match=r"The run has: none\. Score with --signal last_state"):
-        choose(make_run(tmp_path / "b", {"loss": [1, 2]}), SemDeDup(), 1)
+        select(make_run(tmp_path / "b", {"loss": [1, 2]}), SemDeDup(), 1)
     with pytest.raises(UsageError, match=r"no signal 'gain' .*has: answer_tokens, states\."):
-        choose(make_run(tmp_path / "c", {"states": np.eye(2)}), Top("gain", vector="states"), 1)
+        select(make_run(tmp_path / "c", {"states": np.eye(2)}), Top("gain", vector="states"), 1)
 
 
 def test_ids_are_unique() -> None:

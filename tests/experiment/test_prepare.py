@@ -23,7 +23,7 @@ from vlmsift.selectors import Trajectories
         ({"methods": ["deltas"]}, "there is no method 'deltas'; choose among full, random, delta-attnmask"),
         ({"methods": [{"name": "a", "signals": ["delta"]}]}, "there is no signal 'delta'"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "by": "x"}]}, "a: by='x' is not among its signals, el2n"),
-        ({"methods": [{"name": "a", "signals": ["el2n"], "pick": "best"}]}, "pick='best' is unknown"),
+        ({"methods": [{"name": "a", "signals": ["el2n"], "pick": "best"}]}, "pick='best' cannot be meant"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "selector": "tops"}]}, "'tops'"),
         (
             {"methods": [{"name": "a", "signals": ["el2n"], "selector": "coincide"}]},
@@ -35,7 +35,7 @@ from vlmsift.selectors import Trajectories
         ({"recipe": "lava"}, "no recipe 'lava'; known are llava-1.5"),
         ({"recipe": {**SMALL, "epoch": 3}}, "a recipe has no 'epoch'"),
         ({"recipe": {**SMALL, "steps": 3}}, "recipe: steps=3 would hold for every subset"),
-        ({"budgets": ["0%"]}, "budgets: keep='0%' is not a share above 0%"),
+        ({"budgets": ["0%"]}, "budgets: keep='0%' is not a share above 0"),
         ({"budgets": ["1%"]}, "budgets: '1%' of 40 samples keeps none: the cell would be empty"),
         ({"budgets": ["50"]}, "budgets: keep='50' asks for 50 of the run's 40 rows"),
         ({"budgets": ["some"]}, "budgets: keep='some' is neither"),

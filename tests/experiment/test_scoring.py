@@ -14,6 +14,7 @@ from vlmsift.experiment.prepare import Chooser
 from vlmsift.experiment.scoring import Tuned, score_for
 from vlmsift.models import open_model
 from vlmsift.pools import open_pool
+from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Top, Trajectories
 from vlmsift.signals import build_signals
 from vlmsift.train import Recipe
@@ -50,8 +51,8 @@ def test_methods_share_a_run_and_a_later_method_uses_it(tmp_path: Path, data: Pa
     assert price == {"loss": pytest.approx(1), "first": pytest.approx(2), "later": pytest.approx(1.4)}
 
     alone = pipeline.score(pool, model, tmp_path / "alone", signals=["delta_attnmask:depth=3"])
-    kept = pipeline.select(run, keep=8, selector=found["later"].selector).ids
-    assert kept == pipeline.select(alone, keep=8, by="delta_attnmask", balance="none").ids
+    kept = select(run, found["later"].selector, 8).ids
+    assert kept == select(alone, "top:balance=none", 8).ids
 
     more = {"again": chooser("other=delta_attnmask:depth=3"), "new": chooser("el2n")}
     second = score_for(more, pool, model, tmp_path / "scores")

@@ -17,6 +17,7 @@ from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
 from vlmsift.runs.run import Run
+from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Selector
 from vlmsift.signals import parameters
 from vlmsift.types import Signal
@@ -71,11 +72,11 @@ class Bench:
                 self._found[(one, *key[1:])] = (run, _for_few(METHODS[one].build_selector().with_columns(renamed[one])))
         return self._found[key]
 
-    def chosen(self, name: str, keep: str | int, order: Sequence[int] | None = None, **how: Any) -> list[str]:
+    def chosen(self, name: str, keep: float | str, order: Sequence[int] | None = None, **how: Any) -> list[str]:
         """Ids that the method keeps, best first."""
         scoring = {word: how.pop(word) for word in ("tokens_per_batch", "time") if word in how}
         run, selector = self.scored(name, range(len(self.rows)) if order is None else order, **scoring)
-        return list(pipeline.select(run, selector=selector, keep=keep, **how).ids)
+        return list(select(run, selector, keep, **how).ids)
 
 
 def _for_few(selector: Selector) -> Selector:

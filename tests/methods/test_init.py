@@ -42,6 +42,8 @@ def test_a_method_is_a_recipe_that_exists(name: str) -> None:
     assert selector.name in SELECTORS
     if not isinstance(method.signals, dict):
         assert all(signal.name in SIGNALS for signal in columns.values())
+    if method.keep == "clean":
+        selector.check_clean()
     assert method.forwards
     assert method.source
     assert method.about.endswith(".")

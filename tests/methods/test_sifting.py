@@ -38,7 +38,7 @@ def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tm
     method = METHODS[name]
     assert selection.run.folder == tmp_path / "kept-run"
     assert [column.name for column in selection.run.columns()] == list(method.build_signals())
-    assert vlmsift.select(selection.run, selector=method.selector, keep=7, seed=3).ids == selection.ids
+    assert vlmsift.select(selection.run, method.selector, 7, seed=3).ids == selection.ids
     assert len(selection.ids) == 7
 
 
@@ -57,7 +57,7 @@ def test_words_in_place_of_the_method_s_own(pool: Path, model: vlmsift.Adapter, 
     words: dict[str, Any] = {"signals": ["image_gain", "el2n"], "selector": "top:by=el2n,pick=lowest,balance=none"}
     made = vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, workers=0, **words)
     assert [column.name for column in made.run.columns()] == ["image_gain", "el2n"]
-    assert made.ids == vlmsift.select(made.run, by="el2n", pick="lowest", balance="none", keep=5).ids
+    assert made.ids == vlmsift.select(made.run, words["selector"], 5).ids
     with pytest.raises(UsageError, match="leave signals and selector out"):
         vlmsift.sift(pool, model, tmp_path / "a.json", config="c.yaml", selector="random")
     with pytest.raises(UsageError, match="keep='clean'"):
@@ -87,7 +87,7 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
         ({"method": "xmas", "model": ["a", "b", "a"]}, r"the checkpoint 'a' is given twice"),
         ({"method": "xmas", "trained": True}, r"xmas needs at least 2 checkpoints .*step-N .*one epoch"),
         ({"method": "xmas", "revision": "main"}, r"xmas fine-tunes the model first, which takes no revision='main'"),
-        ({"keep": "101%"}, r"keep='101%' is not a share .*'20%' or a count from 1 to 24"),
+        ({"keep": "101%"}, r"keep='101%' is not a share .*'20%', or a count from 1 to 24"),
         ({"keep": 25}, r"keep=25 asks for 25 of the run's 24 rows"),
         ({"format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),
         ({"pool_format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),

@@ -63,7 +63,7 @@ def test_a_column_per_signal_holds_a_number_per_checkpoint(pool: Path, tmp_path:
     assert rows[2]["answer_loss"] is not None
     assert run.settings["info"]["model"] == [str(model) for model in models]
     assert [one["name"] for one in run.settings["identity"]["checkpoints"]] == ["start", "model"]
-    kept = vlmsift.select(run, selector="trajectories", keep=4)
+    kept = vlmsift.select(run, "trajectories", 4)
     assert len(kept.ids) == 4
     kept.export(tmp_path / "kept.json")
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 4

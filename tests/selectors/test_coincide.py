@@ -12,7 +12,8 @@ from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
 from vlmsift.choosing.spherical import spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.selectors import Coincide, choose
+from vlmsift.selecting import select
+from vlmsift.selectors import Coincide
 from vlmsift.selectors.coincide import mean_kernel, mean_similarity, mirror, walk
 
 
@@ -149,15 +150,13 @@ def test_kept_rows_begin_with_each_cluster_s_first() -> None:
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("wrong", "message"),
     [
-        ({"transfer": "image"}, "transfer='image'"),
-        ({"clusters": 0}, "clusters=0"),
         ({"temperature": 0.0}, "temperature=0.0"),
         ({"bandwidth": float("nan")}, "bandwidth=nan"),
         ({"vector": "odd"}, r"'odd' has 3 numbers, which are not two halves.*transfer='both'"),
     ],
 )
-def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        choose(make_table({"concept_states": np.eye(4), "odd": np.ones((4, 3))}), Coincide(**wrong), 1)
+def test_what_cannot_be_meant(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        select(make_table({"concept_states": np.eye(4), "odd": np.ones((4, 3))}), Coincide(**wrong), 1)

@@ -15,12 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.sample_runs import make_table
-from vlmsift.choosing.groups import BALANCES
+from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
+from vlmsift.selecting import select
 from vlmsift.selectors import (
     SELECTORS,
     Coincide,
-    Decided,
     FacilityLocation,
     KCenter,
     Mixture,
@@ -30,10 +30,8 @@ from vlmsift.selectors import (
     Top,
     Trajectories,
     build_selector,
-    choose,
     selector_word,
 )
-from vlmsift.selectors.top import PICKS
 
 DEFAULTS: list[Selector] = [selector() for selector in SELECTORS.values()]
 """Every entry of the table as it comes: a new one is under contract by its line there."""
@@ -67,10 +65,6 @@ CASES: list[Selector] = [
 
 JUDGES = [case for case in CASES if isinstance(case, (Random, Mixture)) or getattr(case, "eps", None) is not None]
 """Those that take keep="clean"; the others refuse it."""
-
-
-def test_every_selector_is_under_its_name() -> None:
-    assert all(name == selector.name for name, selector in SELECTORS.items())
 
 
 @st.composite
@@ -141,7 +135,7 @@ def test_contract_of_clean(selector: Selector, table: pa.Table, text_only: str) 
     there = [row for row in usable(table, selector) if row["images"] or text_only != "drop"]
     if not there:
         with pytest.raises(UsageError, match="only 0 of"):
-            choose(table, selector, "clean", text_only=text_only)
+            select(table, selector, "clean", text_only=text_only)
         return
     chosen = held(table, selector, "clean", text_only=text_only)
     text = {row["id"] for row in there if row["images"] == 0}
@@ -153,12 +147,12 @@ def test_contract_of_clean(selector: Selector, table: pa.Table, text_only: str) 
 @pytest.mark.parametrize("selector", [case for case in CASES if case not in JUDGES], ids=repr)
 def test_clean_is_refused_by_who_does_not_judge(selector: Selector) -> None:
     with pytest.raises(UsageError, match="keep='clean' cannot be meant"):
-        choose(make_table({"loss": [1.0]}), selector, "clean")  # before a column is missed
+        select(make_table({"loss": [1.0]}), selector, "clean")  # before a column is missed
 
 
-def held(table: pa.Table, selector: Selector, keep: Any, **how: Any) -> Decided:
+def held(table: pa.Table, selector: Selector, keep: Any, **how: Any) -> Selection:
     """What was chosen, after it was held against all that does not depend on the selector."""
-    chosen = choose(table, selector, keep, **how)
+    chosen = select(table, selector, keep, **how)
     # exactly the budget, each row once, with a reason where dropped
     ids = table["id"].to_pylist()
     assert len(chosen.ids) == chosen.made_by["budget"] == len(set(chosen.ids))
@@ -172,7 +166,7 @@ def held(table: pa.Table, selector: Selector, keep: Any, **how: Any) -> Decided:
     # again, and with the pool in another order
     mixed = table.take(np.random.default_rng(len(chosen.ids)).permutation(len(ids)))
     mixed = mixed.set_column(0, "index", pa.array(range(len(ids))))
-    for same in (choose(table, selector, keep, **how), choose(mixed, selector, keep, **how)):
+    for same in (select(table, selector, keep, **how), select(mixed, selector, keep, **how)):
         assert same.ids == chosen.ids
         assert dict(same.dropped) == dict(chosen.dropped)
         assert same.made_by == chosen.made_by
@@ -188,8 +182,8 @@ def test_equal_samples_and_any_budget(selector: Selector, count: int) -> None:
     signals = {**{name: [value] * count for name, value in equal.items()}, **defaults}
     table = make_table(signals, answer_key=["yes"] * count)
     for budget in {1, count // 2 or 1, count}:
-        assert len(choose(table, selector, budget).ids) == budget
-    drawn = {choose(table, selector, 1, seed=seed).ids for seed in range(8)}
+        assert len(select(table, selector, budget).ids) == budget
+    drawn = {select(table, selector, 1, seed=seed).ids for seed in range(8)}
     assert count == 1 or len(drawn) > 1
 
 
@@ -206,7 +200,7 @@ def plain_pool(count: int, **fixed: Any) -> pa.Table:
 def test_text_only_rows_are_kept_at_the_same_rate_all_or_not(selector: Selector) -> None:
     table = plain_pool(16, images=[1] * 12 + [0] * 4)
     for text_only, of_text in (("keep", 4), ("drop", 0), ("same-rate", 2)):
-        ids = choose(table, selector, 8, text_only=text_only).ids
+        ids = select(table, selector, 8, text_only=text_only).ids
         assert len(ids) == 8
         if selector.columns or text_only != "same-rate":  # a selector without columns draws from its one text stratum
             assert sum(int(key[1:]) >= 12 for key in ids) == of_text
@@ -221,7 +215,7 @@ def test_a_column_of_nothing_is_told(selector: Selector) -> None:
     table = table.set_column(table.column_names.index(column), column, empty)
     for keep in (1, "100%"):
         with pytest.raises(UsageError, match=rf"only 0 of 3 rows can be chosen \(3 {column} is undefined\)"):
-            choose(table, selector, keep)
+            select(table, selector, keep)
 
 
 @pytest.mark.parametrize("selector", [case for case in CASES if hasattr(case, "clusters")], ids=repr)
@@ -229,9 +223,10 @@ def test_a_column_of_nothing_is_told(selector: Selector) -> None:
 def test_more_clusters_than_rows(selector: Selector, count: int) -> None:
     many = dataclasses.replace(selector, clusters=1000)
     for budget in range(1, count + 1):
-        assert len(choose(plain_pool(count), many, budget).ids) == budget
+        assert len(select(plain_pool(count), many, budget).ids) == budget
 
 
+COUNTS = ("clusters", "min_group", "neighbours", "whole", "fewest")
 NAMES = st.from_regex(r"[a-z_][a-z0-9_]{0,8}", fullmatch=True)
 KINDS: dict[Any, st.SearchStrategy[Any]] = {
     str: NAMES,
@@ -241,8 +236,6 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
     type(None): st.none(),
 }
 OF_NAME = {
-    "pick": st.sampled_from(PICKS),
-    "balance": st.sampled_from(BALANCES),
     "low": st.none() | st.floats(-9, 9) | st.sampled_from(["0%", "12.5%"]),
 }
 OF_NAME["fewest"] = st.integers(2, 10**9)
@@ -285,10 +278,18 @@ def test_a_word_builds_what_it_was_made_from(cls: type[Selector], data: Any) -> 
     assert selector.with_columns(names).columns == tuple(names.values())
 
 
+@pytest.mark.parametrize("selector", DEFAULTS, ids=repr)
+def test_a_field_takes_what_its_type_says(selector: Selector) -> None:
+    for field in dataclasses.fields(selector):
+        for wrong in ([], 0) if field.name in COUNTS else ([],):
+            with pytest.raises(UsageError, match=rf"{selector.name}: {field.name}=.* cannot be meant; give "):
+                dataclasses.replace(selector, **{field.name: wrong})
+
+
 @pytest.mark.parametrize("selector", CASES, ids=repr)
 def test_the_record_and_the_parameters_are_plain(selector: Selector) -> None:
     """What goes into a file comes out again, and each field is told of where it is documented."""
-    made_by = choose(plain_pool(12), selector, 5).made_by
+    made_by = select(plain_pool(12), selector, 5).made_by
     assert json.loads(json.dumps(made_by)) == made_by
-    told = inspect.getdoc(type(selector))
-    assert all(f"{field.name}" in str(told) for field in dataclasses.fields(selector))
+    documented = str(inspect.getdoc(type(selector)))
+    assert all(field.name in documented for field in dataclasses.fields(selector))

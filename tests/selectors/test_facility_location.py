@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +10,8 @@ import pytest
 from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
 from vlmsift.choosing.spherical import to_units
-from vlmsift.errors import UsageError
-from vlmsift.selectors import FacilityLocation, choose
+from vlmsift.selecting import select
+from vlmsift.selectors import FacilityLocation
 from vlmsift.selectors.facility_location import greedy, neighbour_graph
 
 
@@ -79,7 +78,7 @@ def test_greedy_reaches_its_bound() -> None:
 def test_each_heap_has_its_one_and_doubles_come_last() -> None:
     heaps = np.repeat(np.eye(4), 5, axis=0) + 3  # directions from the mean differ, plain ones hardly
     table = make_table({"hidden_mean": heaps})
-    chosen = choose(table, FacilityLocation(neighbours=6), 4)
+    chosen = select(table, FacilityLocation(neighbours=6), 4)
     assert {int(key[1:]) // 5 for key in chosen.ids} == {0, 1, 2, 3}
     assert chosen.made_by["strata"][0]["mean_similarity_to_kept"] == pytest.approx(1)
     for key, reason in chosen.dropped.items():
@@ -101,9 +100,3 @@ def test_no_budget_no_similar_sample() -> None:
     choice = FacilityLocation("v")(candidates({"v": np.eye(3)}), 0)
     assert len(choice.kept) == 0
     assert set(choice.reasons.to_pylist()) == {"no kept sample is among its neighbours, and others stand for more"}
-
-
-@pytest.mark.parametrize("wrong", [{"neighbours": 0}, {"whole": 0}])
-def test_what_cannot_be_meant(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=f"{next(iter(wrong))}=0"):
-        FacilityLocation(**wrong)

@@ -1,22 +1,27 @@
-"""`select`, and a new selector: one short class and one line in the table."""
+"""Selectors and their words, and a new one, made of two: one short class."""
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
-from tests.sample_runs import make_run, make_table
-from vlmsift.choosing.groups import one_group
-from vlmsift.choosing.quota import best_of_groups
+from tests.sample_runs import make_table
+from vlmsift.choosing.groups import by_source
+from vlmsift.choosing.quota import ranks_within
 from vlmsift.errors import UsageError
+from vlmsift.parameters import Share
+from vlmsift.selecting import select
 from vlmsift.selectors import (
     Candidates,
+    Cause,
     Choice,
     Coincide,
     Random,
@@ -25,29 +30,8 @@ from vlmsift.selectors import (
     Top,
     Trajectories,
     build_selector,
-    choose,
-    select,
     selector_word,
 )
-
-
-def test_select_hands_every_argument_on(tmp_path: Path) -> None:
-    run = make_run(tmp_path, {"loss": np.arange(20), "spectra": np.eye(20)}, images=[1] * 18 + [0] * 2)
-    chosen = select(
-        run, "loss", 4, "band", "clusters", where="loss < 19", text_only="drop", seed=5, low=2, high="90%",
-        clusters=3, vector="spectra", min_group=2,
-    )  # fmt: skip
-    top = Top("loss", "band", "clusters", 2, "90%", 3, "spectra", 2)
-    expected = choose(run, top, 4, where="loss < 19", text_only="drop", seed=5)
-    assert (chosen.ids, chosen.made_by) == (expected.ids, expected.made_by)
-
-
-def test_select_balances_by_default() -> None:
-    answers = ["yes"] * 20 + ["no"] * 20
-    table = make_table({"delta_attnmask": np.arange(40)}, answer_key=answers)
-    chosen = select(table)
-    assert [answers[int(key[1:])] for key in chosen.ids].count("yes") == 4
-    assert chosen.made_by["strata"][0]["balance"] == "answer"
 
 
 @pytest.mark.parametrize(
@@ -73,56 +57,62 @@ def test_a_word_tells_what_differs_from_the_defaults() -> None:
 
 
 @pytest.mark.parametrize(
-    ("word", "said"),
+    ("word", "message"),
     [
         ("best", "no selector 'best'; choose among top, random, trajectories, coincide"),
         ("", "no selector ''"),
         ("top:signal=loss", r"top has no field 'signal' \(in 'signal=loss'\); it has balance, by, ceiling"),
         ("random:share=1", "random has no field 'share' .*it has none"),
-        ("trajectories:inside=best", "trajectories: inside='best' is not one of stable, random"),
-        ("top:pick=best", "pick='best' is unknown"),
-        ("semdedup:eps=little", "eps='little' is not float or None"),
+        ("trajectories:inside=best", "trajectories: inside='best' cannot be meant; give one of stable, random"),
+        ("top:pick=best", "pick='best' cannot be meant"),
+        ("semdedup:eps=little", "eps='little' cannot be meant; give a number at least 0 and at most 2 or none"),
     ],
 )
-def test_words_that_cannot_be_meant(word: str, said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+def test_words_that_cannot_be_meant(word: str, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         build_selector(word)
 
 
 def test_a_selector_that_no_word_builds_is_told_of() -> None:
-    for selector in (Top("loss", "band", low="3"), KCenter()):
-        with pytest.raises(UsageError, match=r"no word builds|no selector 'k-center'"):
+    for selector in (Top("loss", "band", low="3"), Top("a,b"), JudgeThenCover()):
+        with pytest.raises(UsageError, match="no word builds"):
             selector_word(selector)
 
 
 @dataclass(frozen=True)
-class KCenter(Selector):
-    """Farthest-first traversal of a vector signal, from the first candidate."""
+class JudgeThenCover(Selector):
+    """Drops the `drop` lowest by a signal, but never a group's last row; another selector covers what is left."""
 
-    vector: str = "states"
-    name: ClassVar[str] = "k-center"
+    by: str = "loss"
+    drop: Share = 0.25
+    cover: str = "k_center:vector=states"
+    name: ClassVar[str] = "judge_then_cover"
 
     @property
     def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
+        return (self.by, *build_selector(self.cover).columns)
+
+    def screen(self, candidates: Candidates) -> list[Cause]:
+        values, groups = candidates.number(self.by), by_source(candidates)
+        last = ranks_within(-values, groups.codes) == 0
+        low = ranks_within(np.where(last, np.inf, values), np.zeros_like(groups.codes)) < self.drop * len(values)
+        reasons = pc.binary_join_element_wise(f"judged: {self.by} = ", pc.cast(pa.array(values), pa.string()), "")
+        return [Cause("judged", low & ~last, reasons)]
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        vectors = candidates.vector(self.vector)
-        ranks, near = np.full(len(vectors), len(vectors), float), np.full(len(vectors), np.inf)
-        for rank in range(budget):
-            center = int(np.argmax(near))
-            ranks[center] = rank
-            near = np.minimum(near, np.linalg.norm(vectors - vectors[center], axis=1))
-            near[center] = -1
-        return best_of_groups(ranks, one_group(candidates), np.array([budget]))
+        return build_selector(self.cover)(candidates, budget)
 
 
-def test_a_selector_over_vectors_is_a_few_lines() -> None:
-    points = [[0, 0], [0.1, 0], [10, 0], [10.1, 0], [0, 10], [np.nan, 0]]
-    chosen = choose(make_table({"states": points}), KCenter(), 3)
-    assert {min(int(key[1:]) // 2, 2) for key in chosen.ids} == {0, 1, 2}
-    assert chosen.dropped["s5"] == "states is undefined"
-    assert chosen.decisions["value"].null_count == 6
+def test_a_selector_made_of_two_is_a_few_lines_and_its_reasons_tell_which_part_dropped() -> None:
+    states = [[0, 0], [0.5, 0], [9, 0], [9.5, 0], [0, 8], [50, 50], [60, 60], [70, 70]]
+    table = make_table({"loss": [3, 4, 5, 6, 7, 1, 2, 0], "states": states}, source=["a"] * 7 + ["b"])
+    chosen = select(table, JudgeThenCover(), 4)
+    assert {chosen.dropped["s5"], chosen.dropped["s6"]} == {"judged: loss = 1", "judged: loss = 2"}
+    assert "s7" in chosen.ids, "the lowest, but the last of its group"
+    covered = {reason for reason in chosen.dropped.values() if not reason.startswith("judged")}
+    assert all(re.fullmatch(r"distance [0-9.]+ to 's[0-7]'", reason) for reason in covered)
+    assert chosen.made_by["ruled_out"] == {"judged": 2}
+    assert chosen.decisions["value"].to_pylist()[5] == 1
 
 
 def test_choosing_needs_no_torch() -> None:

@@ -11,8 +11,8 @@ import pytest
 from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
 from vlmsift.choosing.clusters import k_means
-from vlmsift.errors import UsageError
-from vlmsift.selectors import KCenter, choose
+from vlmsift.selecting import select
+from vlmsift.selectors import KCenter
 
 
 def by_the_book(points: np.ndarray, budget: int, first: int) -> list[int]:
@@ -57,8 +57,8 @@ def test_no_farther_than_twice_the_best() -> None:
 def test_doubles_come_last_and_chance_decides_among_them() -> None:
     table = make_table({"hidden_mean": np.repeat(np.eye(5), 3, axis=0)})
     for seed in range(5):
-        assert len({int(key[1:]) // 3 for key in choose(table, KCenter(), 5, seed=seed).ids}) == 5
-    assert len({choose(table, KCenter(start="random"), 1, seed=seed).ids for seed in range(20)}) > 5
+        assert len({int(key[1:]) // 3 for key in select(table, KCenter(), 5, seed=seed).ids}) == 5
+    assert len({select(table, KCenter(start="random"), 1, seed=seed).ids for seed in range(20)}) > 5
 
 
 def test_a_large_pool_is_traversed_by_clusters() -> None:
@@ -87,9 +87,3 @@ def test_a_cluster_that_the_budget_misses_says_so() -> None:
     nothing = KCenter("v")(candidates({"v": points}), 0)
     assert len(nothing.kept) == 0
     assert set(nothing.reasons.to_pylist()) == {"the budget ends before its cluster keeps one"}
-
-
-@pytest.mark.parametrize(("wrong", "said"), [({"start": "nearest"}, "start='nearest'"), ({"whole": 0}, "whole=0")])
-def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        KCenter(**wrong)

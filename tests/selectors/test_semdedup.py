@@ -11,7 +11,8 @@ from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
 from vlmsift.choosing.spherical import spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.selectors import SemDeDup, choose, semdedup
+from vlmsift.selecting import select
+from vlmsift.selectors import SemDeDup, semdedup
 
 
 def at(*degrees: float) -> np.ndarray:
@@ -41,13 +42,13 @@ def test_similarity_to_earlier_rows_by_hand() -> None:
 
 @pytest.mark.parametrize(("budget", "ids"), [(1, ["s2"]), (2, ["s2", "s0"]), (3, ["s2", "s0", "s3"])])
 def test_eps_is_solved_for_the_budget(budget: int, ids: list[str]) -> None:
-    chosen = choose(make_table({"v": FAN}), SemDeDup("v", clusters=1), budget)
+    chosen = select(make_table({"v": FAN}), SemDeDup("v", clusters=1), budget)
     assert list(chosen.ids) == ids
     eps = chosen.made_by["strata"][0]["eps"]
     assert eps == pytest.approx({1: 2, 2: 1 - cosine(50), 3: 1 - cosine(20)}[budget])
     again = SemDeDup("v", clusters=1, eps=eps)
     assert again.survivors(candidates({"v": FAN})) == budget
-    assert set(choose(make_table({"v": FAN}), again, budget).ids) == set(ids)
+    assert set(select(make_table({"v": FAN}), again, budget).ids) == set(ids)
 
 
 def by_the_book(vectors: np.ndarray, clusters: int, eps: float, hard: bool) -> set[int]:
@@ -76,17 +77,17 @@ def test_the_whole_against_a_loop(monkeypatch: pytest.MonkeyPatch, keep_first: A
 
 def test_reasons_name_a_keeper_who_is_kept() -> None:
     vectors = np.random.default_rng(2).normal(size=(50, 4))
-    chosen = choose(make_table({"v": vectors}), SemDeDup("v", clusters=3), 10)
+    chosen = select(make_table({"v": vectors}), SemDeDup("v", clusters=3), 10)
     assert len(chosen.dropped) == 40
     for reason in chosen.dropped.values():
         assert reason.startswith("similarity ")
         assert reason.rpartition("its keeper is ")[2].strip("'") in chosen.ids
-    assert choose(make_table({"v": FAN}), SemDeDup("v", clusters=1), 2).dropped["s1"] == (
+    assert select(make_table({"v": FAN}), SemDeDup("v", clusters=1), 2).dropped["s1"] == (
         "similarity 0.9848 to 's0' is not below 0.642788; its keeper is 's0'"
     )
     # s3's nearest earlier sample (s1 or s2) may be dropped itself: then it is that one's keeper
     assert (
-        choose(make_table({"v": FAN}), SemDeDup("v", clusters=1), 1)
+        select(make_table({"v": FAN}), SemDeDup("v", clusters=1), 1)
         .dropped["s1"]
         .endswith("to 's0' is not below -1; its keeper is 's2'")
     )
@@ -94,14 +95,14 @@ def test_reasons_name_a_keeper_who_is_kept() -> None:
 
 def test_doubles_go_first_and_by_chance() -> None:
     table = make_table({"v": np.repeat(np.random.default_rng(0).normal(size=(6, 5)), 2, axis=0)})
-    draws = [choose(table, SemDeDup("v", clusters=2), 6, seed=seed).ids for seed in range(12)]
+    draws = [select(table, SemDeDup("v", clusters=2), 6, seed=seed).ids for seed in range(12)]
     assert all(len({int(key[1:]) // 2 for key in ids}) == 6 for ids in draws)
     assert {key for ids in draws for key in ids} == {f"s{row}" for row in range(12)}
 
 
 def test_fewer_than_clusters_draws_among_first_ones() -> None:
     table = make_table({"v": np.repeat(np.eye(4), 3, axis=0)})
-    chosen = choose(table, SemDeDup("v", clusters=4), 2)
+    chosen = select(table, SemDeDup("v", clusters=4), 2)
     assert len({int(key[1:]) // 3 for key in chosen.ids}) == 2
     assert sum("the budget ends before cluster" in reason for reason in chosen.dropped.values()) == 6
 
@@ -111,10 +112,10 @@ def test_a_given_eps_draws_among_survivors_and_refills() -> None:
     table = make_table({"v": vectors})
     selector = SemDeDup("v", clusters=3, eps=0.01)
     assert selector.survivors(candidates({"v": vectors})) == 3
-    chosen = choose(table, selector, 2)
+    chosen = select(table, selector, 2)
     assert len({int(key[1:]) // 2 for key in chosen.ids}) == 2
-    assert sorted(choose(table, selector, 4).ids, key=lambda key: int(key[1:]))[-2:] == ["s4", "s5"]  # 4 degrees apart
-    pairs = [choose(table, selector, 2, seed=seed).ids for seed in range(10)]
+    assert sorted(select(table, selector, 4).ids, key=lambda key: int(key[1:]))[-2:] == ["s4", "s5"]  # 4 degrees apart
+    pairs = [select(table, selector, 2, seed=seed).ids for seed in range(10)]
     assert len({frozenset(int(key[1:]) // 2 for key in ids) for ids in pairs}) == 3
 
 
@@ -122,20 +123,19 @@ def test_clean_keeps_the_survivors_and_looks_for_likes_once(monkeypatch: pytest.
     calls = []
     monkeypatch.setattr(semdedup, "spherical_k_means", lambda *how: calls.append(how) or spherical_k_means(*how))
     table = make_table({"v": at(0, 1, 90, 91, 180, 184)})
-    chosen = choose(table, SemDeDup("v", clusters=3, eps=0.001), "clean")
+    chosen = select(table, SemDeDup("v", clusters=3, eps=0.001), "clean")
     assert len(calls) == 1
     assert len(chosen.ids) == chosen.made_by["budget"] == 4  # 1 degree apart is too near, 4 are not
     assert {"s4", "s5"} < set(chosen.ids)
     assert all("its keeper is" in reason for reason in chosen.dropped.values())
     with pytest.raises(UsageError, match=r"keep='clean' cannot be meant with eps=None.*semdedup:eps=0.05"):
-        choose(table, SemDeDup("v"), "clean")
+        select(table, SemDeDup("v"), "clean")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
-    [({"keep_first": "best"}, "keep_first='best'"), ({"clusters": 0}, "clusters=0"), ({"eps": -0.1}, "eps=-0.1"),
-     ({"eps": float("nan")}, "eps=nan")],
-)  # fmt: skip
-def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
+    ("wrong", "message"),
+    [({"eps": -0.1}, "eps=-0.1"), ({"eps": 2.1}, "eps=2.1"), ({"eps": float("nan")}, "eps=nan")],
+)
+def test_what_cannot_be_meant(wrong: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
         SemDeDup(**wrong)

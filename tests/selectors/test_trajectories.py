@@ -13,7 +13,8 @@ from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
 from vlmsift.choosing.clusters import k_means
 from vlmsift.errors import UsageError
-from vlmsift.selectors import Trajectories, choose, trajectories
+from vlmsift.selecting import select
+from vlmsift.selectors import Trajectories, trajectories
 from vlmsift.selectors.trajectories import evenly, evenly_but_small
 
 # near 0: s0 moves by 3, s1 by 1, s2 by 2; near 100: s3 by 4, s4 by 0, s5 by 6, s6 by 5
@@ -46,7 +47,7 @@ def test_clusters_of_two_only_fill_up(budget: int, quotas: list[int]) -> None:
 @pytest.mark.parametrize("inside", ["stable", "random"])
 def test_one_checkpoint_is_no_trajectory(paths: Any, inside: Any) -> None:
     with pytest.raises(UsageError, match=r"'trajectory' is one number per sample, .* at least 2.*--snapshots 7"):
-        choose(make_table({"trajectory": paths}), Trajectories(inside=inside), 1)
+        select(make_table({"trajectory": paths}), Trajectories(inside=inside), 1)
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12), st.data())
@@ -77,7 +78,7 @@ def test_the_steadiest_of_each_cluster(budget: int, ids: list[str]) -> None:
 
 def test_random_rows_of_each_cluster() -> None:
     table = make_table({"trajectory": PATHS})
-    draws = [set(choose(table, Trajectories(inside="random", clusters=2), 2, seed=seed).ids) for seed in range(60)]
+    draws = [set(select(table, Trajectories(inside="random", clusters=2), 2, seed=seed).ids) for seed in range(60)]
     assert {key for ids in draws for key in ids} == {f"s{row}" for row in range(7)}
     assert all(len(ids & {"s0", "s1", "s2"}) == 1 for ids in draws)
 
@@ -155,18 +156,5 @@ def test_the_whole_against_a_loop(budget: int) -> None:
 
 def test_an_undefined_checkpoint_rules_a_row_out() -> None:
     table = make_table({"trajectory": [*PATHS, [1, np.nan, 2], [np.nan] * 3]}, images=[1] * 8 + [0])
-    chosen = choose(table, Trajectories(clusters=2), 8)
+    chosen = select(table, Trajectories(clusters=2), 8)
     assert dict(chosen.dropped) == {"s7": "trajectory is undefined"}
-
-
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"inside": "best"}, "inside='best'"),
-        ({"clusters": 0}, "clusters=0"),
-        ({"balance": "answer"}, "balance='answer'"),
-    ],
-)
-def test_what_cannot_be_meant(wrong: dict[str, Any], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        Trajectories(**wrong)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.sample_runs import make_run
-from vlmsift import pipeline
 from vlmsift.pipeline import Progress
 from vlmsift.runs.run import Run
+from vlmsift.selecting import select
 from vlmsift.terminal import Shown, progress_bar, show_run, show_selection, show_signals
 
 ROWS = 40
@@ -44,7 +44,7 @@ def test_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         "    1 x too long; the first is 's12'",
         "  delta_attnmask is undefined (null) for 4 scored rows",
         f"the run is in {run.folder}",
-        f"next: vlmsift select '{run.folder}' --by delta_attnmask --keep 20%",
+        f"next: vlmsift select '{run.folder}' --selector top:by=delta_attnmask --keep 20%",
     ]
 
 
@@ -56,7 +56,7 @@ def test_a_run_without_a_scored_row_has_no_next_step(tmp_path: Path, capsys: pyt
 
 
 def test_a_selection_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    show_selection(pipeline.select(finished(tmp_path / "run"), keep="50%"), "saved")
+    show_selection(select(finished(tmp_path / "run"), keep="50%"), "saved")
     assert lines(capsys) == [
         "20 of 40 rows kept: the highest delta_attnmask, 1.2 to 2.9 nats (all rows: -0.6 to 2.9)",
         "  18 of 33 rows with images, balanced by answer (2 groups; auto: 100% have a short answer that repeats)",
@@ -66,32 +66,40 @@ def test_a_selection_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
 
 
+BAND = "top:pick=band,balance=none,low=0,high=2.8"
+
+
 @pytest.mark.parametrize(
-    ("how", "told"),
+    ("selector", "how", "line"),
     [
-        ({"balance": "none"}, "  16 of 33 rows with images, not balanced"),
-        ({"balance": "source"}, "  16 of 33 rows with images, balanced by source (1 group)"),
-        ({"where": "loss > 20"}, "dropped: 1 ranked lower, or not drawn, 3 error rows, 18 not (loss > 20)"),
-        ({"text_only": "drop"}, "dropped: 15 ranked lower, or not drawn, 3 error rows, 4 text-only"),
-        ({"by": "loss", "pick": "lowest"}, "18 of 40 rows kept: the lowest loss, 0 to 22 nats (all rows: 0 to 39)"),
-        ({"pick": "band", "low": 0, "high": 2.8, "keep": 28}, "  24 of 26 rows with images, not balanced"),
+        ("top:balance=none", {}, "  16 of 33 rows with images, not balanced"),
+        ("top:balance=source", {}, "  16 of 33 rows with images, balanced by source (1 group)"),
+        ("top", {"where": "loss > 20"}, "dropped: 1 ranked lower, or not drawn, 3 error rows, 18 not (loss > 20)"),
+        ("top", {"text_only": "drop"}, "dropped: 15 ranked lower, or not drawn, 3 error rows, 4 text-only"),
+        ("top:by=loss,pick=lowest", {}, "18 of 40 rows kept: the lowest loss, 0 to 22 nats (all rows: 0 to 39)"),
+        (BAND, {"keep": 28}, "  24 of 26 rows with images, not balanced"),
         (
-            {"pick": "band", "low": 0, "high": 2.8, "keep": 28},
+            BAND,
+            {"keep": 28},
             "dropped: 2 ranked lower, or not drawn, 3 error rows, 7 delta_attnmask is outside the band 0 to 2.8",
         ),
     ],
 )
 def test_each_way_of_choosing_is_told(
-    how: dict[str, Any], told: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    selector: str, how: dict[str, Any], line: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    how = {"keep": 18, "balance": "none" if "pick" in how else "auto", **how}
-    show_selection(pipeline.select(finished(tmp_path / "run"), **how), "saved")
-    assert told in lines(capsys)
+    show_selection(select(finished(tmp_path / "run"), selector, **{"keep": 18, **how}), "saved")
+    assert line in lines(capsys)
+
+
+def test_a_selection_of_a_table_is_told_without_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    show_selection(select(finished(tmp_path / "run").table(), "top:by=loss", 4), "saved")
+    assert lines(capsys)[0] == "4 of 40 rows kept: the highest loss, 36 to 39 (all rows: 0 to 39)"
 
 
 def test_what_auto_chose_without_short_answers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = finished(tmp_path / "run", answer_key=[None] * ROWS)
-    show_selection(pipeline.select(run, keep=7), "saved")
+    show_selection(select(run, keep=7), "saved")
     why = "auto: most answers do not repeat, and there is no hidden_mean to cluster"
     assert f"  6 of 33 rows with images, balanced by source (1 group; {why})" in lines(capsys)
 
@@ -143,18 +151,18 @@ def test_the_tables_name_every_entry(capsys: pytest.CaptureFixture[str]) -> None
 def test_what_is_not_ranked_by_a_number_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     vectors = np.random.default_rng(0).normal(size=(ROWS, 3)).astype(np.float32)
     run = make_run(tmp_path / "run", {"trajectory": vectors})
-    show_selection(pipeline.select(run, selector="trajectories:clusters=4", keep=10), "saved")
+    show_selection(select(run, "trajectories:clusters=4", 10), "saved")
     told = lines(capsys)
     assert told[0] == "10 of 40 rows kept: chosen by trajectories from trajectory"
     assert told[1] == "  10 of 40 rows with images, 4 clusters"
     rows = np.random.default_rng(0).normal(size=(ROWS, 2)) * [0.1, 0.1] + 3
     rows[:9, 1] -= 2
     run = make_run(tmp_path / "poisoned", {"entropy_profile": rows.astype(np.float32)})
-    show_selection(pipeline.select(run, selector="mixture:fewest=10", keep="clean"), "saved")
+    show_selection(select(run, "mixture:fewest=10", "clean"), "saved")
     told = lines(capsys)
     assert told[0] == "31 of 40 rows kept: chosen by mixture from entropy_profile"
     assert told[1] == "  31 of 40 rows with images, 9 suspects, by layers 1"
     assert told[2] == "dropped: 9 suspects"
     run = make_run(tmp_path / "few", {"entropy_profile": rows.astype(np.float32)})
-    show_selection(pipeline.select(run, selector="mixture", keep="clean"), "saved")
+    show_selection(select(run, "mixture", "clean"), "saved")
     assert lines(capsys)[1] == "  40 of 40 rows with images, too few rows to judge"

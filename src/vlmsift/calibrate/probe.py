@@ -193,12 +193,13 @@ def pictures(pool: Pool | Planted, row: int) -> set[str]:
 
 def _chosen(run: Run, judged: Mapping[str, Judged], column: str, rows: Ints, budget: int, seed: int) -> list[str]:
     """Ids of the `budget` best of `rows` by a column's good end, balanced as `select` does by default."""
-    from vlmsift.selectors import select
+    from vlmsift.selecting import select
 
     if column not in judged:
         raise UsageError(f"the probe is asked to try {column!r}, which was not measured; try {', '.join(judged)}")
     where = f'"index" IN ({", ".join(map(str, rows.tolist()))})'
-    return list(select(run, by=column, pick=judged[column].candidate.good, keep=budget, where=where, seed=seed).ids)
+    word = f"top:by={column},pick={judged[column].candidate.good}"
+    return list(select(run, word, budget, where=where, seed=seed).ids)
 
 
 def _key(column: str, seed: int, ids: Sequence[str], test: Sequence[str], model: Any, how: Mapping[str, Any]) -> str:

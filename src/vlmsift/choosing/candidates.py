@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -17,10 +17,11 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import Parameters
 
 COLUMN_FIELDS = ("by", "vector")
 _CHUNK = 2**18
-_Found = TypeVar("_Found")
+_Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
@@ -28,12 +29,12 @@ class Candidates:
     """N rows of a run that may be chosen.
 
     Attributes:
-        table: N rows, the scalar columns (`store.FIXED` and the signals that the selector asked for).
+        table: N rows, the scalar columns (`runs.FIXED` and the signals that the selector asked for).
         stratum: what they have in common, for people: "images" or "text-only".
         seed: for generators; 0 to 2**32 - 1.
         rows: (N,) int64, each row's place in what `vectors` return.
         vectors: the run's vector columns; each name's function loads (all rows of the run, K) float32.
-        found: what `once` keeps.
+        memo: what `once` keeps.
     """
 
     table: Any
@@ -41,7 +42,7 @@ class Candidates:
     seed: int
     rows: NDArray[np.int64]
     vectors: Mapping[str, Callable[[], NDArray[np.float32]]]
-    found: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -79,12 +80,12 @@ class Candidates:
         finite = np.isfinite(self.number(column)[:, None] if scalar else self.vector(column))
         return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
 
-    def once(self, work: Callable[[Candidates], _Found]) -> _Found:
+    def once(self, work: Callable[[Candidates], _Made]) -> _Made:
         """`work(self)`, done when it is first asked for: `survivors` and the choice share what is dear."""
-        if work not in self.found:
-            self.found[work] = work(self)
-        result: _Found = self.found[work]
-        return result
+        if work not in self.memo:
+            self.memo[work] = work(self)
+        made: _Made = self.memo[work]
+        return made
 
 
 class Choice(NamedTuple):
@@ -112,10 +113,11 @@ class Cause(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Selector:
+class Selector(Parameters):
     """Base of all selectors. A new one is a frozen dataclass in a file of its own, with `name` and `__call__`.
 
-    A field called `by` or `vector` names a column of the run, and no other field does (see `with_columns`).
+    A field called `by` or `vector` names a column of the run, and no other field does (see `with_columns`). What its
+    fields may hold is their types' to say (see `parameters.Parameters`).
     """
 
     name: ClassVar[str]
@@ -124,8 +126,11 @@ class Selector:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Signals that must be defined for a row to be ranked; the first, where scalar, is saved as its value."""
-        return ()
+        """Signals that must be defined for a row to be ranked; the first, where scalar, is saved as its value.
+
+        The one that the field `by` names, else the one of `vector`, else none.
+        """
+        return tuple(getattr(self, name) for name in COLUMN_FIELDS if hasattr(self, name))[:1]
 
     def screen(self, candidates: Candidates) -> list[Cause]:
         """Rows this selector rules out before the budget is split, beyond the undefined ones. None by default."""
@@ -133,8 +138,8 @@ class Selector:
 
     def with_columns(self, names: Mapping[str, str]) -> Selector:
         """A copy that reads the column `names[column]` where this one reads `column`; others stay."""
-        read = {item.name: getattr(self, item.name) for item in fields(self) if item.name in COLUMN_FIELDS}
-        return replace(self, **{name: names.get(column, column) for name, column in read.items()})
+        columns = {name: getattr(self, name) for name in COLUMN_FIELDS if hasattr(self, name)}
+        return replace(self, **{name: names.get(column, column) for name, column in columns.items()})
 
     def check_clean(self) -> None:
         """Raise UsageError where `survivors` would, which is known without any rows."""

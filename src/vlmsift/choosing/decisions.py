@@ -14,7 +14,7 @@ from vlmsift.choosing.candidates import Candidates, Cause, Choice
 from vlmsift.choosing.selection import DECISIONS
 
 
-class Ledger:
+class Decisions:
     """Decisions about `rows` (N), as they fall.
 
     Attributes:
@@ -29,13 +29,14 @@ class Ledger:
         self.kept = 0
         self._parts: list[Any] = []
 
-    def rule_out(self, causes: Iterable[Cause], places: NDArray[np.int64]) -> None:
-        """Drop the rows at `places` (n,) for the first of the causes (each over those n rows) that holds."""
+    def rule_out(self, causes: Iterable[Cause], places: NDArray[np.int64] | None = None) -> None:
+        """Drop the rows at `places` (n,), None = all, for the first of the causes (each over those n) that holds."""
+        places = np.arange(len(self.rows)) if places is None else places
         for cause in causes:
-            fresh = np.flatnonzero(cause.mask & self.open[places])
+            fresh = np.flatnonzero(cause.mask & self.open[places])  # (dropped now,), among the n
             reason = cause.reason
-            told = pa.repeat(reason, len(fresh)) if isinstance(reason, str) else reason.take(pa.array(fresh))
-            self._enter(places[fresh], told)
+            reasons = pa.repeat(reason, len(fresh)) if isinstance(reason, str) else reason.take(pa.array(fresh))
+            self._enter(places[fresh], reasons)
             self.open[places[fresh]] = False
             if len(fresh):
                 self.ruled_out[cause.label] = self.ruled_out.get(cause.label, 0) + len(fresh)
@@ -49,10 +50,10 @@ class Ledger:
         self._enter(places, reasons, choice.groups, pa.array(ranks, mask=ranks == 0))
         self.kept += len(choice.kept)
 
-    def decisions(self, value: NDArray[np.floating[Any]]) -> Any:
+    def table(self, value: NDArray[np.floating[Any]]) -> Any:
         """The table of schema `DECISIONS`, in the pool's order, with the rows' `value` (N,)."""
         parts = pa.concat_tables(self._parts)
-        parts = parts.take(pc.sort_indices(parts["place"]))
+        parts = parts.take(pc.sort_indices(parts["place"]))  # every row was entered once: N rows, as in `self.rows`
         index = self.rows.table["index"]
         columns = {
             "id": self.rows.table["id"],

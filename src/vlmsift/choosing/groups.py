@@ -7,7 +7,7 @@ answers inside one. Balance over answers or clusters is therefore the default ("
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from vlmsift.choosing.candidates import Candidates
 from vlmsift.choosing.clusters import k_means
 
-BALANCES = ("auto", "answer", "source", "clusters", "none")
+Balance = Literal["auto", "answer", "source", "clusters", "none"]
 NO_SOURCE = "(no source)"
 OTHER = "other answers"
 
@@ -50,10 +50,10 @@ def by_answer(candidates: Candidates, min_group: int = 10) -> Groups:
     pairs = source * (opened + 1) + answer
     _, place, counts = np.unique(pairs, return_inverse=True, return_counts=True)
     answer = np.where(counts[place] >= min_group, answer, opened)
-    found, codes = np.unique(source * (opened + 1) + answer, return_inverse=True)
+    used, codes = np.unique(source * (opened + 1) + answer, return_inverse=True)
     labels = [*answers, OTHER]
     titles = [f"{name} / " for name in sources] + [""]
-    names = [titles[pair // (opened + 1)] + labels[pair % (opened + 1)] for pair in found.tolist()]
+    names = [titles[pair // (opened + 1)] + labels[pair % (opened + 1)] for pair in used.tolist()]
     repeated = float(np.mean(answer < opened))
     return Groups(codes, names, {"balance": "answer", "repeated": repeated})
 
@@ -70,16 +70,14 @@ def by_clusters(candidates: Candidates, vector: str, clusters: int | None = None
     return _compact(np.where(defined, codes, len(names)), [*names, f"no {vector}"], details)
 
 
-def grouped(
-    candidates: Candidates, balance: str, *, min_group: int, vector: str, clusters: int | None, has_vector: bool
-) -> Groups:
-    """The groups of one of the `BALANCES`. "auto" is by answer, where at least half of the rows have a repeated short
+def group(candidates: Candidates, balance: Balance, *, min_group: int, vector: str, clusters: int | None) -> Groups:
+    """The groups that a word asks for. "auto" is by answer, where at least half of the rows have a repeated short
     answer; else by clusters, where the run has the signal `vector`; else by source."""
     if balance in ("auto", "answer"):
         answers = by_answer(candidates, min_group)
         if balance == "answer" or answers.details["repeated"] >= 0.5:
             return answers
-        balance = "clusters" if has_vector else "source"
+        balance = "clusters" if vector in candidates.vectors else "source"
     if balance == "clusters":
         return by_clusters(candidates, vector, clusters)
     return by_source(candidates) if balance == "source" else one_group(candidates)
@@ -91,11 +89,11 @@ def _codes(column: Any) -> tuple[NDArray[np.int64], list[str]]:
     order = pc.sort_indices(encoded.dictionary).to_numpy()
     places = np.empty(len(order), np.int64)
     places[order] = np.arange(len(order))
-    found = encoded.indices.fill_null(len(order)).to_numpy()
-    return np.append(places, len(order))[found], encoded.dictionary.take(pa.array(order)).to_pylist()
+    indices = encoded.indices.fill_null(len(order)).to_numpy()
+    return np.append(places, len(order))[indices], encoded.dictionary.take(pa.array(order)).to_pylist()
 
 
 def _compact(codes: NDArray[np.int64], names: list[str], details: Mapping[str, Any]) -> Groups:
     """Without the groups that nobody is in."""
-    found, packed = np.unique(codes, return_inverse=True)
-    return Groups(packed, [names[code] for code in found.tolist()], details)
+    used, packed = np.unique(codes, return_inverse=True)
+    return Groups(packed, [names[code] for code in used.tolist()], details)

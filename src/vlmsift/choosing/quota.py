@@ -58,8 +58,8 @@ def best_of_groups(badness: NDArray[np.floating[Any]], groups: Groups, quotas: N
     kept = np.flatnonzero(ranks < quotas[codes])
     kept = kept[np.argsort(badness[kept], kind="stable")]
     rows, names = pa.array(codes), pa.array(groups.names, pa.string())
-    told = zip(sizes, groups.names, quotas, strict=True)
-    endings = pa.array([f" of {size} in group {name!r}, the group keeps {quota}" for size, name, quota in told])
+    shares = zip(sizes, groups.names, quotas, strict=True)
+    endings = pa.array([f" of {size} in group {name!r}, the group keeps {quota}" for size, name, quota in shares])
     places = pc.cast(pa.array(ranks + 1), pa.string())
     reasons = pc.binary_join_element_wise("rank ", places, endings.take(rows), "")
     return Choice(kept, names.take(rows), reasons, {**groups.details, "groups": len(groups.names)})

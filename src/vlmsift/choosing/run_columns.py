@@ -26,7 +26,7 @@ class Source(NamedTuple):
     """Where candidates come from.
 
     Attributes:
-        table: N rows: the columns `store.FIXED`, and the scalar ones that were asked for.
+        table: N rows: the columns `runs.FIXED`, and the scalar ones that were asked for.
         vectors: vector columns by name; each function loads (N, K) float32, once.
         matching: SQL condition -> int64 values of `index`.
         digest: hash of the signals; None for a bare table.
@@ -81,7 +81,7 @@ def _cure(name: str, known: Sequence[str]) -> str:
 
 
 def _complete(table: Any) -> Any:
-    """A table with all of `store.FIXED`: rows are "ok" and have an image unless it says otherwise."""
+    """A table with all of `runs.FIXED`: rows are "ok" and have an image unless it says otherwise."""
     if "id" not in table.column_names:
         raise UsageError(f"the table has no column 'id'. It has: {', '.join(table.column_names)}.")
     count = len(table)

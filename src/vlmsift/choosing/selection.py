@@ -1,4 +1,4 @@
-"""Decisions as a Selection, and a Selection as a file. In: one row per sample. Out: `selections/NAME.parquet`."""
+"""What was chosen, in memory and as a file. In: one decision per row. Out: `selections/NAME.parquet`, exported rows."""
 
 from __future__ import annotations
 
@@ -10,15 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmsift.errors import UsageError
 from vlmsift.files import write_atomically
+from vlmsift.runs.pool import run_pool
 from vlmsift.runs.run import Run
-from vlmsift.types import Selection
 
 DECISIONS = pa.schema(
     [
@@ -34,13 +33,6 @@ DECISIONS = pa.schema(
 _KEY = b"vlmsift.made_by"
 
 
-@dataclass(frozen=True)
-class Decided(Selection):
-    """A Selection with all that was decided: `decisions` is a `pyarrow.Table` of `DECISIONS`, in the pool's order."""
-
-    decisions: Any = field(repr=False, compare=False)
-
-
 class Drops(Mapping[str, str]):
     """id -> reason, in the pool's order. A million reasons stay Arrow strings until somebody asks for one."""
 
@@ -48,14 +40,14 @@ class Drops(Mapping[str, str]):
         self._ids, self._reasons = ids, reasons
 
     @cached_property
-    def _found(self) -> dict[str, str]:
+    def _by_id(self) -> dict[str, str]:
         return dict(zip(self._ids.to_pylist(), self._reasons.to_pylist(), strict=True))
 
     def __getitem__(self, key: str) -> str:
-        return self._found[key]
+        return self._by_id[key]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._found)
+        return iter(self._by_id)
 
     def __len__(self) -> int:
         return len(self._ids)
@@ -64,53 +56,79 @@ class Drops(Mapping[str, str]):
         return f"<{len(self)} dropped ids with reasons>"
 
 
-def make_selection(decisions: Any, made_by: Mapping[str, Any]) -> Decided:
-    """The Selection that a table of schema `DECISIONS` tells of."""
-    kept = decisions.filter(decisions["kept"])
-    ids = kept["id"].take(pc.sort_indices(kept["rank"])).to_pylist()
-    dropped = decisions.filter(pc.invert(decisions["kept"]))
-    return Decided(tuple(ids), Drops(dropped["id"], dropped["reason"]), made_by, decisions)
+@dataclass(frozen=True)
+class Selection:
+    """The samples to keep, a reason for each other one, and all that is needed to choose them again.
 
+    Attributes:
+        decisions: `pyarrow.Table` of schema `DECISIONS`, a row per sample in the pool's order.
+        made_by: selector, budget, seed and what came of them, as JSON values.
+        run: the run that was chosen from; None where it was a bare table.
+    """
 
-def save(selection: Selection, run: Run, name: str) -> Path:
-    """Write a selection of this run's samples into its folder, in place of one of that name. Returns the file."""
-    path = _path(run, name)
-    decisions = selection.decisions if isinstance(selection, Decided) else _tabled(selection, run)
-    decisions = decisions.replace_schema_metadata({_KEY: json.dumps(dict(selection.made_by)).encode()})
-    path.parent.mkdir(exist_ok=True)
-    write_atomically(path, lambda temporary: pq.write_table(decisions, temporary, compression="zstd"))
-    return path
+    decisions: Any = field(repr=False)
+    made_by: Mapping[str, Any]
+    run: Run | None = field(default=None, repr=False, compare=False)
 
+    @cached_property
+    def ids(self) -> tuple[str, ...]:
+        """Of the kept samples, best first."""
+        kept = self.decisions.filter(self.decisions["kept"])
+        return tuple(kept["id"].take(pc.sort_indices(kept["rank"])).to_pylist())
 
-def load(run: Run, name: str) -> Decided:
-    """Read a saved selection. Raises UsageError where there is none of that name, or the file is not one."""
-    path = _path(run, name)
-    if not path.exists():
-        known = ", ".join(sorted(file.stem for file in path.parent.glob("*.parquet"))) or "none"
-        raise UsageError(f"{run.folder} has no selection {name!r}. It has: {known}.")
-    try:
-        decisions = pq.read_table(path)
-        made_by = json.loads((decisions.schema.metadata or {})[_KEY])
-    except (pa.ArrowInvalid, OSError, KeyError) as error:
-        raise UsageError(f"{path} is not a saved selection ({error!r}). Select again under that name.") from error
-    return make_selection(decisions.replace_schema_metadata(None), made_by)
+    @cached_property
+    def dropped(self) -> Mapping[str, str]:
+        """id -> reason of all the others, in the pool's order."""
+        dropped = self.decisions.filter(pc.invert(self.decisions["kept"]))
+        return Drops(dropped["id"], dropped["reason"])
+
+    def save(self, name: str) -> Path:
+        """Write it into its run's folder, in place of one of that name. Returns the file."""
+        path = _path(self._own_run(), name)
+        table = self.decisions.replace_schema_metadata({_KEY: json.dumps(dict(self.made_by)).encode()})
+        path.parent.mkdir(exist_ok=True)
+        write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        return path
+
+    @classmethod
+    def load(cls, run: Run, name: str) -> Selection:
+        """Read a saved one. Raises UsageError where the run has none of that name, or the file is not one."""
+        path = _path(run, name)
+        if not path.exists():
+            known = ", ".join(sorted(file.stem for file in path.parent.glob("*.parquet"))) or "none"
+            raise UsageError(f"{run.folder} has no selection {name!r}. It has: {known}.")
+        try:
+            table = pq.read_table(path)
+            made_by = json.loads((table.schema.metadata or {})[_KEY])
+        except (pa.ArrowInvalid, OSError, KeyError) as error:
+            raise UsageError(f"{path} is not a saved selection ({error!r}). Select again under that name.") from error
+        return cls(table.replace_schema_metadata(None), made_by, run)
+
+    def export(
+        self, out: str | Path, *, format: str | None = None, dropped: bool = False, pool: str | Path | None = None
+    ) -> Path:
+        """Write the kept (or the dropped) rows, in the pool's order, untouched in the source format or converted.
+
+        Args:
+            out: .json, .jsonl, .parquet, or a folder for a saved Hugging Face data set.
+            format: "llava", "messages" or "sharegpt"; None is the pool's own.
+            pool: where the pool is now, if it was moved since scoring.
+
+        Raises:
+            RunMismatch: the pool is not the one that was scored.
+        """
+        source = run_pool(self._own_run(), pool)
+        kept = self.decisions["kept"].to_numpy()
+        rows = self.decisions["index"].to_numpy()[~kept if dropped else kept]
+        return source.export(rows.tolist(), out, format=format)
+
+    def _own_run(self) -> Run:
+        if self.run is None:
+            raise UsageError("this selection was made from a table, which has no run. Select from the run instead.")
+        return self.run
 
 
 def _path(run: Run, name: str) -> Path:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}", name):
         raise UsageError(f"{name!r} cannot name a selection. Use letters, digits and . _ - (at most 100).")
     return run.folder / "selections" / f"{name}.parquet"
-
-
-def _tabled(selection: Selection, run: Run) -> Any:
-    """The decisions of a Selection that was made by hand: value and group are null."""
-    rows = run.table(["id", "index"])
-    known = pc.index_in(rows["id"], value_set=pa.array(selection.ids, pa.string()))
-    reasons = pa.array([selection.dropped.get(key) for key in rows["id"].to_pylist()], pa.string())
-    kept = pc.is_valid(known)
-    told = np.asarray(kept) != np.asarray(pc.is_valid(reasons))
-    if not told.all() or pc.sum(kept).as_py() != len(selection.ids):
-        raise UsageError(f"the selection is not one of {run.folder}: each of its rows must be kept or have a reason.")
-    columns = {"id": rows["id"], "index": rows["index"], "kept": kept, "rank": pc.add(known, 1), "reason": reasons}
-    absent = pa.nulls(len(rows))
-    return pa.table([pc.cast(columns.get(item.name, absent), item.type) for item in DECISIONS], schema=DECISIONS)

@@ -29,32 +29,25 @@ from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 @app.command()
 def select(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
-    by: Annotated[str | None, typer.Option(help="The signal to choose by (default: delta_attnmask).")] = None,
-    keep: Keep = "20%",
     selector: Annotated[
-        str | None,
-        typer.Option(help="Choose by a selector's word, as coincide:temperature=0.2; `vlmsift methods` shows some."),
-    ] = None,
-    pick: Annotated[
-        str | None, typer.Option(help="highest, lowest, middle, or band with --low and --high (default: highest).")
-    ] = None,
-    low: Annotated[str | None, typer.Option(help="Lower end of the band: a value, or a quantile such as 30%.")] = None,
-    high: Annotated[str | None, typer.Option(help="Upper end of the band.")] = None,
-    balance: Annotated[str | None, typer.Option(help="auto, answer, source, clusters or none (default: auto).")] = None,
-    clusters: Annotated[int | None, typer.Option(help="Number of clusters for --balance clusters.")] = None,
+        str,
+        typer.Option(
+            help="Who chooses, as a word: top:by=answer_loss,pick=lowest or coincide:temperature=0.2. By default the "
+            "highest delta_attnmask, balanced; `vlmsift methods` shows some."
+        ),
+    ] = "top",
+    keep: Keep = "20%",
     where: Annotated[str | None, typer.Option(help="SQL condition over the run's columns.")] = None,
     text_only: Annotated[str, typer.Option(help="Samples without image: same-rate, keep or drop.")] = "same-rate",
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Name under which the selection is kept in the run.")] = "selection",
 ) -> None:
     """Choose samples by a run's signals, and keep the choice in the run."""
-    from vlmsift import pipeline, selectors
+    from vlmsift import selecting
     from vlmsift.terminal import show_selection
 
-    how = {"by": by, "pick": pick, "low": low, "high": high, "balance": balance, "clusters": clusters}
-    given = {key: value for key, value in how.items() if value is not None}
-    selection = pipeline.select(run, selector=selector, keep=keep, where=where, text_only=text_only, seed=seed, **given)
-    path = selectors.save(selection, selection.run, name)
+    selection = selecting.select(run, selector, keep, where=where, text_only=text_only, seed=seed)
+    path = selection.save(name)
     named = "" if name == "selection" else f" --name {shlex.quote(name)}"
     show_selection(selection, f"saved as {path}; next: vlmsift export {shlex.quote(str(run))} --out kept.json{named}")
 
@@ -71,13 +64,12 @@ def export(
     pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
 ) -> None:
     """Write the kept rows, untouched, in the source format or another."""
-    from vlmsift import pipeline, selectors
+    from vlmsift.choosing.selection import Selection
     from vlmsift.runs.run import Run
     from vlmsift.terminal import say
 
-    opened = Run.open(run)
-    selection = selectors.load(opened, name)
-    path = pipeline.export(opened, selection, out, format=out_format, dropped=dropped, pool=pool)
+    selection = Selection.load(Run.open(run), name)
+    path = selection.export(out, format=out_format, dropped=dropped, pool=pool)
     count = len(selection.dropped) if dropped else len(selection.ids)
     say(f"{count:,} {'dropped' if dropped else 'kept'} rows written to {path}")
 
@@ -136,6 +128,7 @@ def sift(
             progress=progress,
             training_progress=training_progress,
         )
+    assert selection.run is not None  # it was scored
     show_selection(selection, f"written to {out}; the run is in {selection.run.folder}")
 
 

@@ -28,7 +28,9 @@ OutFormat = Annotated[
     str | None, typer.Option(help="To write: llava, messages or sharegpt (default: as the data, untouched).")
 ]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Throw away the signals of a run with other settings.")]
-Keep = Annotated[str, typer.Option(help="Budget: 20% or 0.2 of the pool, or a number of samples.")]
+Keep = Annotated[
+    str, typer.Option(help="Budget: 20% or 0.2 of the pool, a number, or clean for a selector that judges.")
+]
 MethodKeep = Annotated[
     str | None,
     typer.Option(

@@ -19,11 +19,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlmsift import pipeline, selectors
+from vlmsift import pipeline
+from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.runs.run import Run
-from vlmsift.selectors import Decided
+from vlmsift.selecting import select
+from vlmsift.selectors import Top
 from vlmsift.terminal import progress_bar, say, show_run
 
 SIGNALS = (
@@ -84,7 +86,7 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     whole = (table.kind == "clean").mean()
     say(f"4. select {KEEP}: share of clean samples among the kept (of the whole pool: {whole:.2f})")
     shares, chosen = _select_table(run, truth)
-    selectors.save(chosen, run, "delta-attnmask")
+    chosen.save("delta-attnmask")
     kept = chosen.export(out / "kept.json")
     selected = time.perf_counter()
     say(f"5. exported {len(chosen.ids):,} rows, equal to the originals, to {kept}")
@@ -107,14 +109,14 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     return out
 
 
-def _teach(out: Path, pool: Path, run: Run, chosen: Decided, seed: int) -> None:
+def _teach(out: Path, pool: Path, run: Run, chosen: Selection, seed: int) -> None:
     """The last act: what the kept rows, as many random ones, and the whole pool teach."""
     if find_spec("accelerate") is None:
         say("7. no model is trained on the parts: that needs pip install 'vlmsift[train]'")
         return
     from vlmsift.demo.teach import teach
 
-    draw = selectors.choose(run, selectors.Random(), KEEP, seed=seed)
+    draw = select(run, "random", KEEP, seed=seed)
     parts = {f"random {KEEP}": draw.ids, f"selected {KEEP}": chosen.ids, "full pool": None}
     say(f"7. train a weak model on parts of the pool, {EPOCHS:g} epochs each; exact answers to {TESTS} new questions")
     lessons = teach(out, pool, parts, EPOCHS, TESTS, seed)
@@ -166,24 +168,24 @@ def _auroc_table(table: Any) -> dict[str, float]:
 
 def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float]], Any]:
     """Share of clean samples that each way of choosing keeps; and the default method's selection."""
-    ways: dict[str, dict[str, Any]] = {
-        "delta-attnmask (balanced)": {"by": "delta_attnmask", "balance": "auto"},
-        "delta-attnmask-plain": {"by": "delta_attnmask", "balance": "none"},
-        "delta_random (control)": {"by": "delta_random", "balance": "none"},
-        "delta at half depth": {"by": "delta_half", "balance": "none"},
-        "answer_loss, lowest": {"by": "answer_loss", "pick": "lowest", "balance": "none"},
-        "el2n, lowest": {"by": "el2n", "pick": "lowest", "balance": "none"},
-        "image_gain": {"by": "image_gain", "balance": "none"},
+    ways = {
+        "delta-attnmask (balanced)": Top(),
+        "delta-attnmask-plain": Top(balance="none"),
+        "delta_random (control)": Top("delta_random", balance="none"),
+        "delta at half depth": Top("delta_half", balance="none"),
+        "answer_loss, lowest": Top("answer_loss", "lowest", "none"),
+        "el2n, lowest": Top("el2n", "lowest", "none"),
+        "image_gain": Top("image_gain", balance="none"),
     }
     shares: dict[str, list[float]] = {}
     unspoiled: dict[str, list[float]] = {}
     chosen = None
-    for name, how in ways.items():
-        selection = pipeline.select(run, keep=KEEP, **how)
+    for name, selector in ways.items():
+        selection = select(run, selector, KEEP)
         chosen = chosen or selection
         shares[name] = [_share(selection.ids, truth, "clean")]
         unspoiled[name] = [_share(selection.ids, truth, "clean", "duplicate")]
-    draws = [selectors.choose(run, selectors.Random(), KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
+    draws = [select(run, "random", KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
     shares["random"] = [_share(draw.ids, truth, "clean") for draw in draws]
     unspoiled["random"] = [_share(draw.ids, truth, "clean", "duplicate") for draw in draws]
     shown = Table(box=box.SIMPLE_HEAD)

@@ -23,6 +23,7 @@ from vlmsift.experiment.plan import FULL
 from vlmsift.experiment.prepare import Cell, Prepared
 from vlmsift.experiment.scoring import Scored, Tuned, score_for
 from vlmsift.files import write_atomically
+from vlmsift.selecting import select
 
 if TYPE_CHECKING:
     from vlmsift.train import Recipe
@@ -85,7 +86,7 @@ class Bench:
                 kept = self._drawn(cell, chooser.ids)
             else:
                 scored = self.scored[cell.method]
-                kept = pipeline.select(scored.run, selector=scored.selector, keep=cell.keep, seed=seed).ids
+                kept = select(scored.run, scored.selector, cell.keep, seed=seed).ids
             wanted = set(kept)
             ordered = tuple(name for name in self.prepared.pool.ids if name in wanted)
             self._chosen[key] = ordered, time.perf_counter() - started
@@ -95,8 +96,6 @@ class Bench:
         """A uniform draw by the cell's seed among the usable samples, text-only ones at the same rate."""
         import pyarrow as pa
 
-        from vlmsift.selectors import Random, choose
-
         names = list(self.prepared.pool.ids if among is None else among)
         shown = dict(zip(self.data.ids, self.data.has_image, strict=True))
         columns = {
@@ -105,7 +104,7 @@ class Bench:
             "status": ["ok" if name in shown else "error" for name in names],
             "reason": [self.data.skipped.get(name) for name in names],
         }
-        return choose(pa.table(columns), Random(), cell.keep, seed=cell.seed).ids
+        return select(pa.table(columns), "random", cell.keep, seed=cell.seed).ids
 
     def recipe(self, cell: Cell) -> Recipe:
         """The plan's recipe, with the cell's steps where steps are to be equal."""

@@ -94,7 +94,7 @@ class Method(Part):
 
     Attributes:
         signals: words as on the command line; config: a file that `calibrate` wrote, in their place.
-        by, pick, balance: see `vlmsift.selectors.select`; `by` is the first signal unless given.
+        by, pick, balance: see `vlmsift.selectors.Top`; `by` is the first signal unless given.
         selector: a word such as "coincide:temperature=0.2", in their place.
         snapshots: score so many checkpoints of a fine-tune on the pool by the plan's recipe; 1 = its end.
         ids: a file of sample ids (one per line, or a JSON list): each seed draws from them uniformly ("oracle").

@@ -41,7 +41,7 @@ class Method:
         source: where the method comes from.
         about: what it keeps, and where it differs from its source.
         needs: what it asks for beyond a model and a pool, and what that costs; "" = nothing.
-        keep: the budget unless another is asked for: a share, a count, or "clean" (see `selectors.choose`).
+        keep: the budget unless another is asked for: a share, a count, or "clean" (see `vlmsift.select`).
         training: a fine-tune on the pool that comes before; the user may bring its checkpoints instead.
         called: its name in messages. retrained: the user has changed its training.
     """

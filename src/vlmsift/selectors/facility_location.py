@@ -15,7 +15,7 @@ from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import k_means
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.spherical import to_units
-from vlmsift.errors import UsageError
+from vlmsift.parameters import Count
 
 
 @dataclass(frozen=True)
@@ -34,18 +34,9 @@ class FacilityLocation(Selector):
     """
 
     vector: str = "hidden_mean"
-    neighbours: int = 64
-    whole: int = 20_000
+    neighbours: Count = 64
+    whole: Count = 20_000
     name: ClassVar[str] = "facility_location"
-
-    def __post_init__(self) -> None:
-        for word, number in (("neighbours", self.neighbours), ("whole", self.whole)):
-            if number < 1:
-                raise UsageError(f"{word}={number!r} is no number of samples. Give 1 or more.")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         units = candidates.vector(self.vector)

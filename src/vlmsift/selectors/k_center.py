@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import k_means
 from vlmsift.choosing.nearest_kept import named
-from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count
 
 
 @dataclass(frozen=True)
@@ -34,17 +33,8 @@ class KCenter(Selector):
 
     vector: str = "hidden_mean"
     start: Literal["farthest", "random"] = "farthest"
-    whole: int = 20_000
+    whole: Count = 20_000
     name: ClassVar[str] = "k_center"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "start", self.start, ("farthest", "random"))
-        if self.whole < 1:
-            raise UsageError(f"whole={self.whole!r} is no number of samples. Give 1 or more.")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]

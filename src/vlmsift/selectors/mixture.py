@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,8 +15,7 @@ from numpy.typing import NDArray
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.quota import best_of_groups
-from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Positive
 
 FITTED = 100_000  # rows that they are fitted on, at most
 
@@ -59,21 +59,10 @@ class Mixture(Selector):
 
     vector: str = "entropy_profile"
     gate: Literal["bsi", "released"] = "bsi"
-    threshold: float = 2.0
-    fewest: int = 100
+    threshold: Positive = 2.0
+    fewest: Annotated[int, msgspec.Meta(ge=2)] = 100
     name: ClassVar[str] = "mixture"
     partly_defined: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "gate", self.gate, ("bsi", "released"))
-        if not self.threshold > 0:
-            raise UsageError(f"threshold={self.threshold!r} must be above 0; the paper's is 2.0.")
-        if self.fewest < 2:
-            raise UsageError(f"fewest={self.fewest!r} rows bear no two Gaussians. Give 2 or more, such as 100.")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
 
     def check_clean(self) -> None:
         """Nothing is wrong with it: this is what the method is for."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, NamedTuple
+from typing import Annotated, ClassVar, Literal, NamedTuple
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -16,7 +17,7 @@ from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count
 
 _ROWS = 1024  # of a similarity matrix held at a time
 _DIGITS = 6  # of a similarity; float32 says no more, and equal samples shall tie
@@ -39,7 +40,7 @@ class SemDeDup(Selector):
     rest): as "earlier" counts dropped samples too, those of least similarity stay whatever eps is; ties fall by seed.
     A budget below the number of clusters draws among the clusters' first samples. Source: SemDeDup (arXiv 2303.09540)
     as run for VLMs by COINCIDE (arXiv 2406.10995), which clusters text-only samples among the others; here they are a
-    stratum of their own (see `frame.choose`), so none is held against a sample with an image.
+    stratum of their own (see `selecting.select`), so none is held against a sample with an image.
 
     Attributes:
         vector: the signal, (N, K); normalised here.
@@ -51,21 +52,10 @@ class SemDeDup(Selector):
     """
 
     vector: str = "last_state"
-    clusters: int | None = None
+    clusters: Count | None = None
     keep_first: Literal["hard", "easy"] = "hard"
-    eps: float | None = None
+    eps: Annotated[float, msgspec.Meta(ge=0, le=2)] | None = None
     name: ClassVar[str] = "semdedup"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "keep_first", self.keep_first, ("hard", "easy"))
-        if self.clusters is not None and self.clusters < 1:
-            raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
-        if self.eps is not None and not 0 <= self.eps <= 2:
-            raise UsageError(f"eps={self.eps!r} is not 1 minus a cosine. Give a number from 0 to 2.")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
 
     @property
     def _bound(self) -> float:
@@ -97,12 +87,12 @@ class SemDeDup(Selector):
         bound = float(np.max(badness[kept], initial=-1.0))
         like = named(candidates, "similarity", likes.similarity, likes.earlier)
         ids = candidates.table["id"].take(pa.array(keeper)).combine_chunks()
-        told = pc.binary_join_element_wise(like, f" is not below {bound:.6g}; its keeper is '", ids, "'", "")
+        beaten = pc.binary_join_element_wise(like, f" is not below {bound:.6g}; its keeper is '", ids, "'", "")
         clusters = pc.cast(pa.array(likes.codes), pa.string())
         nobody = pc.binary_join_element_wise("the budget ends before cluster ", clusters, " keeps one", "")
         over = pa.repeat(f"survives, but the budget of {budget} is full", count)
         spare = np.isfinite(likes.similarity) & (likes.similarity <= bound) & (self.eps is not None)
-        reasons = pc.if_else(pa.array(spare), over, pc.if_else(pa.array(keeps[keeper]), told, nobody))
+        reasons = pc.if_else(pa.array(spare), over, pc.if_else(pa.array(keeps[keeper]), beaten, nobody))
         details = {"clusters_found": int(likes.codes.max()) + 1, "keeps_up_to_similarity": bound, "eps": 1 - bound}
         return Choice(kept, pc.binary_join_element_wise("cluster ", clusters, ""), reasons, details)
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -11,13 +11,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Cause, Choice, Selector
-from vlmsift.choosing.groups import BALANCES, grouped
+from vlmsift.choosing.groups import Balance, group
 from vlmsift.choosing.quota import best_of_groups, ranks_within, split
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count
 
 Floats = NDArray[np.floating[Any]]
-PICKS = ("highest", "lowest", "middle", "band")
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class Top(Selector):
         by: the signal to rank by.
         pick: "highest"; "lowest"; "middle", the window around the group's median; "band", a random draw among the rows
             with `low` <= value <= `high`.
-        balance: the groups: "auto", "answer", "source", "clusters" or "none" (see `groups.grouped`).
+        balance: the groups: "auto", "answer", "source", "clusters" or "none" (see `groups.group`).
         low, high: ends of the band: a value, or a quantile of the ranked rows such as "30%"; None is open.
         clusters: how many, for `balance="clusters"`; None is sqrt(N / 2), at most 1,000.
         vector: the vector signal to cluster.
@@ -38,32 +37,24 @@ class Top(Selector):
     """
 
     by: str = "delta_attnmask"
-    pick: str = "highest"
-    balance: str = "auto"
+    pick: Literal["highest", "lowest", "middle", "band"] = "highest"
+    balance: Balance = "auto"
     low: float | str | None = None
     high: float | str | None = None
-    clusters: int | None = None
+    clusters: Count | None = None
     vector: str = "hidden_mean"
-    min_group: int = 10
+    min_group: Count = 10
     ceiling: float | None = None
     name: ClassVar[str] = "top"
 
     def __post_init__(self) -> None:
-        one_of(self.name, "pick", self.pick, PICKS)
-        one_of(self.name, "balance", self.balance, BALANCES)
+        super().__post_init__()
         if (self.pick == "band") != ((self.low, self.high) != (None, None)):
             ends = f"low={self.low!r} and high={self.high!r}"
             raise UsageError(f"{ends} with pick={self.pick!r}: give at least one with pick='band', none otherwise.")
-        for word, number in (("clusters", self.clusters), ("min_group", self.min_group)):
-            if number is not None and number < 1:
-                raise UsageError(f"{word}={number!r} is no number of samples or clusters. Give 1 or more.")
         if self.ceiling is not None and (self.pick != "highest" or np.isnan(self.ceiling)):
             cure = "Give a number with pick='highest', or none."
             raise UsageError(f"ceiling={self.ceiling!r} with pick={self.pick!r} cannot be meant. {cure}")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.by,)
 
     def screen(self, candidates: Candidates) -> list[Cause]:
         if self.pick != "band":
@@ -77,8 +68,7 @@ class Top(Selector):
         return [Cause(f"{self.by} is {band}", (values < low) | (values > high), reasons)]
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        options = {key: value for key, value in asdict(self).items() if key in ("vector", "clusters", "min_group")}
-        groups = grouped(candidates, self.balance, has_vector=self.vector in candidates.vectors, **options)
+        groups = group(candidates, self.balance, min_group=self.min_group, vector=self.vector, clusters=self.clusters)
         sizes = np.bincount(groups.codes)
         values = candidates.number(self.by)
         choice = best_of_groups(self._badness(values, groups.codes, sizes), groups, split(budget, sizes, sizes))

@@ -14,7 +14,7 @@ from vlmsift.choosing.groups import Groups, by_source, one_group
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.choosing.run_columns import CHECKPOINTS
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count
 
 PUBLISHED = {"stable": 1000, "random": 100}  # clusters of XMAS and of S2L
 ROOMY = 100  # rows per cluster from which on a pool bears the published number
@@ -29,7 +29,7 @@ class Trajectories(Selector):
     Those of at most `SMALL` members only fill up what the others cannot. Source: XMAS (arXiv 2510.01454 and
     its code) for "stable", S2L (arXiv 2403.07384) for "random". Both published codes turn NaN into 0 and put the
     text-only samples in a cluster of their own; here a row with an undefined number is not ranked, and text-only ones
-    are a stratum (see `frame.choose`). S2L balances over sources first: `balance="source"`. k-means
+    are a stratum (see `selecting.select`). S2L balances over sources first: `balance="source"`. k-means
     takes 100 rounds in XMAS, 20 in S2L; here it is fitted, above 10,000 rows, on a sample of them, 10,000 or 256 per
     cluster, and by mini-batches where the sample is larger than 10,000 (see `clusters.k_means`).
 
@@ -45,20 +45,10 @@ class Trajectories(Selector):
 
     vector: str = "trajectory"
     inside: Literal["stable", "random"] = "stable"
-    clusters: int | None = None
+    clusters: Count | None = None
     scale: bool = False
     balance: Literal["none", "source"] = "none"
     name: ClassVar[str] = "trajectories"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "inside", self.inside, PUBLISHED)
-        one_of(self.name, "balance", self.balance, ("none", "source"))
-        if self.clusters is not None and self.clusters < 1:
-            raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        return (self.vector,)
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         paths = self._paths(candidates)

@@ -12,7 +12,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import parse_fields
+from vlmsift.parameters import parse_fields, write_word
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.answer_tokens import AnswerTokens
 from vlmsift.signals.attention_influence import AttentionInfluence
@@ -108,9 +108,7 @@ def signal_word(signal: Signal) -> str:
     """The word that builds this signal of the table, with the fields that differ from their defaults; no column."""
     if type(signal) is not SIGNALS.get(signal.name):
         raise UsageError(f"the signal {signal.name!r} cannot be asked for by a word")
-    plain = parameters(SIGNALS[signal.name]())
-    changed = [f"{name}={value}" for name, value in parameters(signal).items() if value != plain[name]]
-    return f"{signal.name}:{','.join(changed)}" if changed else signal.name
+    return write_word(signal.name, signal, SIGNALS[signal.name]())
 
 
 def parameters(signal: Signal) -> dict[str, Any]:

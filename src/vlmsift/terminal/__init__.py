@@ -20,7 +20,8 @@ from vlmsift.errors import split_reason
 
 if TYPE_CHECKING:
     from vlmsift.check import Report
-    from vlmsift.pipeline import PoolSelection, Progress
+    from vlmsift.choosing.selection import Selection
+    from vlmsift.pipeline import Progress
     from vlmsift.runs.run import Run
 
 _OUT = Console(highlight=False, soft_wrap=True)
@@ -137,7 +138,8 @@ def show_run(run: Run, state: Progress | None) -> None:
     say(f"the run is in {run.folder}")
     first = next((column.name for column in run.columns() if not column.is_list), None)
     if first is not None and summary["ok"]:
-        say(f"next: vlmsift select {shlex.quote(str(run.folder))} --by {first} --keep 20%")
+        word = shlex.quote(f"top:by={first}")
+        say(f"next: vlmsift select {shlex.quote(str(run.folder))} --selector {word} --keep 20%")
 
 
 def _examples(run: Run) -> dict[str, str]:
@@ -150,7 +152,7 @@ def _examples(run: Run) -> dict[str, str]:
     return found
 
 
-def show_selection(selection: PoolSelection, ending: str) -> None:
+def show_selection(selection: Selection, ending: str) -> None:
     """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
     made = selection.made_by
     kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
@@ -175,7 +177,7 @@ def _by(made: Any) -> str:
     return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
 
 
-def _values(selection: PoolSelection) -> str:
+def _values(selection: Selection) -> str:
     """The range of the kept values, and of all."""
     import pyarrow.compute as pc
 
@@ -183,7 +185,7 @@ def _values(selection: PoolSelection) -> str:
     ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
     if ends[0]["min"] is None:
         return ""
-    units = {column.name: column.unit for column in selection.run.columns()}
+    units = {column.name: column.unit for column in selection.run.columns()} if selection.run else {}
     unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
     kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
     return f", {kept}{unit} (all rows: {every})"
@@ -198,18 +200,18 @@ def _how(made: Any, stratum: Any) -> str:
 
 def _by_groups(stratum: Any) -> str:
     """What a selector that ranks by no single number found in a stratum."""
-    found = []
+    facts = []
     if "suspects" in stratum:
         layers = ", ".join(map(str, stratum["sensitive_layers"]))
         why = f"by layers {layers}" if layers else "no layer falls in two"
-        found.append(
+        facts.append(
             "too few rows to judge" if "too_few_rows" in stratum else f"{stratum['suspects']:,} suspects, {why}"
         )
     if stratum.get("balance") == "source":
-        found.append("sources apart")
+        facts.append("sources apart")
     if "clusters_found" in stratum:
-        found.append(f"{stratum['clusters_found']:,} clusters")
-    return "".join(f", {one}" for one in found)
+        facts.append(f"{stratum['clusters_found']:,} clusters")
+    return "".join(f", {fact}" for fact in facts)
 
 
 def _balance(made: Any, stratum: Any) -> str:
@@ -219,13 +221,13 @@ def _balance(made: Any, stratum: Any) -> str:
         return ""
     if balance == "none":
         return ", not balanced"
-    told = f"{groups:,} group{'' if groups == 1 else 's'}"
+    count = f"{groups:,} group{'' if groups == 1 else 's'}"
     if made["balance"] == "auto":
-        told += "; auto: " + {
+        count += "; auto: " + {
             "answer": f"{stratum.get('repeated', 0):.0%} have a short answer that repeats",
             "clusters": "most answers are long or do not repeat",
         }.get(balance, f"most answers do not repeat, and there is no {made['vector']} to cluster")
-    return f", balanced by {balance} ({told})"
+    return f", balanced by {balance} ({count})"
 
 
 def show_signals() -> None:
