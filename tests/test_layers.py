@@ -28,12 +28,13 @@ MAY_IMPORT = {
     "choosing": "types errors files runs",
     "selectors": "types errors parameters choosing runs selecting",
     "selecting": "types errors choosing selectors runs",
-    "check": "types errors models passes",
+    "proofs": "types errors models passes",
+    "check": "types errors models passes proofs",
     "augment": "types errors parameters files models passes",
-    "scoring": "types errors files pools models passes signals runs",
+    "scoring": "types errors files pools models passes proofs signals runs",
     "pipeline": "types errors pools runs scoring choosing selectors",
     "methods": "types errors pools models signals runs choosing selectors pipeline train",
-    "train": "types errors files pools models scoring",
+    "train": "types errors files pools models proofs scoring",
     "evaluate": "types errors pools models scoring train",
     "calibrate": "types errors files pools models passes signals runs selectors pipeline train evaluate",
     "experiment": "types errors files pools models signals runs choosing selectors pipeline methods augment train "
@@ -47,7 +48,7 @@ MAY_IMPORT = {
 
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.
 ONLY_IN = {
-    "torch": "models/ passes/ signals/ scoring/ check.py augment/ train/ evaluate.py demo/",
+    "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py demo/",
     "transformers": "models/ passes/capture.py augment/attention.py train/ demo/",
     "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
     "datasets": "pools/",

@@ -111,8 +111,7 @@ class Run:
             _refuse_foreign(folder)
         folder.mkdir(parents=True, exist_ok=True)
         record["sessions"] = [*record["sessions"], {"started": now, **info}]
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        _write(folder, record)
         return cls(folder, record)
 
     @classmethod
@@ -149,12 +148,18 @@ class Run:
         found = (_PART.fullmatch(path.name) for path in self.folder.glob("signals/part-*.parquet"))
         return {int(match[1]) for match in found if match}
 
-    def write_part(self, part: int, rows: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+    def note_proof(self, proof: Mapping[str, Any]) -> None:
+        """Add to this start's entry in `sessions` what was proved of the model that measures."""
+        self.settings["sessions"][-1].setdefault("proofs", []).append(plain(proof))
+        _write(self.folder, self.settings)
+
+    def write_part(self, part: int, rows: Mapping[str, NDArray[Any]]) -> None:
         """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
 
         `rows` maps each fixed column (nullable ones may be left out) and each signal to n values, in any order of rows:
-        (n,) numbers, or (n, K) for a signal of width K. NaN becomes null; a row of NaN becomes a null list. Raises
-        ValueError where rows or columns are not those of this part: a fault in the program, not in the data.
+        (n,) numbers or, as objects, words; (n, K) for a signal of width K. NaN and None become null, a row of NaN a
+        null list. Raises ValueError where rows or columns are not those of this part: a fault in the program, not in
+        the data.
         """
         index = np.asarray(rows["index"], np.int64)
         order = np.argsort(index, kind="stable")
@@ -246,23 +251,25 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
         if field.name not in FIXED.names or not field.nullable:
             raise ValueError(f"column {field.name!r} is missing")
         return pa.nulls(count, field.type)
-    values = rows[field.name]
-    if len(values) != count:
-        raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
+    values, shape = rows[field.name], (count,) if width == 1 else (count, width)
+    if np.shape(values) != shape:
+        raise ValueError(f"column {field.name!r} takes {shape} values, got {np.shape(values)}")
     if width == 1:
         return pa.array(values, field.type, from_pandas=True)
-    vectors = np.asarray(values, np.float32)
-    if vectors.shape != (count, width):
-        raise ValueError(f"column {field.name!r} takes ({count}, {width}) values, got {vectors.shape}")
-    defined = ~np.isnan(vectors).all(axis=1)
+    defined = ~np.isnan(values).all(axis=1)
     offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)
-    flat = pa.array(vectors[defined].ravel(), from_pandas=True)
+    flat = pa.array(np.asarray(values, np.float32)[defined].ravel(), from_pandas=True)
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 
 def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The identity of the run in a folder; empty where there is none. Raises UsageError where it cannot be read."""
     return dict(_read(Path(folder))["identity"]) if (Path(folder) / "run.json").exists() else {}
+
+
+def _write(folder: Path, record: Mapping[str, Any]) -> None:
+    text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
+    write_atomically(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _read(folder: Path) -> dict[str, Any]:

@@ -213,7 +213,6 @@ class _Scoring:
         import time
 
         from vlmsift.models.fingerprint import fingerprint
-        from vlmsift.passes.capture import Capture
         from vlmsift.pools import open_image
         from vlmsift.scoring.batches import Scorer, signal_width
         from vlmsift.scoring.feed import Feed
@@ -265,8 +264,6 @@ class _Scoring:
         encoder = model.encoder(partial(open_image, root=self.pool.image_root))
         feed = Feed(self.pool, encoder, [index for rows in ranges for index in rows], workers)
         state, started = Progress(len(self.pool), len(self.pool) - len(feed.indices)), time.perf_counter()
-        # a stretch of failures right after a resume says nothing against a model that has measured samples before
-        proven = bool(run.finished_parts()) and run.summary()["ok"] > 0
 
         def tick(rows: int, errors: int) -> None:
             state.done, state.errors = state.done + rows, state.errors + errors
@@ -275,11 +272,21 @@ class _Scoring:
                 progress(state)
 
         tick(0, 0)
-        with Capture(model) as capture:
-            scorer = Scorer(capture, encoder, chosen, self.tokens_per_batch, tick, proven)
-            for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
-                run.write_part(part, columns)
+        scorer = Scorer(model, encoder, chosen, self.tokens_per_batch, tick, run.note_proof, _measured(run))
+        for part, columns in zip(wanted, scorer.parts(iter(feed), [len(rows) for rows in ranges]), strict=True):
+            run.write_part(part, columns)
         return run
+
+
+def _measured(run: Run) -> set[bool]:
+    """False where the run holds a measured sample, True where it holds one with an image (see `Scorer.measured`).
+
+    A stretch of failures right after a resume says nothing against a model that has measured such samples before.
+    """
+    if not run.finished_parts():
+        return set()
+    kinds = run.table(["status", "images"]).group_by(["status", "images"]).aggregate([]).to_pylist()
+    return {kind for row in kinds if row["status"] == "ok" for kind in (False, row["images"] > 0)}
 
 
 _LOOKED_AT = 20
