@@ -15,14 +15,15 @@ from torch import Tensor
 
 from tests.models.helpers import batch_of, opened, varied
 from tests.toys import FAMILIES
-from vlmsift import check
-from vlmsift.check import Proof, Report, check_adapter, eager_attentions, hooked_loss, weights_digest
+from vlmsift import proofs
+from vlmsift.check import Report, check_adapter, weights_digest
 from vlmsift.models import Adapter, open_model
 from vlmsift.passes import capture as capture_module
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import measure
+from vlmsift.proofs import Proof, eager_attentions, hooked_loss
 
 PROOFS = ["conversation", "loss", "attention", "masked re-run", "batch independence", "model untouched"]
 
@@ -49,7 +50,7 @@ def test_every_family_is_supported(family, toy_path):
     assert weights_digest(adapter) == before
     facts = report.facts
     assert facts["family"].startswith(family)
-    assert facts["layers whose attention is seen"] == f"{adapter.depth} of {adapter.depth}"
+    assert report.proofs[2].detail.startswith(f"{adapter.depth} of {adapter.depth} layers")
     assert facts["text layers"].startswith(f"{adapter.depth} of ")
     assert f"(id {adapter.image_token_id})" in facts["image token"]
     assert facts["context"] == "2048 tokens"
@@ -174,7 +175,7 @@ def test_a_changed_model_is_noticed(llava, monkeypatch):
             capture.adapter.layers[0].mlp.up_proj.weight[0, 0] += 1e-6
         return measure(capture, batch, needs)
 
-    monkeypatch.setattr(check, "measure", careless)
+    monkeypatch.setattr(proofs, "measure", careless)
     assert failed(check_adapter(llava))["model untouched"] == "the model was changed"
 
 
@@ -221,4 +222,6 @@ def test_the_digest_sees_one_bit_and_every_buffer(llava):
     digests.add(weights_digest(llava))
     llava.model.register_buffer("extra", torch.zeros(1))
     digests.add(weights_digest(llava))
-    assert len(digests) == 3
+    llava.model.register_buffer("number", torch.tensor(1.0))  # without an axis
+    digests.add(weights_digest(llava))
+    assert len(digests) == 4

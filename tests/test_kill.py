@@ -28,7 +28,7 @@ SIGNALS = ["--signal=delta_attnmask", "--signal=answer_loss", "--signal=hidden_m
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pool of 60 rows, of which a few are bad, and a pool of its first 6."""
     folder = tmp_path_factory.mktemp("kill")
-    rows = llava_rows(ROWS, text_only=(4, 31))
+    rows = llava_rows(ROWS, text_only=(14, 31))
     rows[7]["image"], rows[40]["image"] = "nowhere/7.png", "nowhere/40.png"
     write_pool(folder, rows)
     write_pool(folder, rows[:6], "small.json")
@@ -95,19 +95,19 @@ def test_killed_at_random_instants(score: Callable[..., list[str]], whole: Run, 
     assert_same(run, whole)
 
 
-# run.json and then each of two parts take three steps: the file to the disk, its name, the folder to the disk
-@pytest.mark.parametrize("step", range(1, 10))
+# run.json, the proof in it, and each of two parts take three steps: the file to the disk, its name, the folder to it
+@pytest.mark.parametrize("step", range(1, 13))
 def test_killed_at_each_step_of_writing(step: int, score: Callable[..., list[str]], small: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_to_death(score(run, "small.json"), step) == KILLED
     finished = sorted(run.glob("signals/part-*.parquet"))
-    assert len(finished) == max(0, (step - 3) // 3)
+    assert len(finished) == max(0, (step - 6) // 3)
     assert run_to_death(score(run, "small.json"), 0) == 0
     assert_same(run, small)
 
 
 def test_an_unharmed_run_takes_no_more_steps(score: Callable[..., list[str]], tmp_path: Path) -> None:
-    assert run_to_death(score(tmp_path / "run", "small.json"), 10) == 0
+    assert run_to_death(score(tmp_path / "run", "small.json"), 13) == 0
 
 
 @pytest.fixture

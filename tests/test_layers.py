@@ -47,7 +47,7 @@ MAY_IMPORT = {
 
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.
 ONLY_IN = {
-    "torch": "models/ passes/ signals/ scoring/ check.py augment/ train/ evaluate.py demo/",
+    "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py demo/",
     "transformers": "models/ passes/capture.py augment/attention.py train/ demo/",
     "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
     "datasets": "pools/",

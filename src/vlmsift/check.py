@@ -6,38 +6,29 @@ In: a model. Out: a `Report` of facts and proofs. Every proof compares our fast 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor
 
-from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Adapter, Encoded, Encoder
-from vlmsift.passes.attention import Rows, Seen
-from vlmsift.passes.capture import Capture, set_text_attention
-from vlmsift.passes.loss import Head, head_means
-from vlmsift.passes.masking import Masking, choose_tokens, replace_states
-from vlmsift.passes.measure import MaskedLoss, measure, on_device
-from vlmsift.types import IMAGE_MARK, Batch, Sample, Turn
-
-TOLERANCE = 1e-5
-"""Largest difference allowed in float32; shares of attention and nats."""
-LOW_PRECISION = {torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""In low precision the two ways round differently; prove a model in float32 where it fits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """One comparison: the largest difference found and the one allowed; None where nothing is measured."""
-
-    name: str
-    passed: bool
-    detail: str
-    difference: float | None = None
+from vlmsift.passes.capture import Capture
+from vlmsift.passes.loss import Head
+from vlmsift.passes.masking import Masking
+from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.proofs import (
+    Comparison,
+    Proof,
+    attempt,
+    compare_attention,
+    compare_loss,
+    compare_rerun,
+    compare_text,
+    refusal,
+)
+from vlmsift.types import IMAGE_MARK, Sample, Turn
 
 
 @dataclass
@@ -52,41 +43,36 @@ class Report:
     def supported(self) -> bool:
         return bool(self.proofs) and all(proof.passed for proof in self.proofs)
 
+    @property
+    def reasons(self) -> str:
+        """Why it is not supported, in a line."""
+        return refusal(self.proofs)
+
 
 def check_adapter(adapter: Adapter) -> Report:
     """Prove an opened model. Nothing of the model is changed, whatever happens."""
     report = Report(adapter.name)
     before = weights_digest(adapter)
     implementation = adapter.text.config._attn_implementation
-    tolerance = LOW_PRECISION.get(next(adapter.model.parameters()).dtype, TOLERANCE)
     encoder = adapter.encoder(_probe_image)
-    samples = _probe_samples(adapter.quirk.prefix_suffix)
     encoded: list[Encoded] = []
 
-    def prove(name: str, work: Callable[[], tuple[float | None, str]]) -> None:
-        try:
-            difference, detail = work()
-        except VlmsiftError as error:
-            report.proofs.append(Proof(name, False, str(error)))
-        except Exception as error:  # a foreign model may fail in any way; that is an answer, not a crash
-            report.proofs.append(Proof(name, False, f"{type(error).__name__}: {error}"))
-        else:
-            passed = difference is None or difference <= tolerance
-            report.proofs.append(Proof(name, passed, detail, difference))
+    def prove(name: str, compare: Comparison) -> None:
+        report.proofs.append(attempt(adapter, name, compare))
 
-    prove("conversation", lambda: _conversation(encoder, samples, encoded, report))
+    prove("conversation", lambda: _conversation(encoder, _probe_samples(adapter.quirk.prefix_suffix), encoded))
     if not encoded:
         return report
     batch = encoder.collate(encoded[:1])
-    prove("loss", lambda: _loss(adapter, batch))
-    prove("attention", lambda: _attention(adapter, batch, report))
-    prove("masked re-run", lambda: _rerun(adapter, batch))
+    prove("loss", lambda: compare_loss(adapter, batch))
+    prove("attention", lambda: compare_attention(adapter, batch))
+    prove("masked re-run", lambda: compare_rerun(adapter, batch))
     prove("batch independence", lambda: _independence(adapter, encoder, encoded))
     same = weights_digest(adapter) == before and adapter.text.config._attn_implementation == implementation
     report.proofs.append(
         Proof("model untouched", same, "weights and attention as before" if same else "the model was changed")
     )
-    report.facts = _facts(adapter, encoded) | report.facts
+    report.facts = _facts(adapter, encoded)
     return report
 
 
@@ -95,39 +81,8 @@ def weights_digest(adapter: Adapter) -> str:
     digest = hashlib.sha256()
     for name, tensor in adapter.model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
-
-
-def hooked_loss(adapter: Adapter, batch: Batch, layer: int, masking: Masking, chosen: Tensor) -> Tensor:
-    """(B,) nats. The slow twin of a masked re-run: the whole model again, images too, with a hook before `layer`."""
-    batch, chosen = on_device(batch, adapter.device), chosen.to(adapter.device)
-
-    def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        if args:
-            return (replace_states(masking, batch, args[0], chosen), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": replace_states(masking, batch, kwargs["hidden_states"], chosen)}
-
-    handle = adapter.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
-    try:
-        with torch.no_grad():
-            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
-    finally:
-        handle.remove()
-
-
-def eager_attentions(adapter: Adapter, batch: Batch) -> tuple[Tensor, ...]:
-    """The model's own eager attention: per text layer (B, H, T, T)."""
-    model: Any = adapter.model
-    before = adapter.text.config._attn_implementation
-    set_text_attention(adapter, "eager")
-    try:
-        with torch.no_grad():
-            inputs = adapter.inputs(batch)
-            output = model.base_model(**inputs, use_cache=False, return_dict=True, output_attentions=True)
-    finally:
-        set_text_attention(adapter, before)
-    return tuple(output.attentions)
 
 
 def _probe_image(ref: Any) -> Image.Image:
@@ -146,81 +101,14 @@ def _probe_samples(single_turn: bool) -> list[Sample]:
     ]
 
 
-def _conversation(
-    encoder: Encoder, samples: list[Sample], encoded: list[Encoded], report: Report
-) -> tuple[float | None, str]:
+def _conversation(encoder: Encoder, samples: list[Sample], encoded: list[Encoded]) -> tuple[None, str]:
+    details = []
     for sample in samples:
         item = encoder.encode(sample)
-        decoded = encoder.processor.tokenizer.decode(item.labels[item.labels != -100])
-        for turn in sample.turns:
-            if turn.role == "assistant" and turn.text not in decoded:
-                raise SampleError(f"the supervised tokens read {decoded!r}; the answer {turn.text!r} is not among them")
-        for number in range(len(sample.images)):
-            if not (item.image_index == number).any():
-                raise SampleError(f"image {number + 1} of {len(sample.images)} has no token in the text")
+        answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
+        details.append(compare_text(encoder, item, answers)[1])
         encoded.append(item)
-    decoded = encoder.processor.tokenizer.decode(encoded[0].labels[encoded[0].labels != -100])
-    report.facts["supervised text"] = decoded
-    return None, f"supervised: {decoded!r}"
-
-
-def _loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
-    with torch.no_grad():
-        inputs = adapter.inputs(batch)
-        theirs = float(adapter.model(**inputs, labels=batch.labels.to(adapter.device), use_cache=False).loss)
-    with Capture(adapter) as capture:
-        ours = float(measure(capture, batch, [])[Head()][0])
-    return abs(ours - theirs) / max(1.0, abs(theirs)), f"ours {ours:.6f}, the model's own {theirs:.6f} nats"
-
-
-class _Total:
-    """Attention received per layer: (L, T), summed over rows, mean over heads; and how many rows see each token."""
-
-    def __init__(self, batch: Batch, depth: int) -> None:
-        self.layers = frozenset(range(depth))
-        self.sums = torch.zeros((depth, batch.valid.shape[1]))
-        self.counts = torch.zeros_like(self.sums)
-
-    def see(self, layer: int, seen: Seen) -> None:
-        reach = seen.probabilities.shape[-1]
-        self.sums[layer, :reach] += seen.probabilities[0].mean(0).sum(0).cpu()
-        self.counts[layer, :reach] += seen.visible[0].sum(0).cpu()
-
-    def result(self) -> Tensor:
-        return self.sums
-
-
-def _attention(adapter: Adapter, batch: Batch, report: Report) -> tuple[float, str]:
-    theirs = eager_attentions(adapter, batch)
-    total = _Total(batch, adapter.depth)
-    with Capture(adapter) as capture, torch.no_grad():
-        capture.observers = [(Rows.where(batch.valid.to(adapter.device)), [total])]
-        adapter.backbone(batch, adapter.inputs(batch))
-        seen = sorted(capture.layers_seen)
-    report.facts["layers whose attention is seen"] = f"{len(seen)} of {adapter.depth}"
-    if len(seen) < adapter.depth:
-        missing = sorted(set(range(adapter.depth)) - set(seen))
-        raise SampleError(
-            f"layers {missing} do not go through transformers' AttentionInterface; they cannot be measured"
-        )
-    reference = torch.stack([layer[0].float().mean(0).sum(0).cpu() for layer in theirs])
-    # a token's column sums over as many rows as see it; the last ones are seen by few
-    difference = float(((total.sums - reference).abs() / total.counts.clamp(min=1)).max())
-    return difference, f"{len(seen)} layers against eager attention, per token and row that sees it"
-
-
-def _rerun(adapter: Adapter, batch: Batch) -> tuple[float, str]:
-    worst, resumed = 0.0, []
-    for layer in sorted({0, adapter.depth // 2, adapter.depth - 1}):
-        masking = Masking(depth=layer, sinks="keep")
-        need, ranking = MaskedLoss(masking), masking.ranking(adapter.depth)
-        with Capture(adapter) as capture:
-            found = measure(capture, batch, [need, ranking])
-        chosen = choose_tokens(masking, batch, found[ranking])
-        slow = hooked_loss(adapter, batch, layer, masking, chosen).cpu()
-        worst = max(worst, float((found[need] - slow).abs().max()))
-        resumed.append(str(layer))
-    return worst, f"resumed at layers {', '.join(resumed)} against the whole model with a hook"
+    return None, details[0]
 
 
 def _independence(adapter: Adapter, encoder: Encoder, encoded: list[Encoded]) -> tuple[float, str]:
@@ -251,5 +139,6 @@ def _facts(adapter: Adapter, encoded: list[Encoded]) -> dict[str, str]:
         "parameters": f"{sum(parameter.numel() for parameter in adapter.model.parameters()):,}",
         "precision": str(next(adapter.model.parameters()).dtype).removeprefix("torch."),
         "image token": f"{token} (id {adapter.image_token_id}); {' and '.join(counts)} tokens for the probe images",
+        "supervised text": adapter.processor.tokenizer.decode(encoded[0].labels[encoded[0].labels != -100]),
         "context": f"{adapter.context} tokens" if adapter.context < 1 << 30 else "not stated",
     }

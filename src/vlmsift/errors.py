@@ -55,3 +55,11 @@ def split_reason(reason: str) -> tuple[str, str]:
     """An error row's reason, as stored, in its kind and its detail."""
     kind, _, detail = reason.partition(":")
     return kind, detail.strip()
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch may help; PyTorch says it in several ways, and is not imported for this."""
+    text = f"{type(error).__name__} {error}".lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("outofmemory", "out of memory", "can't allocate")
+    )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmsift.errors import UsageError
+from vlmsift.errors import UnsupportedModel, UsageError, VlmsiftError
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter, Encoded
@@ -32,12 +33,14 @@ class TaskResult:
             every answer must be right, given the right ones before it. NaN where none was judged.
         loss: mean over samples of the mean over the answer's tokens, in nats; lower is better. NaN as above.
         errors: samples that could not be judged: unreadable, or the model failed on them.
+        reasons: why, and of how many.
     """
 
     samples: int
     exact: float
     loss: float
     errors: int
+    reasons: Mapping[str, int] = field(default_factory=dict)
 
 
 def evaluate(
@@ -62,6 +65,7 @@ def evaluate(
 
     Raises:
         UsageError: no sample can be used, encoded samples of another model, or a budget below 1.
+        UnsupportedModel: the model fails on every sample.
     """
     if tokens_per_batch < 1:
         raise UsageError(f"tokens_per_batch={tokens_per_batch} must be at least 1")
@@ -71,6 +75,7 @@ def evaluate(
         data = open_pool(data, images=images, format=format, source_field=source_field)
     from vlmsift.models import open_model
     from vlmsift.pools import open_image
+    from vlmsift.scoring.batches import GIVE_UP
     from vlmsift.scoring.feed import pack
     from vlmsift.train.data import EncodedData
 
@@ -80,10 +85,10 @@ def evaluate(
         data = EncodedData.read(data, model.encoder(partial(open_image, root=data.image_root)), workers=workers)
     data.refuse_other_encoder(model)
     judged: dict[str, list[tuple[bool, float]]] = {}
-    errors: dict[str, int] = {}
-    for name in data.skipped:
-        task = data.source_of(name) or EVERYTHING
-        errors[task] = errors.get(task, 0) + 1
+    errors: dict[str, Counter[str]] = {}
+    for name, reason in data.skipped.items():
+        errors.setdefault(data.source_of(name) or EVERYTHING, Counter())[reason] += 1
+    failed: list[str] = []
     training = model.model.training
     model.model.eval()
     try:
@@ -91,22 +96,33 @@ def evaluate(
             answers = _answers(model, data, [data[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
                 task = data.sources[place] or EVERYTHING
-                if answer is None:
-                    errors[task] = errors.get(task, 0) + 1
+                if isinstance(answer, str):
+                    errors.setdefault(task, Counter())[answer] += 1
+                    failed.append(answer)
                 else:
                     judged.setdefault(task, []).append(answer)
+            if not judged and len(failed) >= min(GIVE_UP, len(data)):
+                raise UnsupportedModel(
+                    f"{model.name}: none of the first {len(failed)} samples can be judged; one of them: {failed[0]}"
+                )
     finally:
         model.model.train(training)
-    return {task: _result(judged.get(task, []), errors.get(task, 0)) for task in sorted({*judged, *errors})}
+    return {task: _result(judged.get(task, []), errors.get(task, Counter())) for task in sorted({*judged, *errors})}
 
 
-def _answers(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> list[tuple[bool, float] | None]:
-    """(exact, loss) of each sample, None where the model fails on it; a batch that fails is halved."""
+def _answers(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> list[tuple[bool, float] | str]:
+    """(exact, loss) of each sample, or why the model fails on it alone; a batch that fails is halved."""
+    from vlmsift.scoring.batches import failure, stop_at_device_fault
+
     try:
         return list(_judged(adapter, data, samples))
-    except Exception:  # memory, or a sample that the model cannot take; told by the count of errors
+    except VlmsiftError:  # not the sample's fault
+        raise
+    except Exception as error:
+        stop_at_device_fault(error)
         if len(samples) == 1:
-            return [None]
+            return [failure(error, samples[0])]
+    # the error is gone here, and with it the tensors that its traceback held
     middle = len(samples) // 2
     return _answers(adapter, data, samples[:middle]) + _answers(adapter, data, samples[middle:])
 
@@ -126,8 +142,8 @@ def _judged(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> 
             yield bool((logits.argmax(-1) == targets).all()), float(loss)
 
 
-def _result(judged: list[tuple[bool, float]], errors: int) -> TaskResult:
-    if not judged:
-        return TaskResult(0, math.nan, math.nan, errors)
-    exact, loss = (sum(values) / len(judged) for values in zip(*judged, strict=True))
-    return TaskResult(len(judged), exact, loss, errors)
+def _result(judged: list[tuple[bool, float]], reasons: Counter[str]) -> TaskResult:
+    exact, loss = math.nan, math.nan
+    if judged:
+        exact, loss = (sum(values) / len(judged) for values in zip(*judged, strict=True))
+    return TaskResult(len(judged), exact, loss, reasons.total(), dict(reasons))

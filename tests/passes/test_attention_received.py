@@ -12,13 +12,13 @@ import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
 from tests.toys import FAMILIES
-from vlmsift.check import eager_attentions
 from vlmsift.models import Adapter
 from vlmsift.passes import attention
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.attention_received import AttentionReceived, ImageAttention, rows_mask
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
+from vlmsift.proofs import eager_attentions
 from vlmsift.types import Batch
 
 SPANS = [(0, None), (0, 1), (1, None), (1, 2)]  # all, below, above, between

@@ -12,12 +12,12 @@ import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
 from tests.toys import FAMILIES
-from vlmsift.check import eager_attentions
 from vlmsift.models import Adapter
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.entropy import EntropyProfile
 from vlmsift.passes.measure import measure
+from vlmsift.proofs import eager_attentions
 from vlmsift.types import Batch
 
 

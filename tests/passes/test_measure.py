@@ -13,7 +13,6 @@ from torch import Tensor
 
 from tests.models.helpers import batch_of, opened, varied
 from tests.toys import FAMILIES
-from vlmsift.check import hooked_loss
 from vlmsift.models import Adapter
 from vlmsift.passes import attention
 from vlmsift.passes import capture as capture_module
@@ -23,6 +22,7 @@ from vlmsift.passes.hidden import PooledHidden
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens
 from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
+from vlmsift.proofs import hooked_loss
 from vlmsift.types import Batch
 
 CLOSE = {"atol": 1e-5, "rtol": 0, "equal_nan": True}

@@ -15,7 +15,6 @@ import torch
 
 from tests.models.helpers import hand_batch, opened
 from tests.toys import FAMILIES
-from vlmsift.check import eager_attentions
 from vlmsift.errors import UsageError
 from vlmsift.models import Adapter, Encoder
 from vlmsift.passes.attention import Rows, Seen
@@ -23,6 +22,7 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.needles import image_probe, probe_picture, text_probe
 from vlmsift.passes.retrieval import Copies, leading_heads, retrieval_heads
+from vlmsift.proofs import eager_attentions
 from vlmsift.types import Batch
 
 

@@ -13,7 +13,6 @@ import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
 from tests.toys import FAMILIES
-from vlmsift.check import eager_attentions
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model
 from vlmsift.passes import attention, spectrum
@@ -21,6 +20,7 @@ from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.spectrum import ImageSpectrum, ReleasedSpectrum, look_rows, top_singular_sum
+from vlmsift.proofs import eager_attentions
 from vlmsift.types import Batch
 
 CHOICES: list[tuple[Any, int]] = [("text", 5), ("text", 1), ("answer", 5)]

@@ -84,7 +84,7 @@ def test_answer_tokens_as_a_signal_is_the_fixed_column(tmp_path: Path) -> None:
     [
         ({"index": np.array([0, 1])}, "takes rows 0 to 2"),  # a row is missing
         ({"index": np.array([0, 1, 1])}, "takes rows 0 to 2"),
-        ({"loss": np.zeros(2)}, "2 values for 3 rows"),
+        ({"loss": np.zeros(2)}, re.escape("takes (3,) values, got (2,)")),
         ({"states": np.zeros((3, 5))}, re.escape("takes (3, 2) values")),
         ({"extra": np.zeros(3)}, "'extra'"),
         ({"status": ["ok", "error", "ok"]}, "without a reason: .'s1'"),

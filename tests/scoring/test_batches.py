@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -40,16 +40,25 @@ def items(model: vlmsift.Adapter, tmp_path_factory: pytest.TempPathFactory) -> l
 
 
 @pytest.fixture(scope="module")
-def scorer(model: vlmsift.Adapter) -> Iterator[Callable[..., Scorer]]:
-    """`scorer(budget, ...)` in an open capture."""
-    with Capture(model) as capture:
-        encoder = model.encoder(lambda ref: None)
-        yield lambda budget=4096, **more: Scorer(capture, encoder, build_signals(SIGNALS), budget, **more)
+def scorer(model: vlmsift.Adapter) -> Callable[..., Scorer]:
+    """`scorer(budget, ...)`."""
+    encoder = model.encoder(lambda ref: None)
+    return lambda budget=4096, **more: Scorer(model, encoder, build_signals(SIGNALS), budget, **more)
 
 
 @pytest.fixture(scope="module")
 def usual(items: list[Item], scorer: Callable[..., Scorer]) -> Table:
-    return next(scorer().parts(iter(items), [COUNT]))
+    return whole(scorer(), items)
+
+
+def tables(scorer: Scorer, items: list[Item], sizes: list[int]) -> list[Table]:
+    """The parts, as lists."""
+    return [{name: column.tolist() for name, column in part.items()} for part in scorer.parts(iter(items), sizes)]
+
+
+def whole(scorer: Scorer, items: list[Item], count: int = COUNT) -> Table:
+    """All in one part."""
+    return tables(scorer, items, [count])[0]
 
 
 def assert_same(ours: Table, theirs: Table) -> None:
@@ -84,7 +93,7 @@ def fail(monkeypatch: pytest.MonkeyPatch, at: Callable[[Batch], bool], error: Ex
 
 
 def test_parts_have_the_sizes_asked_for(items: list[Item], usual: Table, scorer: Callable[..., Scorer]) -> None:
-    parts = list(scorer().parts(iter(items), [5, 1, 10, 8]))
+    parts = tables(scorer(), items, [5, 1, 10, 8])
     assert [part["index"] for part in parts] == [list(range(5)), [5], list(range(6, 16)), list(range(16, 24))]
     assert_same({name: [value for part in parts for value in part[name]] for name in usual}, usual)
     assert usual["status"] == ["ok"] * COUNT
@@ -112,7 +121,7 @@ def test_short_of_memory_the_batch_is_halved(
     fits = 400
     failing = fail(monkeypatch, lambda batch: batch.valid.numel() > fits, error)
     small = scorer()
-    assert_same(next(small.parts(iter(items), [COUNT])), usual)
+    assert_same(whole(small, items), usual)
     assert small.halved == failing.failed > 1
     assert max(tokens for _, tokens in failing.passed) <= fits
     before, budget = failing.failed, small.budget
@@ -137,7 +146,7 @@ def test_a_sample_that_never_fits_is_an_error_row(
     items: list[Item], usual: Table, scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fail(monkeypatch, lambda batch: "r4" in batch.ids, torch.OutOfMemoryError("out of memory"))
-    rows = next(scorer().parts(iter(items), [COUNT]))
+    rows = whole(scorer(), items)
     length = len(items[4].encoded)
     assert rows["reason"][4].startswith(f"out of memory: this sample alone, {length} tokens, does not fit")
     assert [index for index, status in enumerate(rows["status"]) if status == "error"] == [4]
@@ -152,7 +161,7 @@ def test_faulty_samples_are_isolated_and_the_budget_stays(
     faulty = {f"r{index}" for index in range(2, 22, 2)}
     fail(monkeypatch, lambda batch: not faulty.isdisjoint(batch.ids), IndexError("index out of range"))
     usual = scorer()
-    rows = next(usual.parts(iter(items), [COUNT]))
+    rows = whole(usual, items)
     assert {key for key, status in zip(rows["id"], rows["status"], strict=True) if status == "error"} == faulty
     assert set(filter(None, rows["reason"])) == {"failed in the model: IndexError: index out of range"}
     assert (usual.halved, usual.budget) == (0, 4096)
@@ -169,9 +178,9 @@ def test_a_model_that_fails_on_everything_is_at_fault(
     ):
         done.extend(scorer().parts(iter(items), sizes))
     assert sum(len(part["id"]) for part in done) < GIVE_UP
-    few = next(scorer().parts(iter(items), [GIVE_UP - 1]))
+    few = whole(scorer(), items, GIVE_UP - 1)
     assert few["status"] == ["error"] * (GIVE_UP - 1)
-    proven = next(scorer(proven=True).parts(iter(items), [COUNT]))
+    proven = whole(scorer(measured={True, False}), items)
     assert proven["status"] == ["error"] * COUNT
 
 
@@ -198,7 +207,7 @@ def test_an_encoder_that_takes_nothing_stops_the_run_but_bad_data_does_not(
         with pytest.raises(UnsupportedModel, match=reason):
             list(scorer().parts(iter(refused), [COUNT]))
         refused[-1] = items[-1]
-    assert next(scorer().parts(iter(refused), [COUNT]))["reason"][0] == reason
+    assert whole(scorer(), refused)["reason"][0] == reason
 
 
 def test_what_the_model_cannot_do_is_no_matter_of_samples(
@@ -218,7 +227,7 @@ def test_an_infinite_signal_is_undefined(
         return {need: value / 0 if type(need).__name__ == "MaskedLoss" else value for need, value in found.items()}
 
     monkeypatch.setattr(batches, "measure", infinite)
-    rows = next(scorer().parts(iter(items), [COUNT]))
+    rows = whole(scorer(), items)
     assert rows["status"] == ["ok"] * COUNT
     assert all(map(math.isnan, rows["delta_attnmask"]))
     np.testing.assert_allclose(rows["answer_loss"], usual["answer_loss"])

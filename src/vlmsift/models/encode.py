@@ -76,10 +76,10 @@ class Encoder:
             raise SampleError("empty answer", "no token of it is supervised")
         if len(encoded.image_index) and int(encoded.image_index.max()) + 1 != len(images):
             raise SampleError(
-                "wrong image count", f"{len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
+                "images not located", f"{len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
             )
         if ((encoded.input_ids == self.image_token_id) & (encoded.image_index < 0)).any():
-            raise SampleError("wrong image count", f"{self.image_token} stands where no image was put")
+            raise SampleError("images not located", f"{self.image_token} stands where no image was put")
         return encoded
 
     def _refuse(self, sample: Sample) -> None:

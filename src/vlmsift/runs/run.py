@@ -196,12 +196,18 @@ class Run:
         names = Folder(self.folder).list("signals/part-")
         return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
 
-    def write_part(self, part: int, rows: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
+    def note_proof(self, proof: Mapping[str, Any]) -> None:
+        """Add to this start's entry in `sessions` what was proved of the model that measures."""
+        self.settings["sessions"][-1].setdefault("proofs", []).append(plain(proof))
+        Folder(self.folder).put("run.json", as_json(self.settings).encode())
+
+    def write_part(self, part: int, rows: Mapping[str, NDArray[Any]]) -> None:
         """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
 
         `rows` maps each fixed column (nullable ones may be left out) and each signal to n values, in any order of rows:
-        (n,) numbers, or (n, K) for a signal of width K. NaN becomes null; a row of NaN becomes a null list. Raises
-        ValueError where rows or columns are not those of this part: a fault in the program, not in the data.
+        (n,) numbers or, as objects, words; (n, K) for a signal of width K. NaN and None become null, a row of NaN a
+        null list. Raises ValueError where rows or columns are not those of this part: a fault in the program, not in
+        the data.
         """
         index = np.asarray(rows["index"], np.int64)
         order = np.argsort(index, kind="stable")
@@ -290,17 +296,15 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
         if field.name not in FIXED.names or not field.nullable:
             raise ValueError(f"column {field.name!r} is missing")
         return pa.nulls(count, field.type)
-    values = rows[field.name]
-    if len(values) != count:
-        raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
-    if not pa.types.is_nested(field.type):
+    values, nested = rows[field.name], pa.types.is_nested(field.type)
+    shape = (count, width) if nested else (count,)
+    if np.shape(values) != shape:
+        raise ValueError(f"column {field.name!r} takes {shape} values, got {np.shape(values)}")
+    if not nested:
         return pa.array(values, field.type, from_pandas=True)
-    vectors = np.asarray(values, np.float32)
-    if vectors.shape != (count, width):
-        raise ValueError(f"column {field.name!r} takes ({count}, {width}) values, got {vectors.shape}")
-    defined = ~np.isnan(vectors).all(axis=1)
+    defined = ~np.isnan(values).all(axis=1)
     offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)
-    flat = pa.array(vectors[defined].ravel(), from_pandas=True)
+    flat = pa.array(np.asarray(values, np.float32)[defined].ravel(), from_pandas=True)
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 

@@ -1,24 +1,28 @@
-"""Batches -> rows of signals. In: an open model and a feed of samples. Out: the rows of one part after another.
+"""Batches -> columns of signals. In: an open model and a feed of samples. Out: the columns of one part after another.
 
 A batch that fails is halved until the sample at fault stands alone, which becomes an error row. A lack of memory makes
-all later batches smaller too.
+all later batches smaller too. Before anything of a model is kept, it is proved on the first samples that it takes.
 """
 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from vlmsift.errors import UnsupportedModel, UsageError, split_reason
+from vlmsift.errors import UnsupportedModel, VlmsiftError, is_out_of_memory, split_reason
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.measure import measure
+from vlmsift.proofs import prove_sample
 from vlmsift.scoring.feed import Item, pack
 from vlmsift.types import Signal
 
@@ -28,8 +32,17 @@ MOST = 256
 """Largest batch, whatever the budget."""
 GIVE_UP = 8
 """So many failures, and a window without a success, mean that the model, not the samples, is at fault."""
-NOT_THE_DATA = ("unexpected", "refused by the processor", "refused by the chat template", "answer not located")
+NOT_THE_DATA = (
+    "unexpected",
+    "refused by the processor",
+    "refused by the chat template",
+    "answer not located",
+    "images not located",
+)
 """Kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample."""
+
+Columns = dict[str, NDArray[Any]]
+"""Name -> (n,) or (n, K) values of n rows."""
 
 
 @dataclass
@@ -37,89 +50,144 @@ class Scorer:
     """Measures windows of samples.
 
     Attributes:
-        capture: an open capture of the model.
         signals: column -> signal.
         budget: tokens per batch, padding included; halved, for good, when memory runs out.
         tick: called with (rows done, errors among them) whenever rows are done.
-        proven: the model has measured a sample before, so that a failure is the sample's own.
+        record: called with each proof of the model, before a row that it speaks for is given away.
+        measured: False where the model has measured a sample before, True where it was one with an image: then a
+            failure is the sample's own.
     """
 
-    capture: Capture
+    adapter: Adapter
     encoder: Encoder
     signals: Mapping[str, Signal]
     budget: int
     tick: Callable[[int, int], None] = lambda rows, errors: None
-    proven: bool = False
+    record: Callable[[dict[str, Any]], None] = lambda proof: None
+    measured: set[bool] = field(default_factory=set)
     halved: int = field(default=0, init=False)
-    failed: int = field(default=0, init=False)
+    failed: Counter[bool] = field(default_factory=Counter, init=False)
+    proved: set[bool] = field(default_factory=set, init=False)
 
-    def parts(self, items: Iterator[Item], sizes: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Rows of consecutive parts, as many items each as `sizes` says: column -> values, in pool order."""
+    def parts(self, items: Iterator[Item], sizes: Sequence[int]) -> Iterator[Columns]:
+        """Columns of consecutive parts, as many items each as `sizes` says, in pool order."""
         for size in sizes:
-            rows: list[dict[str, Any]] = []
-            while len(rows) < size:
-                window = [next(items) for _ in range(min(WINDOW, size - len(rows)))]
-                rows.extend(self._window(window))
-            yield {name: [row.get(name) for row in rows] for name in dict.fromkeys(key for row in rows for key in row)}
+            part = self._error_rows(size)
+            for start in range(0, size, WINDOW):
+                window = {name: column[start : start + WINDOW] for name, column in part.items()}  # views
+                self._window([next(items) for _ in window["index"]], window)
+            yield part
 
-    def _window(self, window: list[Item]) -> list[dict[str, Any]]:
+    def _error_rows(self, count: int) -> Columns:
+        """Rows of which nothing is known yet: errors, their signals undefined."""
+        kept = {name: column_of(signal, self.adapter) for name, signal in self.signals.items()}
+        shapes = {
+            name: (count, one["width"]) if one["width"] > 1 or "vector" in one else (count,)
+            for name, one in kept.items()
+        }
+        return {
+            "index": np.zeros(count, np.int64),
+            "images": np.zeros(count, np.int32),
+            **{name: np.full(count, None, object) for name in ("id", "source", "answer_key", "reason")},
+            "status": np.full(count, "error", object),
+            **{name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()},
+            "answer_tokens": np.full(count, np.nan, np.float32),
+        }
+
+    def _window(self, window: list[Item], rows: Columns) -> None:
+        """Measure the items and fill their rows in."""
+        for place, item in enumerate(window):
+            for name, value in {"index": item.index, "reason": item.reason, **item.facts}.items():
+                rows[name][place] = value
         ready = [(place, item.encoded) for place, item in enumerate(window) if item.encoded is not None]
-        rows = [{"index": item.index, "status": "error", "reason": item.reason, **item.facts} for item in window]
-        for row in rows:
-            row |= {name: self._undefined(signal) for name, signal in self.signals.items()}
         self.tick(len(window) - len(ready), len(window) - len(ready))
-        for members in pack([len(encoded) for _, encoded in ready], self.budget, MOST):
-            for place, result in self._measured([ready[member] for member in members]):
-                rows[place] |= result
-            failed = sum(rows[ready[member][0]]["status"] == "error" for member in members)
-            self.failed += failed
-            self.proven = self.proven or failed < len(members)
-            self.tick(len(members), failed)
-        strange = [item for item in window if item.reason and split_reason(item.reason)[0] in NOT_THE_DATA]
-        self.failed += len(strange)
-        if not self.proven and self.failed >= GIVE_UP:
-            example = strange[0].reason if strange else rows[ready[0][0]]["reason"]
-            raise UnsupportedModel(
-                f"{self.capture.adapter.name}: none of the first {self.failed} samples can be measured; one of them: "
-                f"{example}. `vlmsift check` says more"
-            )
-        return rows
+        self._prove([item for item in window if item.encoded is not None])
+        with Capture(self.adapter) as capture:
+            for members in pack([len(encoded) for _, encoded in ready], self.budget, MOST):
+                failed = self._measure(capture, [ready[member] for member in members], rows)
+                self.tick(len(members), failed)
+        self._blame(window, rows)
 
-    def _measured(self, group: list[tuple[int, Encoded]]) -> Iterator[tuple[int, dict[str, Any]]]:
-        """(place, columns) of each member; halves a group that fails."""
+    def _prove(self, items: list[Item]) -> None:
+        """Prove the model on the shortest sample with an image and the shortest without; once for each kind.
+
+        A sample that the model cannot take proves nothing; it will be an error row.
+        """
+        needs = self._needs()
+        for kind in (True, False):
+            if kind in self.proved:
+                continue
+            alike = [(item.encoded, item.answers) for item in items if item.encoded and _shows(item) is kind]
+            for encoded, answers in sorted(alike, key=lambda pair: len(pair[0]))[:GIVE_UP]:
+                try:
+                    with Capture(self.adapter) as capture:
+                        loss, _ = self._batch(capture, [encoded])
+                except VlmsiftError:
+                    raise
+                except Exception as error:
+                    stop_at_device_fault(error)
+                    continue
+                if np.isfinite(loss[0]):
+                    self.record(prove_sample(self.adapter, self.encoder, encoded, answers, needs))
+                    self.proved.add(kind)
+                    break
+
+    def _blame(self, window: list[Item], rows: Columns) -> None:
+        """Raise UnsupportedModel where the model has failed on every sample so far, or on every one with an image."""
+        for with_image in (True, False):
+            places = [place for place, item in enumerate(window) if _shows(item) or not with_image]
+            reasons = [rows["reason"][place] for place in places if _not_the_data(window[place], rows["reason"][place])]
+            self.failed[with_image] += len(reasons)
+            if any(rows["status"][place] == "ok" for place in places):
+                self.measured.add(with_image)
+            if reasons and with_image not in self.measured and self.failed[with_image] >= GIVE_UP:
+                raise UnsupportedModel(
+                    f"{self.adapter.name}: none of the first {self.failed[with_image]} samples"
+                    f"{' with an image' * with_image} can be measured; one of them: {reasons[0]}. `vlmsift check` "
+                    "says more"
+                )
+
+    def _measure(self, capture: Capture, group: list[tuple[int, Encoded]], rows: Columns) -> int:
+        """Fill in the rows of the group's (place, sample) and count the errors; halves a group that fails."""
+        places, samples = [place for place, _ in group], [encoded for _, encoded in group]
         try:
-            columns = self._batch([encoded for _, encoded in group])
-        except (UnsupportedModel, UsageError):  # neither is the sample's fault
+            loss, values = self._batch(capture, samples)
+        except VlmsiftError:  # not the sample's fault
             raise
         except Exception as error:
+            stop_at_device_fault(error)
             if len(group) == 1:
-                yield group[0][0], {"reason": _reason(error, group[0][1])}
-                return
-            short_of_memory = _out_of_memory(error)
+                rows["reason"][places[0]] = failure(error, samples[0])
+                return 1
+            short_of_memory = is_out_of_memory(error)
         else:
-            for row, (place, encoded) in enumerate(group):
-                yield place, _row(encoded, {name: column[row] for name, column in columns.items()})
-            return
+            finite = np.isfinite(loss)  # where it is not, the row is an error, whatever else was measured
+            for name, value in values.items():
+                defined = np.isfinite(value) & finite.reshape(-1, *[1] * (value.ndim - 1))
+                rows[name][places] = np.where(defined, value, np.nan).reshape(rows[name][places].shape)
+            rows["answer_tokens"][places] = [int((encoded.labels[1:] != -100).sum()) for encoded in samples]
+            rows["status"][places] = np.where(finite, "ok", "error")
+            rows["reason"][places] = [None if math.isfinite(number) else _not_a_number(number) for number in loss]
+            return int((~finite).sum())
         if short_of_memory:  # here the error is gone, and with it the tensors that its traceback held
-            self.budget = max(1, min(self.budget, len(group) * max(len(encoded) for _, encoded in group)) // 2)
+            self.budget = max(1, min(self.budget, len(group) * max(map(len, samples))) // 2)
             self.halved += 1
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         middle = len(group) // 2
-        yield from self._measured(group[:middle])
-        yield from self._measured(group[middle:])
+        return self._measure(capture, group[:middle], rows) + self._measure(capture, group[middle:], rows)
 
-    def _batch(self, encoded: list[Encoded]) -> dict[str, Tensor]:
-        batch = self.encoder.collate(encoded)
-        needs = [need for signal in self.signals.values() for need in signal.needs]
+    def _batch(self, capture: Capture, samples: list[Encoded]) -> tuple[NDArray[np.float32], Columns]:
+        """The (B,) losses in nats, and column -> (B,) or (B, K) values."""
+        batch = self.encoder.collate(samples)
+        needs = self._needs()
         # lengths and draws need no forward, and then there is no loss to be checked
-        measured = measure(self.capture, batch, needs) if needs else {Head(): torch.zeros(len(batch))}
-        columns = {name: signal(batch, measured).float() for name, signal in self.signals.items()}
-        return columns | {"": measured[Head()]}
+        measured = measure(capture, batch, needs) if needs else {Head(): torch.zeros(len(batch))}
+        values: dict[str, Tensor] = {name: signal(batch, measured) for name, signal in self.signals.items()}
+        return measured[Head()].numpy(), {name: value.float().numpy() for name, value in values.items()}
 
-    def _undefined(self, signal: Signal) -> Any:
-        column = column_of(signal, self.capture.adapter)
-        return [math.nan] * column["width"] if column["width"] > 1 or "vector" in column else math.nan
+    def _needs(self) -> list[Any]:
+        return [need for signal in self.signals.values() for need in signal.needs]
 
 
 def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
@@ -130,25 +198,30 @@ def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
     return {"width": numbers} if numbers > 1 else {"width": 1, "vector": True}
 
 
-def _row(encoded: Encoded, values: dict[str, Tensor]) -> dict[str, Any]:
-    """Columns of one measured sample. A loss that is not finite makes the row an error, whatever else was measured."""
-    tokens = int((encoded.labels[1:] != -100).sum())
-    loss = float(values.pop(""))
-    if not math.isfinite(loss):
-        return {"answer_tokens": tokens, "reason": f"not a number: the answer's loss is {loss} (try --dtype float32)"}
-    finite = {name: value.masked_fill(value.isinf(), math.nan).tolist() for name, value in values.items()}
-    return {"status": "ok", "reason": None, **finite, "answer_tokens": tokens}
+def stop_at_device_fault(error: Exception) -> None:
+    """Raise where the device is lost: all later samples would fail too, and none of them by its own fault."""
+    if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+        raise VlmsiftError(
+            f"the device has failed ({str(error).strip().splitlines()[0]}). Start the same command again; should it "
+            "fail at the same place, --device cpu says which sample it is"
+        ) from error
 
 
-def _reason(error: Exception, encoded: Encoded) -> str:
+def failure(error: Exception, encoded: Encoded) -> str:
     """Why one sample alone cannot be measured."""
-    if _out_of_memory(error):
+    if is_out_of_memory(error):
         return f"out of memory: this sample alone, {len(encoded)} tokens, does not fit (try --dtype bfloat16)"
     return f"failed in the model: {type(error).__name__}: {error}"
 
 
-def _out_of_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return (
-        isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "out of memory" in text or "can't allocate" in text
-    )
+def _shows(item: Item) -> bool:
+    return bool(item.facts["images"])
+
+
+def _not_the_data(item: Item, reason: str | None) -> bool:
+    """Whether an error row is a failure of the model: it could not measure the sample, or not even read it."""
+    return reason is not None and (item.encoded is not None or split_reason(reason)[0] in NOT_THE_DATA)
+
+
+def _not_a_number(loss: float) -> str:
+    return f"not a number: the answer's loss is {loss} (try --dtype float32)"

@@ -23,13 +23,15 @@ from vlmsift.types import Sample
 class Item:
     """One pool row on its way to the model: encoded, or with the reason why it cannot be.
 
-    `facts` are the fixed columns that are known before the model has seen the sample.
+    `facts` are the fixed columns that are known before the model has seen the sample; `answers` the texts of the
+    assistant's turns, of a sample that is encoded.
     """
 
     index: int
     facts: dict[str, Any]
     encoded: Encoded | None
     reason: str | None
+    answers: tuple[str, ...] = ()
 
 
 SHORT_ANSWER = 32
@@ -57,7 +59,8 @@ class _Encoding:
         try:
             sample = self.pool[index]
             facts |= {"answer_key": answer_key(sample), "images": len(sample.images)}
-            return Item(index, facts, self.encoder.encode(sample), None)
+            answers = tuple(turn.text for turn in sample.turns if turn.role == "assistant")
+            return Item(index, facts, self.encoder.encode(sample), None, answers)
         except SampleError as error:
             return Item(index, facts, None, str(error))
         except Exception as error:  # one row's surprise must not end a run of millions

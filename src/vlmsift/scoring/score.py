@@ -116,7 +116,6 @@ def _score_with(
     job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run], progress: Callable[[Progress], None] | None
 ) -> Run:
     """Score one open model, which must not be one of the runs `before`."""
-    from vlmsift.passes.capture import Capture
     from vlmsift.pools import open_image
     from vlmsift.scoring.batches import Scorer
     from vlmsift.scoring.feed import Feed
@@ -135,8 +134,6 @@ def _score_with(
     encoder = model.encoder(partial(open_image, root=job.pool.image_root))
     feed = Feed(job.pool, encoder, [index for part in ranges for index in part], workers)
     state, started = Progress(rows, rows - len(feed.indices)), time.perf_counter()
-    # a stretch of failures right after a resume says nothing against a model that has measured samples before
-    proven = bool(run.finished_parts()) and run.summary()["ok"] > 0
 
     def tick(done: int, errors: int) -> None:
         state.done, state.errors = state.done + done, state.errors + errors
@@ -145,11 +142,21 @@ def _score_with(
             progress(state)
 
     tick(0, 0)
-    with Capture(model) as capture:
-        scorer = Scorer(capture, encoder, chosen, job.engine.tokens_per_batch, tick, proven)
-        for part, columns in zip(wanted, scorer.parts(iter(feed), [len(part) for part in ranges]), strict=True):
-            run.write_part(part, columns)
+    scorer = Scorer(model, encoder, chosen, job.engine.tokens_per_batch, tick, run.note_proof, _measured(run))
+    for part, columns in zip(wanted, scorer.parts(iter(feed), [len(part) for part in ranges]), strict=True):
+        run.write_part(part, columns)
     return run
+
+
+def _measured(run: Run) -> set[bool]:
+    """False where the run holds a measured sample, True where it holds one with an image (see `Scorer.measured`).
+
+    A stretch of failures right after a resume says nothing against a model that has measured such samples before.
+    """
+    if not run.finished_parts():
+        return set()
+    kinds = run.table(["status", "images"]).group_by(["status", "images"]).aggregate([]).to_pylist()
+    return {kind for row in kinds if row["status"] == "ok" for kind in (False, row["images"] > 0)}
 
 
 def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> dict[str, object]:

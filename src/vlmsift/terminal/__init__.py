@@ -113,8 +113,7 @@ def show_report(report: Report) -> None:
     if report.supported:
         say("supported")
     else:
-        reasons = "; ".join(f"{proof.name}: {proof.detail}" for proof in report.proofs if not proof.passed)
-        say(f"not supported: {reasons}")
+        say(f"not supported: {report.reasons}")
 
 
 def show_run(run: Run, state: Progress | None) -> None:

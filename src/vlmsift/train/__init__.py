@@ -67,6 +67,7 @@ def train(
     Raises:
         UsageError: an argument that cannot be meant, no usable samples, nothing that learns, or an `out` with other
             things in it. RunMismatch: `out` is, or is to become, another training's result.
+        UnsupportedModel: the model cannot be opened, or fails a proof of `check` on a sample of the data.
         MissingExtra: accelerate, or for LoRA peft, is not installed.
     """
     job = check_training(data, model, out, recipe=recipe, changes=changes, snapshots=snapshots, resume=resume)
@@ -139,6 +140,7 @@ def _trained(
     }
     if resume and (result := record.finished(out, identity)):
         return result
+    proof = _proved(data, adapter)
     writer, on_gpu = Writer(adapter), adapter.device.type == "cuda"
     autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu and writer.dtype.itemsize == 2)
     work = out.with_name(f".{out.name}.work")
@@ -156,7 +158,12 @@ def _trained(
         result = Trained(
             out, len(data), len(losses), seconds, sum(tail) / len(tail), went_wrong, dict(data.skipped), tuple(losses)
         )
-        more = {"pool": str(data.pool.path), "start": adapter.name, "trained_parameters": learning.trained}
+        more = {
+            "pool": str(data.pool.path),
+            "start": adapter.name,
+            "trained_parameters": learning.trained,
+            "proof": proof,
+        }
         _save(writer, learning.model, work, out, lambda folder: record.write(folder, result, identity, more))
     except BaseException:
         if recipe.checkpoints is None:
@@ -164,6 +171,16 @@ def _trained(
         raise
     shutil.rmtree(work, ignore_errors=True)
     return replace(result, snapshots=record.snapshots_in(out))
+
+
+def _proved(data: EncodedData, adapter: Adapter) -> dict[str, Any]:
+    """Prove loss and supervised tokens on the shortest sample (with an image, where there is one)."""
+    from vlmsift.proofs import prove_sample
+
+    place = min(range(len(data)), key=lambda place: (not data.has_image[place], data.lengths[place]))
+    turns = data.pool[data.pool.ids.index(data.ids[place])].turns
+    answers = [turn.text for turn in turns if turn.role == "assistant"]
+    return prove_sample(adapter, data.encoder, data[place], answers)
 
 
 def _save(writer: Writer, model: Any, work: Path, out: Path, write_record: Callable[[Path], None]) -> None:
