@@ -18,6 +18,7 @@ ROOT = Path(vlmsift.__file__).parent
 MAY_IMPORT = {
     "types": "",
     "errors": "",
+    "tables": "",
     "parameters": "errors",
     "files": "errors",
     "pools": "types errors",
@@ -35,10 +36,11 @@ MAY_IMPORT = {
     "methods": "types errors pools models signals runs choosing selectors pipeline train",
     "train": "types errors files pools models scoring",
     "evaluate": "types errors pools models scoring train",
-    "calibrate": "types errors files pools models passes signals runs selectors pipeline train evaluate",
-    "experiment": "types errors files pools models signals runs choosing selectors pipeline methods augment train "
-    "evaluate calibrate",
-    "terminal": "types errors signals runs check pipeline methods train calibrate experiment",
+    "experiment": "types errors tables parameters files pools models signals runs choosing selectors pipeline methods "
+    "augment train evaluate calibrate",
+    "calibrate": "types errors tables parameters files pools models passes signals runs selectors pipeline train "
+    "experiment",
+    "terminal": "types errors tables signals runs check pipeline methods train calibrate experiment",
     "demo": "types errors files pools models runs selectors pipeline train evaluate terminal",
     "cli": "types errors parameters models selectors runs check pipeline methods augment train calibrate experiment "
     "terminal demo",
@@ -53,12 +55,11 @@ ONLY_IN = {
     "datasets": "pools/",
     "duckdb": "runs/",
     "sklearn": "choosing/ selectors/ calibrate/ demo/",
-    "scipy": "choosing/ selectors/",
+    "scipy": "choosing/ selectors/ calibrate/",
     "matplotlib": "demo/ experiment/",
     "rich": "terminal/ demo/",
     "typer": "cli/",
     "peft": "train/",
-    "pydantic": "experiment/",
     "yaml": "signals/config.py calibrate/ train/configs.py experiment/",
     "ray": "",
 }

@@ -36,7 +36,7 @@ def calibrate(
     sample: Annotated[int, typer.Option(help="Originals drawn from the pool.")] = 400,
     twins: Annotated[int, typer.Option(help="Most twins of each kind.")] = 150,
     plant: Annotated[list[str] | None, typer.Option(help="Kind of plant; repeatable (default: all).")] = None,
-    grid: Annotated[str, typer.Option(help="Settings to compare: small or full.")] = "small",
+    grid: Annotated[str | None, typer.Option(help="Settings to compare: small (default) or full.")] = None,
     signal: Annotated[
         list[str] | None, typer.Option("--signal", "-s", help="Compare these signals instead of a grid; repeatable.")
     ] = None,
@@ -44,7 +44,7 @@ def calibrate(
         bool, typer.Option("--probe", help="Also train briefly on each candidate's best 20 %, and recommend by that.")
     ] = False,
     probe_test: Annotated[Path | None, typer.Option(help="Clean held-out data to judge the probe's trainings.")] = None,
-    recipe: Annotated[str, typer.Option(help="Of the probe's trainings.")] = "llava-1.5",
+    recipe: Annotated[str | None, typer.Option(help="Of the probe's trainings (default: llava-1.5).")] = None,
     change: Annotated[
         list[str] | None, typer.Option("--set", help="Another value of the probe's recipe, as epochs=4; repeatable.")
     ] = None,
@@ -67,6 +67,9 @@ def calibrate(
     from vlmsift.terminal import progress_bar
     from vlmsift.terminal.learning import show_calibration
 
+    if grid and signal:
+        raise UsageError(f"--grid {grid} and --signal {signal[0]} both say what is compared; give one of them")
+    options = {"recipe": recipe, "changes": parse_changes(change or [])}
     with progress_bar() as progress:
         found = run(
             pool,
@@ -78,11 +81,11 @@ def calibrate(
             sample=sample,
             twins=twins,
             plants=plant,
-            grid=signal or grid,
+            grid=signal or grid or "small",
             seed=seed,
             probe=probe,
             probe_test=probe_test,
-            probe_options={"recipe": recipe, "changes": parse_changes(change or [])},
+            probe_options={name: value for name, value in options.items() if value},
             device=device,
             dtype=dtype,
             revision=revision,

@@ -13,7 +13,7 @@ from vlmsift.runs.checkpoints import checkpoints_of
 if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
-    from vlmsift.train import Trained
+    from vlmsift.train import Recipe, Trained
     from vlmsift.train.data import EncodedData
     from vlmsift.types import Signal
 
@@ -70,6 +70,15 @@ def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Sig
         )
 
 
+def refuse_short(recipe: Recipe, samples: int) -> None:
+    """Raise UsageError where a training on so many samples has no two checkpoints."""
+    if (steps := recipe.optimiser_steps(samples)) < 2:
+        raise UsageError(
+            f"the fine-tune on {samples} samples has {steps} step of batch_size={recipe.batch_size}, and a trajectory "
+            "has at least 2 checkpoints; set a smaller batch_size, or more epochs"
+        )
+
+
 def fine_tuned(
     pool: Pool | EncodedData,
     model: str | Path,
@@ -97,11 +106,8 @@ def fine_tuned(
     from vlmsift.train import recipe_of, train
 
     how = recipe_of(recipe or training.recipe, {**({} if recipe else training.changes), **(changes or {})})
-    if training.snapshots > 1 and (steps := how.optimiser_steps(len(pool))) < 2:
-        raise UsageError(
-            f"the fine-tune on {len(pool)} samples has {steps} step of batch_size={how.batch_size}, and a trajectory "
-            "has at least 2 checkpoints; set a smaller batch_size, or more epochs"
-        )
+    if training.snapshots > 1:
+        refuse_short(how, len(pool))
     done = train(
         pool,
         model,

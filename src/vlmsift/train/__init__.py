@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from vlmsift.train.data import EncodedData
     from vlmsift.train.saving import Writer
 
-__all__ = ["RECIPES", "Recipe", "Trained", "recipe_of", "train"]
+__all__ = ["RECIPES", "Recipe", "Trained", "check_training", "recipe_of", "train"]
 
 
 def train(
@@ -76,20 +76,7 @@ def train(
     """
     chosen = recipe_of(recipe, changes)
     out = Path(out)
-    for package in ("accelerate", *(["peft"] if chosen.lora else [])):
-        if importlib.util.find_spec(package) is None:
-            raise MissingExtra(f"training needs {package}: pip install 'vlmsift[train]'")
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        raise UsageError(
-            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: one process trains on one device here. For many, write a "
-            "configuration for LLaMA-Factory or ms-swift (vlmsift.train.configs)"
-        )
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {device!r}: train on 'cpu' or 'cuda'; choose a GPU with CUDA_VISIBLE_DEVICES")
-    if dtype not in ("auto", "float32", "bfloat16"):
-        raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
-    if type(snapshots) is not int or snapshots < 0:
-        raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
+    check_training(chosen, device, dtype, snapshots)
     record.check_output_folder(out)
     if isinstance(data, (str, Path)):
         from vlmsift.pools import open_pool
@@ -104,6 +91,29 @@ def train(
         adapter = open_model(model, device=device, dtype="float32" if dtype == "float32" else "auto")
         usable = _usable(data, adapter, chosen)
         return _trained(usable, adapter, out, chosen, seed, dtype, resume, context, progress, snapshots)
+
+
+def check_training(recipe: Recipe, device: str, dtype: str, snapshots: int = 0) -> None:
+    """Refuse what `train` would refuse of these arguments, whatever the data and the model.
+
+    Raises:
+        UsageError: a device, a precision, or a number of snapshots that cannot be meant, or one process of many.
+        MissingExtra: accelerate, or for LoRA peft, is not installed.
+    """
+    for package in ("accelerate", *(["peft"] if recipe.lora else [])):
+        if importlib.util.find_spec(package) is None:
+            raise MissingExtra(f"training needs {package}: pip install 'vlmsift[train]'")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError(
+            f"WORLD_SIZE={os.environ['WORLD_SIZE']}: one process trains on one device here. For many, write a "
+            "configuration for LLaMA-Factory or ms-swift (vlmsift.train.configs)"
+        )
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device!r}: train on 'cpu' or 'cuda'; choose a GPU with CUDA_VISIBLE_DEVICES")
+    if dtype not in ("auto", "float32", "bfloat16"):
+        raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
+    if type(snapshots) is not int or snapshots < 0:
+        raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
 
 
 def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:
