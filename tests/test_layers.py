@@ -18,6 +18,7 @@ ROOT = Path(vlmsift.__file__).parent
 MAY_IMPORT = {
     "types": "",
     "errors": "",
+    "tables": "",
     "parameters": "errors",
     "files": "errors",
     "pools": "types errors files",
@@ -53,12 +54,11 @@ ONLY_IN = {
     "datasets": "pools/",
     "duckdb": "runs/",
     "sklearn": "choosing/ selectors/ calibrate/ demo/",
-    "scipy": "choosing/ selectors/",
+    "scipy": "choosing/ selectors/ calibrate/",
     "matplotlib": "demo/ experiment/",
     "rich": "terminal/ demo/",
     "typer": "cli/",
     "peft": "train/",
-    "pydantic": "experiment/",
     "yaml": "signals/config.py calibrate/ train/configs.py experiment/",
     "ray": "",
 }

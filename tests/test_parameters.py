@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -140,3 +141,44 @@ def test_a_mapping_names_known_keys_only():
     with pytest.raises(UsageError, match="the file has no 'shares'; it has share, most, kinds, thing"):
         make(Checked, "the file", {"shares": 1})
     assert describe(object) == ""
+
+
+@dataclass(frozen=True)
+class Leaf(Parameters):
+    name: Annotated[str, msgspec.Meta(pattern="^[a-z]+$", title="small letters")]
+    count: Count = 1
+
+
+@dataclass(frozen=True)
+class Tree(Parameters):
+    leaf: Leaf
+    more: tuple[Leaf, ...] = ()
+    other: Leaf | None = None
+    words: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)] | None = None
+    free: dict[str, int] = field(default_factory=dict)
+
+
+def test_mappings_within_mappings_and_short_forms_of_them():
+    made = make(Tree, "the file", {"leaf": "a", "more": ["b", {"name": "c", "count": 2}], "words": "w", "other": None})
+    assert made == Tree(Leaf("a"), (Leaf("b"), Leaf("c", 2)), None, ("w",))
+    assert make(Tree, "the file", {"leaf": Leaf("a"), "more": {"name": "b"}}) == Tree(Leaf("a"), (Leaf("b"),))
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"leaf": "A"}, "the file: leaf: name='A' cannot be meant; give small letters"),
+        ({"more": ["a", {"count": 1}]}, "the file: more.1: 'name' is missing; add it"),
+        ({"more": [{"name": "a", "size": 1}]}, "the file: more.0 has no 'size'; it has name, count"),
+        (
+            {"other": {"name": "a", "count": 0}},
+            "the file: other: count=0 cannot be meant; give a whole number at least 1",
+        ),
+        ({"words": []}, r"the file: words=\(\) cannot be meant; give a list of text of at least 1 or none"),
+        ({"words": [1]}, "the file: words.0=1 cannot be meant; give text"),
+        ({"free": 3}, "the file: free=3 cannot be meant; give keys and values"),
+    ],
+)
+def test_an_error_says_where_in_the_file(change, told):
+    with pytest.raises(UsageError, match=f"^{told}"):
+        make(Tree, "the file", {"leaf": "a", **change})

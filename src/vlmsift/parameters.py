@@ -21,7 +21,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "min_length": "of at least"}
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
 _Made = TypeVar("_Made")
 
@@ -105,19 +105,56 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def make(cls: type[_Made], owner: str, values: Mapping[str, Any]) -> _Made:
-    """The dataclass `cls` from a mapping, as a file holds one. Raises UsageError for a key that it does not have."""
-    fields: Any = cls
-    known = field_types(fields)
+def make(cls: type[_Made], owner: str, values: Any) -> _Made:
+    """The dataclass `cls` from what a file holds; its fields may be dataclasses, or lists of them, themselves.
+
+    A bare value stands for a mapping with the first field alone, or for a list of one.
+
+    Raises:
+        UsageError: an unknown key, one that is missing, or a value that cannot be meant; says where in `owner`.
+    """
+    known, fields = field_types(cls), dataclasses.fields(cls)  # type: ignore[arg-type]
+    if not isinstance(values, Mapping):
+        values = {fields[0].name: values}
     if unknown := [key for key in values if key not in known]:
         raise UsageError(f"{owner} has no {unknown[0]!r}; it has {', '.join(known)}")
-    return cls(**values)
+    required = [one.name for one in fields if one.default is one.default_factory is dataclasses.MISSING]
+    if missing := [key for key in required if key not in values]:
+        raise UsageError(f"{owner}: {missing[0]!r} is missing; add it")
+    made = {key: _nested(owner, key, value, known[key]) for key, value in values.items()}
+    try:
+        return cls(**made)
+    except UsageError as error:
+        raise UsageError(f"{owner}: {error}") from error
+
+
+def _nested(owner: str, field: str, value: Any, hint: Any) -> Any:
+    """A value from a file as its type has it."""
+    if value is None and type(None) in get_args(hint):
+        return None
+    inner = _inner(hint)
+    if get_origin(inner) is tuple:
+        entries, kind = value if isinstance(value, (list, tuple)) else [value], get_args(inner)[0]
+        value = tuple(_nested(owner, f"{field}.{place}", entry, kind) for place, entry in enumerate(entries))
+    elif isinstance(inner, type) and dataclasses.is_dataclass(inner) and not isinstance(value, inner):
+        return make(inner, f"{owner}: {field}", value)
+    return check_value(owner, field, value, hint)
+
+
+def _inner(hint: Any) -> Any:
+    """A type without its bounds and without None."""
+    kinds = [kind for kind in get_args(hint) if kind is not type(None)]
+    bounded = get_origin(hint) is Annotated
+    optional = get_origin(hint) in (Union, types.UnionType) and len(kinds) == 1
+    return _inner(kinds[0]) if bounded or optional else hint
 
 
 def describe(hint: Any) -> str:
     """What may be given for a type, in words; "" where it is none that a user types."""
     if get_origin(hint) is Annotated:
         inner, *more = get_args(hint)
+        if words := next((meta.title for meta in more if meta.title), None):
+            return str(words)
         bounds = [
             f"{word} {bound:g}"
             for meta in more
@@ -133,6 +170,8 @@ def describe(hint: Any) -> str:
     if get_origin(hint) is tuple:
         inner = describe(get_args(hint)[0])
         return f"a list of {inner}" if inner else ""
+    if get_origin(hint) is dict:
+        return "keys and values"
     return _KINDS.get(hint, "")
 
 

@@ -8,7 +8,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from tests.calibrate.samples import layout
-from vlmsift.calibrate.figures import aurocs, interval, ranks, resamples, spearman, weighted_auroc
+from vlmsift.calibrate.figures import aurocs, interval, resamples, spearman, weighted_auroc
 
 RNG = np.random.default_rng(0)
 
@@ -116,4 +116,3 @@ def test_rank_correlation_is_scipys():
     assert spearman(one, other) == pytest.approx(spearmanr(one[5:], other[5:]).statistic)
     assert np.isnan(spearman(np.ones(50), other))
     assert np.isnan(spearman(np.array([1.0, np.nan]), np.array([1.0, 2.0])))
-    assert ranks(np.array([5.0, 1.0, 5.0])).tolist() == [2.5, 1.0, 2.5]

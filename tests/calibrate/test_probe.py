@@ -13,13 +13,17 @@ import pytest
 from tests.calibrate.samples import layout
 from vlmsift.calibrate import Calibration, calibrate
 from vlmsift.calibrate.planted import Planted
-from vlmsift.calibrate.probe import Cell, arms, conclude, pictures, split_originals
+from vlmsift.calibrate.probe import BRIEF, arms, conclude, split_originals
 from vlmsift.calibrate.reading import read_layout
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
+from vlmsift.experiment.overlap import image_digests
+from vlmsift.experiment.table import Key, Result
 from vlmsift.pools import open_pool
 from vlmsift.signals.config import load_config
+from vlmsift.tables import markdown_table
+from vlmsift.train import recipe_of
 
 HOW = {"sample": 60, "twins": 10, "grid": ["delta_attnmask", "early=delta_attnmask:depth=0"], "workers": 0}
 
@@ -27,18 +31,22 @@ HOW = {"sample": 60, "twins": 10, "grid": ["delta_attnmask", "early=delta_attnma
 class School:
     """Stand-ins for training and testing: what was asked for, and results by the number of the training."""
 
-    def __init__(self, exact: dict[str, float] | None = None, diverging: int = -1) -> None:
+    def __init__(self, failing: int = -1) -> None:
         self.trained: list[tuple[tuple[str, ...], int]] = []
         self.tested: list[tuple[str, ...]] = []
         self.how: dict[str, Any] = {}
-        self.diverging = diverging
+        self.failing = failing
 
     def train(self, data: Any, model: Any, out: Path, *, seed: int, **how: Any) -> Any:
-        out.mkdir(parents=True)
+        out.mkdir(parents=True, exist_ok=True)  # a training that failed has left it
         (out / "weights").write_text("heavy")
         self.how = how
         self.trained.append((tuple(data.ids), seed))
-        return SimpleNamespace(folder=out, samples=len(data), steps=3, diverged=len(self.trained) - 1 == self.diverging)
+        if len(self.trained) - 1 == self.failing:
+            raise ZeroDivisionError("no luck")
+        return SimpleNamespace(
+            folder=out, samples=len(data), steps=3, seconds=1.0, loss=0.5, diverged=False, skipped={}
+        )
 
     def evaluate(self, model: Any, data: Any, **how: Any) -> dict[str, Any]:
         assert (model / "weights").exists()
@@ -56,8 +64,11 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def probed(pool: Path, out: Path, school: School, **more: Any) -> Calibration:
-    options = {"train": school.train, "evaluate": school.evaluate, "seeds": 2, **more.pop("options", {})}
-    return calibrate(pool, MODEL_PATH, out, **HOW, probe=True, probe_options=options, **more)
+    options = {"seeds": 2, **more.pop("options", {})}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vlmsift.train.train", school.train)
+        patch.setattr("vlmsift.evaluate.evaluate", school.evaluate)
+        return calibrate(pool, MODEL_PATH, out, **HOW, probe=True, probe_options=options, **more)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +79,7 @@ def done(pool: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Calibrat
 
 def test_every_setting_is_trained_with_the_same_seeds_on_as_many_samples(done):
     found, school = done
-    settings = list(dict.fromkeys(one.column for one in found.probe.cells))
+    settings = list(dict.fromkeys(result.key.method for result in found.probe.results))
     assert settings[-2:] == ["answer_loss", "random"]
     assert 3 <= len(settings) <= 4
     assert len(school.trained) == 2 * len(settings)
@@ -78,8 +89,7 @@ def test_every_setting_is_trained_with_the_same_seeds_on_as_many_samples(done):
     subsets = [ids for ids, _ in school.trained]
     assert subsets[0] == subsets[1]
     assert len(set(subsets)) == len(settings)
-    assert school.how["batch_size"] == 16
-    assert school.how["recipe"] == "llava-1.5"
+    assert school.how["recipe"] == recipe_of("llava-1.5", BRIEF)
 
 
 def test_nothing_held_out_was_trained_on(done, pool):
@@ -90,18 +100,19 @@ def test_nothing_held_out_was_trained_on(done, pool):
     assert len(tested) == 15
     assert set(school.tested) == {tested}
     assert not any("~" in name for name in tested)
-    seen = {picture for name in tested for picture in pictures(planted, rows[name])}
+    seen = image_digests(planted, [rows[name] for name in tested])
+    assert len(seen) > 10
     for ids, _ in school.trained:
         for name in ids:
             assert planted.originals[planted.entries[rows[name]].of].id not in tested
-            assert not pictures(planted, rows[name]) & seen
+            assert not image_digests(planted, [rows[name]]) & seen
 
 
 def test_the_probe_decides_and_both_columns_are_shown(done):
     found, _ = done
-    first = found.probe.cells[0].column
+    first = found.probe.results[0].key.method
     assert found.column == found.probe.column == first
-    assert found.probe.results[first] == pytest.approx({"probe_exact": 0.95, "probe_loss": 0.1})
+    assert found.probe.means[first] == pytest.approx({"probe_exact": 0.95, "probe_loss": 0.1})
     row = next(row for row in found.table if row["column"] == first)
     assert row["probe_exact"] == pytest.approx(0.95)
     assert row["auroc_mean"] > 0
@@ -116,13 +127,14 @@ def test_the_probe_decides_and_both_columns_are_shown(done):
 
 def test_trained_weights_are_removed_and_a_second_start_trains_nothing(done, pool):
     found, _ = done
-    assert {path.suffix for path in (found.folder / "probe").iterdir()} == {".json"}
+    assert list((found.folder / "probe" / "work").iterdir()) == []
+    assert len(list((found.folder / "probe" / "cells").glob("*.json"))) == len(found.probe.results)
     school = School()
     again = probed(pool, found.folder, school)
     assert school.trained == []
-    assert again.probe.cells == found.probe.cells
+    assert again.probe.results == found.probe.results
     longer = probed(pool, found.folder, school, options={"changes": {"epochs": 3.0}})
-    assert len(school.trained) == len(longer.probe.cells)
+    assert len(school.trained) == len(longer.probe.results)
 
 
 def test_a_test_file_is_measured_whole_and_its_pictures_are_not_trained_on(done, pool, tmp_path):
@@ -140,15 +152,22 @@ def test_a_test_file_is_measured_whole_and_its_pictures_are_not_trained_on(done,
     assert not any(name in names for ids, _ in school.trained for name in ids)
 
 
-def test_arguments_that_cannot_be_meant(done, pool):
-    for options, sentence in (
-        ({"share": 1.5}, "share=1.5"),
-        ({"seeds": 0}, "seeds=0"),
-        ({"columns": ["el2n"]}, "to try 'el2n', which was not measured"),
-        ({"share": 0.001}, "too few to take"),
-    ):
-        with pytest.raises(UsageError, match=sentence):
-            probed(pool, done[0].folder, School(), options=options)
+def test_a_probe_with_too_little_to_train_on(done, pool):
+    with pytest.raises(UsageError, match="too few to take 0% of"):
+        probed(pool, done[0].folder, School(), options={"share": 0.001})
+
+
+def test_a_training_that_fails_is_told_and_tried_again(done, pool):
+    changes = {"changes": {"epochs": 5.0}}
+    broken = probed(pool, done[0].folder, School(failing=2), options=changes)
+    told = [
+        sentence for sentence in broken.sentences if "failed and is not counted: ZeroDivisionError: no luck" in sentence
+    ]
+    assert len(told) == 1
+    school = School()
+    mended = probed(pool, done[0].folder, school, options=changes)
+    assert len(school.trained) == 1
+    assert len(mended.probe.results) == len(broken.probe.results) + 1
 
 
 def test_held_out_originals_take_their_twins_with_them():
@@ -161,9 +180,21 @@ def test_held_out_originals_take_their_twins_with_them():
     assert split_originals(rows, 0)[0].tolist() == held_out.tolist() != split_originals(rows, 1)[0].tolist()
 
 
-def cells(exact: dict[str, list[float]], diverged: str = "") -> list[Cell]:
+def results(exact: dict[str, list[float]], diverged: str = "") -> list[Result]:
     return [
-        Cell(name, seed, 9, 3, value, 1 - value, name == diverged)
+        Result(
+            Key("trained", "epochs", "20%", name, "none"),
+            seed,
+            0.2,
+            True,
+            9,
+            3,
+            1.0,
+            0.0,
+            name == diverged,
+            {"a": value},
+            {"a": 1 - value},
+        )
         for name, values in exact.items()
         for seed, value in enumerate(values)
     ]
@@ -171,24 +202,24 @@ def cells(exact: dict[str, list[float]], diverged: str = "") -> list[Cell]:
 
 def test_a_clear_winner_a_tie_and_chance():
     clear = conclude(
-        cells({"a": [0.9, 0.91], "b": [0.5, 0.51], "random": [0.6, 0.61]}), {"a": 0.6, "b": 0.9, "random": 0.5}
+        results({"a": [0.9, 0.91], "b": [0.5, 0.51], "random": [0.6, 0.61]}), {"a": 0.6, "b": 0.9, "random": 0.5}
     )
     assert clear.column == "a"
     assert len(clear.sentences) == 1
-    tied = conclude(cells({"a": [0.7, 0.5], "random": [0.7, 0.6]}), {"a": 0.6, "random": 0.5})
+    tied = conclude(results({"a": [0.7, 0.5], "random": [0.7, 0.6]}), {"a": 0.6, "random": 0.5})
     assert tied.column == "a", "chance is never recommended"
     assert tied.sentences[1] == "It is not told apart from a random choice (0.650): seeds differ by 0.141."
 
 
 def test_a_training_that_diverged_is_told_and_not_averaged():
-    probe = conclude(cells({"a": [0.9, 0.9], "b": [0.5, 0.6]}, diverged="a"), {"a": 0.9, "b": 0.5})
+    probe = conclude(results({"a": [0.9, 0.9], "b": [0.5, 0.6]}, diverged="a"), {"a": 0.9, "b": 0.5})
     assert probe.column == "b"
-    assert "a" not in probe.results
+    assert "a" not in probe.means
     assert probe.sentences[0] == "2 trainings on a diverged and are not counted."
-    nothing = conclude(cells({"a": [0.9]}, diverged="a"), {"a": 0.9})
+    nothing = conclude(results({"a": [0.9]}, diverged="a"), {"a": 0.9})
     assert nothing.column is None
-    assert nothing.sentences[-1] == "The probe cannot tell: every training diverged."
-    assert "| b | 0.500 | 0.550 +- 0.071 | 0.450 | 2 |" in probe.markdown()
+    assert nothing.sentences[-1] == "The probe cannot tell: every training failed or diverged."
+    assert "| b | 0.500 | 0.550 +- 0.071 | 0.450 | 2 |" in markdown_table(probe.records())
 
 
 def test_the_settings_to_try():

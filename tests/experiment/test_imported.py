@@ -1,4 +1,4 @@
-"""Result files of lmms-eval as entries; what is ambiguous is refused."""
+"""Result files of lmms-eval as results; what is ambiguous is refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vlmsift.experiment import make_plan, validate
 from vlmsift.experiment.imported import import_runs
 
 
-def results(path: Path, scores: dict[str, dict[str, Any]], **changes: Any) -> str:
+def write_results(path: Path, scores: dict[str, dict[str, Any]], **changes: Any) -> str:
     """A file as lmms-eval writes it, as far as it is read."""
     lines = {
         task: {
@@ -46,17 +46,19 @@ def plan_of(*runs: dict[str, Any], **changes: Any) -> Any:
 
 
 def test_a_run_of_two_files_has_the_main_metric_of_each_task(tmp_path: Path) -> None:
-    files = [results(tmp_path / f"{task}.json", {task: BOTH[task]}) for task in BOTH]
+    files = [write_results(tmp_path / f"{task}.json", {task: BOTH[task]}) for task in BOTH]
     run = {"files": files, "method": "mine", "budget": "20%", "seed": 3, "steps": 10, "training_seconds": 5.0}
-    (entry,) = import_runs(plan_of(run))
-    assert entry.scores == {"gqa": 0.6, "pope": 0.9}
-    assert (*entry.key, entry.seed) == ("imported", "epochs", "20%", "mine", "none", 3)
-    assert (entry.share, entry.steps, entry.training_seconds, entry.samples) == (0.2, 10, 5.0, None)
+    (result,) = import_runs(plan_of(run))
+    assert result.scores == {"gqa": 0.6, "pope": 0.9}
+    assert (*result.key, result.seed) == ("imported", "epochs", "20%", "mine", "none", 3)
+    assert (result.share, result.steps, result.training_seconds, result.samples) == (0.2, 10, 5.0, None)
 
 
 def test_imported_runs_make_a_table_of_their_own(tmp_path: Path) -> None:
-    full = results(tmp_path / "full.json", BOTH)
-    less = results(tmp_path / "less.json", {"gqa": {"exact_match,none": 0.3}, "pope": {"pope_f1_score,none": 0.9}})
+    full = write_results(tmp_path / "full.json", BOTH)
+    less = write_results(
+        tmp_path / "less.json", {"gqa": {"exact_match,none": 0.3}, "pope": {"pope_f1_score,none": 0.9}}
+    )
     runs = [
         {"files": full, "method": "full", "training_seconds": 100},
         {"files": [less], "method": "mine", "budget": "20%", "training_seconds": 20, "selection_seconds": 30},
@@ -72,13 +74,13 @@ def test_imported_runs_make_a_table_of_their_own(tmp_path: Path) -> None:
 
 def test_the_plan_may_name_metrics_and_tasks(tmp_path: Path) -> None:
     scores = {**BOTH, "new": {"score,strict": 3, "score,loose": 4}, "group": {}}
-    file = results(tmp_path / "r.json", scores)
+    file = write_results(tmp_path / "r.json", scores)
     run = {"files": file, "method": "full"}
     metrics = {"pope": "pope_accuracy", "new": "score,loose"}
-    (entry,) = import_runs(plan_of(run, metrics=metrics))
-    assert entry.scores == {"gqa": 0.6, "pope": 0.8, "new": 4}
-    (entry,) = import_runs(plan_of(run, tasks=["gqa"]))
-    assert entry.scores == {"gqa": 0.6}
+    (result,) = import_runs(plan_of(run, metrics=metrics))
+    assert result.scores == {"gqa": 0.6, "pope": 0.8, "new": 4}
+    (result,) = import_runs(plan_of(run, tasks=["gqa"]))
+    assert result.scores == {"gqa": 0.6}
 
 
 @pytest.mark.parametrize(
@@ -102,19 +104,21 @@ def test_the_plan_may_name_metrics_and_tasks(tmp_path: Path) -> None:
 def test_what_is_ambiguous_is_refused(
     tmp_path: Path, scores: Any, changes: dict[str, Any], plan: dict[str, Any], says: str
 ) -> None:
-    file = results(tmp_path / "r.json", scores, **changes)
+    file = write_results(tmp_path / "r.json", scores, **changes)
     with pytest.raises(UsageError, match=says):
         import_runs(plan_of({"files": file, "method": "full"}, **plan))
 
 
 def test_runs_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
-    whole = {"files": results(tmp_path / "whole.json", BOTH), "method": "full"}
-    less = {"files": results(tmp_path / "less.json", {"gqa": BOTH["gqa"]}), "method": "mine", "budget": "5%"}
+    whole = {"files": write_results(tmp_path / "whole.json", BOTH), "method": "full"}
+    less = {"files": write_results(tmp_path / "less.json", {"gqa": BOTH["gqa"]}), "method": "mine", "budget": "5%"}
     with pytest.raises(UsageError, match=r"less.json and the runs before it .* same tasks \(pope\): .*name those"):
         import_runs(plan_of(whole, less))
     with pytest.raises(UsageError, match=r"whole.json and the runs before it .* same tasks \(pope\)"):
         import_runs(plan_of(less, whole))
-    few = results(tmp_path / "few.json", BOTH, **{"n-samples": {"gqa": {"effective": 8}, "pope": {"effective": 100}}})
+    few = write_results(
+        tmp_path / "few.json", BOTH, **{"n-samples": {"gqa": {"effective": 8}, "pope": {"effective": 100}}}
+    )
     with pytest.raises(UsageError, match=r"gqa: .*few.json judged 8 questions, .*whole.json 100"):
         import_runs(plan_of(whole, {**less, "files": few}))
     with pytest.raises(UsageError, match="full none seed 0 is there already; give each run its own seed"):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +18,8 @@ WHOLE: dict[str, Any] = {"pool": "p", "test": "t", "model": "m", "methods": ["fu
 def test_short_forms_stand_for_long_ones() -> None:
     plan = make_plan({**WHOLE, "seeds": 3, "budgets": 50, "schedule": "steps", "recipe": "llava-1.5-lora"})
     assert plan.pool is not None
-    assert (plan.pool.data, plan.seeds, plan.budgets, plan.schedule) == ("p", [0, 1, 2], ["50"], ["steps"])
-    assert plan.recipe == {"name": "llava-1.5-lora"}
+    assert (plan.pool.data, plan.seeds, plan.budgets, plan.schedule) == ("p", (0, 1, 2), (50,), ("steps",))
+    assert plan.recipe == "llava-1.5-lora"
     assert [one.name for one in plan.augmentations] == ["none"]
     assert plan.augmentations[0].words == {}
 
@@ -43,19 +41,22 @@ def test_paths_are_relative_to_the_plan_and_a_hub_name_stays(tmp_path: Path) -> 
     assert (plan.pool.data, plan.pool.images) == (str(tmp_path / "a.json"), str(tmp_path / "i"))
     assert (plan.model, plan.scorer, plan.out) == (str(tmp_path / "start"), "hub/model", str(tmp_path / "o"))
     assert plan.methods[0].ids == str(tmp_path / "c.txt")
-    assert plan.imported[0].files == [str(tmp_path / "r.json")]
+    assert plan.imported[0].files == (str(tmp_path / "r.json"),)
 
 
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"budget": "5%"}, "it has an unknown key 'budget'; known are out, pool, .*budgets"),
-        ({"pool": {"data": "p", "image": "i"}}, "pool has an unknown key 'image'; known are data, images"),
-        ({"pool": {"images": "i"}}, "the key 'data' is missing in pool; add it"),
-        ({"out": None}, "the key 'out' is missing; add it"),
-        ({"methods": [{"name": "a", "signal": ["x"]}]}, "methods.0 has an unknown key 'signal'; known are name, sig"),
-        ({"methods": ["a b"]}, "methods.0.name: 'a b' cannot be meant; a name has letters"),
-        ({"methods": [{"name": "a", "signals": ["x"], "ids": "f"}]}, "a has signals and ids: give one of them"),
+        ({"budget": "5%"}, " has no 'budget'; it has out, pool, .*budgets"),
+        ({"pool": {"data": "p", "image": "i"}}, ": pool has no 'image'; it has data, images"),
+        ({"pool": {"images": "i"}}, ": pool: 'data' is missing; add it"),
+        ({"out": None}, ": 'out' is missing; add it"),
+        ({"methods": [{"name": "a", "signal": ["x"]}]}, ": methods.0 has no 'signal'; it has name, sig"),
+        ({"methods": ["a b"]}, ": methods.0: name='a b' cannot be meant; give letters, digits"),
+        (
+            {"methods": [{"name": "a", "signals": ["x"], "ids": "f"}]},
+            ": methods.0: a has signals and ids: give one of them",
+        ),
         ({"methods": [{"name": "full", "ids": "f"}]}, "'full' is built in: choose another name"),
         ({"methods": [{"name": "a", "ids": "f", "pick": "lowest"}]}, "a has pick without signals or config"),
         ({"methods": [{"name": "a", "selector": "random"}]}, "a has selector without signals or config"),
@@ -63,29 +64,32 @@ def test_paths_are_relative_to_the_plan_and_a_hub_name_stays(tmp_path: Path) -> 
             {"methods": [{"name": "a", "signals": ["el2n"], "selector": "top", "by": "el2n"}]},
             "a has selector and by: write by into the selector's word",
         ),
-        ({"methods": [{"name": "a", "signals": ["el2n"], "snapshots": 0}]}, "methods.0.snapshots: 0 cannot be meant"),
+        ({"methods": [{"name": "a", "signals": ["el2n"], "snapshots": 0}]}, ": methods.0: snapshots=0 cannot be meant"),
         ({"methods": [{"name": "full", "budgets": ["5%"]}]}, "full has no budget"),
         ({"methods": ["full", "full"]}, "methods names 'full' twice"),
         ({"methods": []}, "there is nothing to compare: give methods"),
         ({"test": None}, "methods need the key 'test'"),
         ({"methods": ["random"], "budgets": []}, "methods need the key 'budgets'"),
-        ({"seeds": 0}, r"seeds: 0 cannot be meant; give a count such as 5"),
-        ({"seeds": [1, -1]}, "seeds.1: -1 cannot be meant"),
+        ({"seeds": 0}, r": seeds=0 cannot be meant; give a whole number at least 1"),
+        ({"seeds": []}, r": seeds=\(\) cannot be meant; give a list of .* of at least 1"),
+        ({"pool": {"data": 3}}, ": pool: data=3 cannot be meant; give text"),
+        ({"recipe": 3}, ": recipe=3 cannot be meant; give text or keys and values"),
+        ({"seeds": [1, -1]}, ": seeds.1=-1 cannot be meant; give a whole number at least 0"),
         ({"seeds": [1, 1]}, "seeds names 1 twice"),
-        ({"schedule": "samples"}, "schedule.0: 'samples' cannot be meant; input should be 'epochs' or 'steps'"),
+        ({"schedule": "samples"}, ": schedule.0='samples' cannot be meant; give one of epochs, steps"),
         ({"steps": 10}, "steps: 10 is unused: give schedule"),
-        ({"steps": 0, "schedule": "steps"}, "steps: 0 cannot be meant"),
+        ({"steps": 0, "schedule": "steps"}, ": steps=0 cannot be meant"),
         ({"augmentations": [{"name": "a", "probability": 0.5}]}, "a has probability but no variant"),
         ({"augmentations": ["top"]}, "top: 'none' is the name of no augmentation; give any other a variant"),
         ({"augmentations": [{"name": "none", "variant": "top"}]}, "none: 'none' is the name of no augmentation"),
         ({"methods": [{"name": "full", "augmentations": ["b"]}]}, "asks for the augmentation 'b': known are none"),
-        ({"keep_models": "perhaps"}, "keep_models: 'perhaps' cannot be meant"),
-        ({"imported": [{"files": ["r"], "method": "a", "seed": "x"}]}, "imported.0.seed: 'x' cannot be meant"),
+        ({"keep_models": "perhaps"}, ": keep_models='perhaps' cannot be meant; give true or false"),
+        ({"imported": [{"files": ["r"], "method": "a", "seed": "x"}]}, ": imported.0: seed='x' cannot be meant"),
     ],
 )
 def test_what_cannot_be_meant(change: dict[str, Any], says: str) -> None:
     content = {key: value for key, value in {**WHOLE, **change}.items() if value is not None}
-    with pytest.raises(UsageError, match=f"^the plan: .*{says}"):
+    with pytest.raises(UsageError, match=f"^the plan.*{says}"):
         make_plan(content)
 
 
@@ -102,11 +106,5 @@ def test_a_file_that_is_no_plan(tmp_path: Path, text: str | None, says: str) -> 
 
 
 def test_an_error_names_the_file(tmp_path: Path, data: Path) -> None:
-    with pytest.raises(UsageError, match=r"the plan .*plan\.yaml: it has an unknown key 'sedes'"):
+    with pytest.raises(UsageError, match=r"the plan .*plan\.yaml has no 'sedes'; it has out, pool"):
         load_plan(write_plan(tmp_path, data, sedes=3))
-
-
-def test_a_missing_package_names_the_extra():
-    program = "import sys; sys.modules['pydantic'] = None; import vlmsift.experiment"
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
-    assert "MissingExtra: comparing methods needs pydantic: pip install 'vlmsift[train]'" in done.stderr

@@ -39,7 +39,10 @@ from vlmsift.selectors import Trajectories
         ({"budgets": ["1%"]}, "budgets: '1%' of 40 samples keeps none: the cell would be empty"),
         ({"budgets": ["50"]}, "budgets: keep='50' asks for 50 of the run's 40 rows"),
         ({"budgets": ["some"]}, "budgets: keep='some' is neither"),
-        ({"augmentations": [{"name": "a", "variant": "topp"}]}, "augmentations: a: there is no variant 'topp'"),
+        (
+            {"augmentations": [{"name": "a", "variant": "topp"}]},
+            "augmentations: a: there is no augmentation 'topp'; choose among top",
+        ),
         ({"augmentations": [{"name": "a", "variant": "top", "probability": 2}]}, "a: probability=2 is no chance"),
         ({"augmentations": [{"name": "a", "variant": "top", "form": "x"}]}, "a: form='x' is unknown"),
         ({"augmentations": [{"name": "a", "variant": "top", "rate": 1}]}, "augmentations: a: .*rate"),

@@ -82,7 +82,7 @@ def test_methods_that_follow_a_fine_tune_share_one(tmp_path: Path, data: Path) -
         str(START_PATH),
         pool,
         Recipe(steps=4, batch_size=8),
-        ("cpu", "float32"),
+        {"device": "cpu", "dtype": "float32"},
         lambda step, of, loss: steps.append(step),
     )
     along = Trajectories("trajectory")

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from vlmsift.experiment.markdown import as_markdown
-from vlmsift.experiment.table import COLUMNS, Entry, Key, Row, as_table, build_rows
+from vlmsift.experiment.table import COLUMNS, Key, Result, Row, as_table, build_rows
 
 
-def entry(method: str, seed: int, scores: tuple[float | None, ...], seconds: float = 10.0, **changes: Any) -> Entry:
+def result(method: str, seed: int, scores: tuple[float | None, ...], seconds: float = 10.0, **changes: Any) -> Result:
     """A training with tasks a, b, ...; a method other than full is at 20 %."""
     share = 1.0 if method == "full" else 0.2
     key = Key(
@@ -32,10 +32,10 @@ def entry(method: str, seed: int, scores: tuple[float | None, ...], seconds: flo
         "losses": dict.fromkeys("abcd"[: len(scores)], 1.0),
         **changes,
     }
-    return Entry(key, seed, **values)
+    return Result(key, seed, **values)
 
 
-FULL = [entry("full", 0, (0.8, 0.4), 100), entry("full", 1, (0.6, 0.6), 140)]  # means 0.7 and 0.5, 120 s
+FULL = [result("full", 0, (0.8, 0.4), 100), result("full", 1, (0.6, 0.6), 140)]  # means 0.7 and 0.5, 120 s
 
 
 def row_of(rows: list[Row], method: str, **where: Any) -> Row:
@@ -45,8 +45,8 @@ def row_of(rows: list[Row], method: str, **where: Any) -> Row:
 
 def test_means_deviations_relative_performance_and_cost_by_hand() -> None:
     mine = [
-        entry("mine", 0, (0.7, 0.25), 20, selection_seconds=40, losses={"a": 1.0, "b": 3.0}),
-        entry("mine", 1, (0.35, 0.5), 28, selection_seconds=44, losses={"a": 2.0, "b": 4.0}),
+        result("mine", 0, (0.7, 0.25), 20, selection_seconds=40, losses={"a": 1.0, "b": 3.0}),
+        result("mine", 1, (0.35, 0.5), 28, selection_seconds=44, losses={"a": 2.0, "b": 4.0}),
     ]
     rows, notes = build_rows([*FULL, *mine])
     assert notes == []
@@ -69,27 +69,27 @@ def test_means_deviations_relative_performance_and_cost_by_hand() -> None:
 
 
 def test_one_seed_has_no_deviation_and_without_full_there_is_no_ratio() -> None:
-    (row,), _ = build_rows([entry("mine", 0, (0.5, 0.5))])
+    (row,), _ = build_rows([result("mine", 0, (0.5, 0.5))])
     assert row["accuracy"] == 0.5
     assert [row[name] for name in ("accuracy_std", "relative", "cost_ratio", "above_random")] == [None] * 4
 
 
 def test_a_task_that_the_full_pool_does_not_learn_has_no_ratio() -> None:
-    rows, _ = build_rows([entry("full", 0, (0.5, 0.0)), entry("mine", 0, (0.5, 0.5))])
+    rows, _ = build_rows([result("full", 0, (0.5, 0.0)), result("mine", 0, (0.5, 0.5))])
     assert row_of(rows, "mine")["relative"] is None
 
 
 def test_unknown_seconds_make_no_cost() -> None:
-    rows, _ = build_rows([*FULL, entry("mine", 0, (0.5, 0.5), selection_seconds=None)])
+    rows, _ = build_rows([*FULL, result("mine", 0, (0.5, 0.5), selection_seconds=None)])
     assert row_of(rows, "mine")["cost_ratio"] is None
 
 
-RANDOM = [entry("random", seed, (value, value)) for seed, value in enumerate((0.50, 0.52, 0.54, 0.56, 0.48))]
+RANDOM = [result("random", seed, (value, value)) for seed, value in enumerate((0.50, 0.52, 0.54, 0.56, 0.48))]
 
 
 @pytest.mark.parametrize(("value", "above"), [(0.561, True), (0.56, False), (0.53, False)])
 def test_the_band_is_the_random_seeds_and_its_end_the_highest(value: float, above: bool) -> None:
-    rows, _ = build_rows([*FULL, *RANDOM, entry("mine", 0, (value, value))])
+    rows, _ = build_rows([*FULL, *RANDOM, result("mine", 0, (value, value))])
     row = row_of(rows, "mine")
     assert row["random_mean"] == pytest.approx(0.52)
     assert row["random_std"] == pytest.approx((0.001) ** 0.5)  # squares 4 + 4 + 16 + 16 = 40 e-4 over 4
@@ -100,19 +100,19 @@ def test_the_band_is_the_random_seeds_and_its_end_the_highest(value: float, abov
 
 
 def test_the_band_needs_five_good_seeds_of_the_same_budget_and_schedule_without_augmentation() -> None:
-    mine = entry("mine", 0, (0.9, 0.9))
+    mine = result("mine", 0, (0.9, 0.9))
     others = [
-        entry("random", 4, (0.1, 0.1), schedule="steps"),
-        entry("random", 4, (0.1, 0.1), budget="50%"),
-        entry("random", 4, (0.1, 0.1), augmentation="top"),
-        entry("random", 4, (0.1, 0.1), diverged=True),
+        result("random", 4, (0.1, 0.1), schedule="steps"),
+        result("random", 4, (0.1, 0.1), budget="50%"),
+        result("random", 4, (0.1, 0.1), augmentation="top"),
+        result("random", 4, (0.1, 0.1), diverged=True),
     ]
     for other in others:
         rows, _ = build_rows([*RANDOM[:4], other, mine])
         row = row_of(rows, "mine")
         assert row["above_random"] is None
         assert row["random_mean"] == pytest.approx(0.53)
-    rows, _ = build_rows([*RANDOM, entry("random", 0, (0.9, 0.9), augmentation="top")])
+    rows, _ = build_rows([*RANDOM, result("random", 0, (0.9, 0.9), augmentation="top")])
     assert row_of(rows, "random", augmentation="top")["above_random"] is True
 
 
@@ -120,10 +120,10 @@ def test_what_diverged_or_lacks_a_task_is_told_and_in_no_mean() -> None:
     rows, notes = build_rows(
         [
             *FULL,
-            entry("mine", 0, (0.6, 0.6)),
-            entry("mine", 1, (0.1, 0.1), diverged=True),
-            entry("mine", 2, (0.1,)),
-            entry("mine", 3, (0.1, None)),
+            result("mine", 0, (0.6, 0.6)),
+            result("mine", 1, (0.1, 0.1), diverged=True),
+            result("mine", 2, (0.1,)),
+            result("mine", 3, (0.1, None)),
         ]
     )
     row = row_of(rows, "mine")
@@ -137,7 +137,7 @@ def test_what_diverged_or_lacks_a_task_is_told_and_in_no_mean() -> None:
 
 def test_a_group_of_which_all_diverged_or_failed_has_a_row() -> None:
     gone = Key("trained", "epochs", "5%", "gone", "none")
-    rows, _ = build_rows([*FULL, entry("mine", 1, (0.1, 0.1), diverged=True)], [gone, gone])
+    rows, _ = build_rows([*FULL, result("mine", 1, (0.1, 0.1), diverged=True)], [gone, gone])
     assert (row_of(rows, "mine")["diverged"], row_of(rows, "mine")["accuracy"]) == (1, None)
     assert (row_of(rows, "gone")["failed"], row_of(rows, "gone")["seeds"]) == (2, 0)
     assert build_rows([], [gone])[0][0]["failed"] == 1
@@ -145,10 +145,10 @@ def test_a_group_of_which_all_diverged_or_failed_has_a_row() -> None:
 
 def test_imported_runs_have_tasks_and_references_of_their_own() -> None:
     theirs = [
-        entry("full", 0, (0.5, 1500.0, 0.5), origin="imported"),
-        entry("mine", 0, (0.5, 1200.0, 0.25), origin="imported"),
+        result("full", 0, (0.5, 1500.0, 0.5), origin="imported"),
+        result("mine", 0, (0.5, 1200.0, 0.25), origin="imported"),
     ]
-    rows, notes = build_rows([*FULL, entry("mine", 0, (0.7, 0.5)), *theirs])
+    rows, notes = build_rows([*FULL, result("mine", 0, (0.7, 0.5)), *theirs])
     assert notes == []
     own, other = (row_of(rows, "mine", origin=origin) for origin in ("trained", "imported"))
     assert own["relative"] == pytest.approx(100)
@@ -157,7 +157,7 @@ def test_imported_runs_have_tasks_and_references_of_their_own() -> None:
 
 
 def test_parquet_and_markdown_say_the_same() -> None:
-    rows, notes = build_rows([*FULL, *RANDOM, entry("mi|ne", 0, (0.9, 0.9), diverged=True)])
+    rows, notes = build_rows([*FULL, *RANDOM, result("mi|ne", 0, (0.9, 0.9), diverged=True)])
     table = as_table(rows)
     assert table.column_names[: len(COLUMNS)] == list(COLUMNS)
     assert table.to_pylist() == rows

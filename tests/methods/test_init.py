@@ -104,9 +104,8 @@ def test_a_method_of_its_own_file_and_one_line(
     bench = Bench(tmp_path / "bench")
     for contract in CONTRACTS:
         contract("toy", bench)
-    plan = {"name": "toy"}
-    from vlmsift.experiment.plan import Method as Planned
-    from vlmsift.experiment.prepare import _chooser
+    from vlmsift.experiment.plan import Arm
+    from vlmsift.experiment.prepare import build_chooser
 
-    chooser = _chooser(Planned(**plan), vlmsift.open_pool(digits))
+    chooser = build_chooser(Arm("toy"), vlmsift.open_pool(digits))
     assert chooser.selector == toy.METHOD.build_selector()

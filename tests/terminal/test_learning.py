@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vlmsift.experiment import State, Validation
+from vlmsift.experiment import COLUMNS, State, Validation
 from vlmsift.terminal import learning
 from vlmsift.train import Trained
 from vlmsift.train.configs import Configs
@@ -19,7 +19,10 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def calibration(**changes: Any) -> Any:
-    table = "| signal | mean AUROC |\n| --- | ---: |\n| delta[bold] | 0.712 |\n| answer_loss | 0.801 |"
+    table = [
+        {"signal": "delta[bold]", "mean": "0.712", "length": "0.111", "loss": "0.222"},
+        {"signal": "answer_loss", "mean": "0.801", "length": "0.111", "loss": "0.222"},
+    ]
     values: dict[str, Any] = {
         "counts": {"originals": 40, "wrong_image": 12},
         "left_out": ["cropped_image: 3 of 12 twins are missing"],
@@ -30,7 +33,7 @@ def calibration(**changes: Any) -> Any:
         "seconds": 61.0,
         "recommended": "delta_attnmask:depth=0.0",
         "config": Path("c/calibration.yaml"),
-        "markdown": lambda rows: table,
+        "records": lambda rows: table,
         "probe": None,
     }
     return SimpleNamespace(**{**values, **changes})
@@ -52,10 +55,11 @@ def test_a_calibration(capsys: pytest.CaptureFixture[str]) -> None:
     ):
         assert part in text, part
     assert "short trainings" not in text
+    assert "0.111" not in text, "the rank correlations are left to the files"
 
 
 def test_a_calibration_with_a_probe_shows_both_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    probe = SimpleNamespace(markdown=lambda: "| setting | held-out exact |\n| --- | ---: |\n| top | 0.333 |")
+    probe = SimpleNamespace(records=lambda: [{"setting": "top", "held-out exact": "0.333"}])
     learning.show_calibration(calibration(probe=probe, weights={}))
     text = said(capsys)
     assert "short trainings" in text
@@ -88,16 +92,19 @@ def test_configurations(capsys: pytest.CaptureFixture[str]) -> None:
 def row(**changes: Any) -> dict[str, Any]:
     values = {"method": "random", "budget": "20%", "schedule": "epochs", "augmentation": "none", "seeds": 5}
     numbers = {"steps": 40.0, "accuracy": 0.5, "accuracy_std": 0.01, "relative": 90.0, "cost_ratio": 0.2}
-    return {**values, **numbers, "above_random": None, **changes}
+    return {**dict.fromkeys(COLUMNS), **values, **numbers, **changes}
 
 
 def test_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [row(), row(method="mine", accuracy=0.61234, accuracy_std=None, above_random=True, cost_ratio=None)]
-    found = Validation(rows, ["a note"], {"cell-1": "it broke"}, ["cell-2"], Path("t.parquet"), Path("t.md"))
-    learning.show_validation(found)
+    files = {"table": Path("t.parquet"), "markdown": Path("t.md")}
+    learning.show_validation(Validation(rows, ["a note"], {"cell-1": "it broke"}, ["cell-2"], **files))
     text = said(capsys)
+    assert "0.500 ± 0.010" in text
     assert "0.612" in text
     assert "yes" in text
+    assert "schedule" not in text, "it is the same in all rows"
+    assert "training s" not in text
     assert "written: t.parquet, t.md" in text
     assert "note: a note" in text
     assert "failed: cell-1: it broke" in text

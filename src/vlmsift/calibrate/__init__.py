@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.tables import Record, markdown_table
 
 if TYPE_CHECKING:
-    from vlmsift.calibrate.probe import Probe
+    from vlmsift.calibrate.probe import Probe, ProbePlan
     from vlmsift.models import Adapter
     from vlmsift.pipeline import Progress
     from vlmsift.pools import Pool
@@ -58,11 +59,15 @@ class Calibration:
         """The file that `score --config` takes."""
         return self.folder / "calibration.yaml"
 
-    def markdown(self, rows: int | None = None) -> str:
-        """The table (of its first `rows` candidates) in Markdown."""
-        from vlmsift.calibrate.writing import markdown_table
+    def records(self, rows: int | None = None) -> list[Record]:
+        """The main figures (of the first `rows` candidates) as text."""
+        from vlmsift.calibrate.writing import text_records
 
-        return markdown_table(self.table[:rows])
+        return text_records(self.table[:rows])
+
+    def markdown(self, rows: int | None = None) -> str:
+        """The same as a Markdown table."""
+        return markdown_table(self.records(rows), left=2)
 
 
 def calibrate(
@@ -104,13 +109,15 @@ def calibrate(
         seed: of the draw, the twins, the bootstrap and the folds.
         probe: also train briefly on the best 20 % by a few settings, and recommend by what that teaches.
         probe_test: a held-out clean data file for the probe; None = a part of the sample, as clean as the pool is.
-        probe_options: keyword arguments of `probe.run_probe`, such as `seeds`, `recipe` or `steps`.
+        probe_options: fields of `probe.ProbePlan`: `seeds`, `recipe`, `changes`, `share`, `columns`.
         overwrite: throw away an earlier calibration with other settings.
 
     Raises:
-        UsageError: an unknown plant or grid, a pool too small, or nothing that could be measured.
+        UsageError: an unknown plant or grid, a pool too small, a probe that cannot be carried out, or nothing that
+            could be measured. Only the last is told after the pool is scored.
         RunMismatch: `out` holds a calibration with other settings.
     """
+    from vlmsift.calibrate.combined import combined
     from vlmsift.calibrate.grid import VECTOR, candidates, default_column, forwards
     from vlmsift.calibrate.planted import Planted
     from vlmsift.calibrate.reading import read_layout, read_values
@@ -119,17 +126,15 @@ def calibrate(
     from vlmsift.pipeline import score
     from vlmsift.pools import open_pool
 
-    if probe_test is not None and not probe:
-        raise UsageError(f"probe_test={str(probe_test)!r} is only read by a probe; give probe=True (--probe) as well")
+    options = {**(probe_options or {}), **({} if probe_test is None else {"test": str(probe_test)})}
+    plan = _plan_probe(probe, options, {"model": model, "seed": seed, "where": {"device": device, "dtype": dtype}})
     if isinstance(pool, (str, Path)):
         pool = open_pool(pool, images=images, format=format, source_field=source_field)
     planted: Any = Planted(pool, sample=sample, twins=twins, plants=plants, seed=seed)
 
-    from vlmsift.calibrate.combined import combined
     from vlmsift.models import open_model
     from vlmsift.signals import build_signals
 
-    source = model
     if isinstance(model, (str, Path)):
         model = open_model(
             model,
@@ -139,9 +144,12 @@ def calibrate(
             chat_template=chat_template,
             trust_remote_code=trust_remote_code,
         )
-    found = candidates(grid, model.depth)
-    words = [f"{one.column}={one.word}" for one in found]
-    words += [name for name in ("answer_tokens", VECTOR) if all(one.column != name for one in found)]
+    compared = candidates(grid, model.depth)
+    columns = [candidate.column for candidate in compared]
+    if plan is not None:
+        plan.refuse_unmeasured(columns)
+    words = [f"{candidate.column}={candidate.word}" for candidate in compared]
+    words += [name for name in ("answer_tokens", VECTOR) if name not in columns]
     started = time.perf_counter()
     folder = Path(out)
     run = score(
@@ -157,38 +165,48 @@ def calibrate(
     seconds = time.perf_counter() - started
 
     layout, left_out = read_layout(run, planted)
-    values = read_values(run, found)
-    judged = judge(found, values, layout, seed)
-    verdict = recommend(judged, default_column(found, model.depth))
-    weights, joined, told = combined(judged, values, layout, verdict.column, seed)
-    judged |= joined
-    probed = None
-    sentences, column = [*verdict.sentences, *told], verdict.column
-    if probe:
+    values = read_values(run, compared)
+    judged = judge(compared, values, layout, seed)
+    default = default_column(compared, model.depth)
+    verdict = recommend(judged, default)
+    weights, more, told = combined(judged, values, layout, verdict.column, seed)
+    judged |= more
+    sentences, column, probed = [*verdict.sentences, *told], verdict.column, None
+    if plan is not None:
         from vlmsift.calibrate.probe import run_probe
 
-        if not isinstance(source, (str, Path)):
-            raise UsageError("a probe trains copies of the model; give its folder or name, not an open model")
-        how: dict[str, Any] = {"seed": seed, "default": default_column(found, model.depth)}
-        how |= {"device": device, "dtype": dtype, **(probe_options or {})}
-        probed = run_probe(run, planted, layout, judged, model, source, folder / "probe", test=probe_test, **how)
+        probed = run_probe(plan, run, planted, layout, judged, model, folder / "probe", default)
         column = probed.column or column
         sentences += probed.sentences
     signals = build_signals(words)
     calibration = Calibration(
         folder,
         run,
-        rows_of(judged, probed.results if probed else {}),
+        rows_of(judged, probed.means if probed else {}),
         judged[column].candidate.word,
         column,
         sentences,
         left_out,
         {"originals": int(layout.originals.sum()), **{kind: int(rows.sum()) for kind, rows in layout.twins.items()}},
         forwards(signals.values(), model.depth),
-        sum(one.forwards for one in found),
+        sum(candidate.forwards for candidate in compared),
         seconds,
         weights.named if weights else {},
         probed,
     )
     write_all(calibration, judged, weights)
     return calibration
+
+
+def _plan_probe(probe: bool, options: Mapping[str, Any], shared: Mapping[str, Any]) -> ProbePlan | None:
+    """The probe, checked before anything is scored; None where there is to be none."""
+    from vlmsift.calibrate.probe import ProbePlan
+    from vlmsift.parameters import make
+
+    for name, value in options.items():
+        if not probe:
+            name = "probe_test" if name == "test" else name
+            raise UsageError(f"{name}={value!r} is only read by a probe; give probe=True (--probe) as well")
+        if name in shared:
+            raise UsageError(f"the probe takes {name} from the calibration; leave it out of probe_options")
+    return make(ProbePlan, "the probe", {**shared, **options}) if probe else None

@@ -7,8 +7,7 @@ it: no signal can know them. Every kind weighs as much as every other, and all t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,12 +51,11 @@ def fit(columns: Sequence[str], values: Floats, layout: Layout, kinds: Sequence[
     inputs, groups = values[rows], layout.of[rows]
     scores = np.full(len(values), np.nan)
     for train, test in _folds(groups, seed):
-        model = _Model.fit(inputs[train], target[train], share[train], groups[train], seed)
+        weights = _fitted(columns, inputs[train], target[train], share[train], groups[train], seed)
         # every row of the groups that were held out, copies among them, though nothing is learnt from copies
         held_out = np.isin(layout.of, groups[test])
-        scores[held_out] = model.scores(values[held_out])
-    final = _Model.fit(inputs, target, share, groups, seed)
-    return Weights(tuple(columns), final.mean, final.scale, final.weight, final.intercept, final.strength, scores)
+        scores[held_out] = _standard(values[held_out], weights.mean, weights.scale) @ weights.weight + weights.intercept
+    return replace(_fitted(columns, inputs, target, share, groups, seed), scores=scores)
 
 
 def _rows(layout: Layout, kinds: Sequence[str]) -> tuple[Ints, Ints, Floats]:
@@ -70,35 +68,24 @@ def _rows(layout: Layout, kinds: Sequence[str]) -> tuple[Ints, Ints, Floats]:
     return rows, layout.originals[rows].astype(np.int64), share[rows] * len(rows) / share.sum()
 
 
-@dataclass(frozen=True)
-class _Model:
-    mean: Floats
-    scale: Floats
-    weight: Floats
-    intercept: float
-    strength: float
+def _fitted(columns: Sequence[str], inputs: Floats, target: Ints, share: Floats, groups: Ints, seed: int) -> Weights:
+    """The regression of the strength that cross-validation prefers."""
+    from sklearn.linear_model import LogisticRegression
 
-    @classmethod
-    def fit(cls, inputs: Floats, target: Ints, share: Floats, groups: Ints, seed: int) -> _Model:
-        from sklearn.linear_model import LogisticRegression
-
-        mean, scale = _mean_and_scale(inputs)
-        standard = _standard(inputs, mean, scale)
-        folds = list(_folds(groups, seed + 1))
-        losses = []
-        for strength in STRENGTHS:
-            loss = 0.0
-            for train, test in folds:
-                one = LogisticRegression(C=strength).fit(standard[train], target[train], share[train])
-                signs = 2 * target[test] - 1
-                loss += float(share[test] @ np.logaddexp(0, -signs * one.decision_function(standard[test])))
-            losses.append(loss)
-        best = float(STRENGTHS[int(np.argmin(losses))])
-        model: Any = LogisticRegression(C=best).fit(standard, target, share)
-        return cls(mean, scale, model.coef_[0], float(model.intercept_[0]), best)
-
-    def scores(self, inputs: Floats) -> Floats:
-        return np.asarray(_standard(inputs, self.mean, self.scale) @ self.weight + self.intercept)
+    mean, scale = _mean_and_scale(inputs)
+    standard = _standard(inputs, mean, scale)
+    folds = list(_folds(groups, seed + 1))
+    losses = []
+    for strength in STRENGTHS:
+        loss = 0.0
+        for train, test in folds:
+            model = LogisticRegression(C=strength).fit(standard[train], target[train], share[train])
+            signs = 2 * target[test] - 1
+            loss += float(share[test] @ np.logaddexp(0, -signs * model.decision_function(standard[test])))
+        losses.append(loss)
+    best = float(STRENGTHS[int(np.argmin(losses))])
+    model = LogisticRegression(C=best).fit(standard, target, share)
+    return Weights(tuple(columns), mean, scale, model.coef_[0], float(model.intercept_[0]), best, np.empty(0))
 
 
 def _mean_and_scale(inputs: Floats) -> tuple[Floats, Floats]:
@@ -116,9 +103,9 @@ def _standard(inputs: Floats, mean: Floats, scale: Floats) -> Floats:
 
 def _folds(groups: Ints, seed: int) -> list[tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """(train, test) places; a group is never on both sides. The same groups and seed give the same folds."""
-    names = np.unique(groups)
-    fold_of = dict(
-        zip(np.random.default_rng(seed).permutation(names).tolist(), np.arange(len(names)) % FOLDS, strict=True)
-    )
-    fold = np.array([fold_of[group] for group in groups.tolist()])
-    return [(np.flatnonzero(fold != number), np.flatnonzero(fold == number)) for number in range(FOLDS)]
+    from sklearn.model_selection import PredefinedSplit
+
+    names, place = np.unique(groups, return_inverse=True)
+    fold = np.empty(len(names), np.int64)
+    fold[np.random.default_rng(seed).permutation(len(names))] = np.arange(len(names)) % FOLDS
+    return list(PredefinedSplit(fold[place]).split())

@@ -37,6 +37,11 @@ class Layout:
     twins: Mapping[str, NDArray[np.bool_]]
     by_image: frozenset[str]
 
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(N,) bool: originals and twins that could be measured."""
+        return np.asarray(np.logical_or.reduce([self.originals, *self.twins.values()]))
+
     def good(self, kind: str) -> NDArray[np.bool_]:
         """(N,) bool: the originals that twins of this kind are held against."""
         return self.originals & self.pictured if kind in self.by_image else self.originals
@@ -68,12 +73,12 @@ def aurocs(values: Floats, layout: Layout, weights: Floats) -> dict[str, Floats]
         values: (N,). weights: (R, originals), from `resamples`; row 0 is the figure, the others its bootstrap.
     """
     known = np.isfinite(values)
-    found = {}
+    figures = {}
     for kind, twins in layout.twins.items():
         good, bad = np.flatnonzero(layout.good(kind) & known), np.flatnonzero(twins & known)
         of = layout.of
-        found[kind] = weighted_auroc(values[good], values[bad], weights[:, of[good]], weights[:, of[bad]])
-    return found
+        figures[kind] = weighted_auroc(values[good], values[bad], weights[:, of[good]], weights[:, of[bad]])
+    return figures
 
 
 def interval(replicates: Floats) -> tuple[float, float]:
@@ -85,16 +90,12 @@ def interval(replicates: Floats) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def spearman(one: Floats, other: Floats) -> float:
+def spearman(values: Floats, others: Floats) -> float:
     """Rank correlation over the rows where both are defined; NaN where a side does not vary."""
-    known = np.isfinite(one) & np.isfinite(other)
-    first, second = ranks(one[known]), ranks(other[known])
+    from scipy.stats import rankdata
+
+    known = np.isfinite(values) & np.isfinite(others)
+    first, second = rankdata(values[known]), rankdata(others[known])
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])
-
-
-def ranks(values: Floats) -> Floats:
-    """(N,) ranks from 1, ties sharing their mean rank."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return np.asarray((np.cumsum(counts) - (counts - 1) / 2)[place], np.float64)

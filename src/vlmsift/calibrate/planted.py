@@ -33,7 +33,7 @@ VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class PlantedRow:
     """One row: its id, the place of its original among the originals, and the plant; None for the original itself."""
 
     id: str
@@ -80,7 +80,7 @@ class Planted:
             )
         self.stock = Stock(stock, pool.image_root)
         self.left_out: list[str] = []
-        self.entries = [Entry(one.id, place) for place, one in enumerate(self.originals)]
+        self.entries = [PlantedRow(one.id, place) for place, one in enumerate(self.originals)]
         self.text_only = sum(not one.images for one in self.originals)
         for kind in self.kinds:
             self._plant(kind, twins)
@@ -104,7 +104,7 @@ class Planted:
             name = f"{self.originals[place].id}~{kind}"
             while name in taken:  # a user's id may look like ours
                 name += "~"
-            self.entries.append(Entry(name, place, kind))
+            self.entries.append(PlantedRow(name, place, kind))
 
     def _fits(self, kind: str, sample: Sample) -> bool:
         """Whether a twin of this kind is likely to be made; what the pixels say is seen only when it is read."""

@@ -57,7 +57,6 @@ def judge(
         number: resamples of the bootstrap.
     """
     weights = resamples(int(layout.of.max()) + 1, number, seed)
-    usable = layout.originals | np.logical_or.reduce(list(layout.twins.values()))
     judged = {}
     for one in found:
         raw = np.asarray(values[one.column], np.float64)
@@ -65,7 +64,7 @@ def judge(
         kinds = {kind: Figure(float(row[0]), row[1:]) for kind, row in aurocs(upward, layout, weights).items()}
         rank = [spearman(raw[layout.originals], values[name][layout.originals]) for name in _HELD_AGAINST]
         judged[one.column] = Judged(
-            one, kinds, mean_of(kinds), rank[0], rank[1], float(np.isfinite(raw[usable]).mean())
+            one, kinds, mean_of(kinds), rank[0], rank[1], float(np.isfinite(raw[layout.usable]).mean())
         )
     return judged
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.files import plain, replacing, write_text
+from vlmsift.tables import Record, markdown_table, number
 
 if TYPE_CHECKING:
     from vlmsift.calibrate import Calibration
@@ -67,34 +67,36 @@ def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights:
 def report_text(calibration: Calibration) -> str:
     """The verdict and the whole table in Markdown."""
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in calibration.counts.items())
-    lines = ["# Calibration", "", f"Measured: {counts}.", "", *(f"- {one}" for one in calibration.sentences), ""]
+    lines = [
+        "# Calibration",
+        "",
+        f"Measured: {counts}.",
+        "",
+        *(f"- {sentence}" for sentence in calibration.sentences),
+        "",
+    ]
     if calibration.left_out:
-        lines += ["Left out:", "", *(f"- {one}" for one in calibration.left_out), ""]
+        lines += ["Left out:", "", *(f"- {sentence}" for sentence in calibration.left_out), ""]
     if calibration.probe is not None:
-        lines += ["## Probe", "", calibration.probe.markdown(), ""]
+        lines += ["## Probe", "", markdown_table(calibration.probe.records()), ""]
     cost = (
         f"The whole grid cost {calibration.forwards:.1f} text forwards per sample, since all settings share the first "
         f"pass; one by one they would cost {calibration.alone:.1f}."
     )
-    return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", markdown_table(calibration.table), ""])
+    return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", calibration.markdown(), ""])
 
 
-def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """The main figures of the candidates as a Markdown table."""
-    kinds = [key.removeprefix("auroc_") for key in (rows[0] if rows else {}) if key.startswith("auroc_")]
-    probed = [key for key in ("probe_exact", "probe_loss") if rows and key in rows[0]]
-    head = ["signal", "good", "forwards", *(kind.replace("_", " ") for kind in kinds), "length", "loss"]
-    head += [name.replace("_", " ") for name in probed]
-    lines = [head, ["---"] * 2 + ["---:"] * (len(head) - 2)]
-    for row in rows:
-        cells = [_number(row[f"auroc_{kind}"]) for kind in kinds]
-        cells[0] += f" [{_number(row['low_mean'])}, {_number(row['high_mean'])}]"
-        ranks = [_number(row[f"spearman_answer_{name}"]) for name in ("tokens", "loss")]
-        name = str(row["signal"]).replace("|", "\\|")
-        cost = f"{row['forwards']:.2f}"
-        lines.append([name, str(row["good_end"]), cost, *cells, *ranks, *(_number(row[key]) for key in probed)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+def text_records(rows: Sequence[Mapping[str, Any]]) -> list[Record]:
+    """The main figures of the candidates as text."""
+    return [_text_record(row) for row in rows]
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
+def _text_record(row: Mapping[str, Any]) -> Record:
+    record = {"signal": str(row["signal"]), "good": str(row["good_end"]), "forwards": f"{row['forwards']:.2f}"}
+    for kind in (key.removeprefix("auroc_") for key in row if key.startswith("auroc_")):
+        record[kind.replace("_", " ")] = number(row[f"auroc_{kind}"], 3, "-")
+    record["mean"] += f" [{number(row['low_mean'], 3, '-')}, {number(row['high_mean'], 3, '-')}]"
+    record["length"] = number(row["spearman_answer_tokens"], 3, "-")
+    record["loss"] = number(row["spearman_answer_loss"], 3, "-")
+    probed = [name for name in ("probe_exact", "probe_loss") if name in row]
+    return record | {name.replace("_", " "): number(row[name], 3, "-") for name in probed}

@@ -39,6 +39,9 @@ def calibrate(
     from vlmsift.terminal import progress_bar
     from vlmsift.terminal.learning import show_calibration
 
+    if grid and signal:
+        raise UsageError(f"--grid {grid} and --signal {signal[0]} both say what is compared; give one of them")
+    options = {"recipe": recipe, "changes": parse_changes(change or [])}
     with progress_bar() as progress:
         found = run(
             pool,
@@ -51,7 +54,7 @@ def calibrate(
             seed=seed,
             probe=probe,
             probe_test=probe_test,
-            probe_options={"recipe": recipe or "llava-1.5", "changes": parse_changes(changes or [])},
+            probe_options={name: value for name, value in options.items() if value},
             engine=engine,
             overwrite=overwrite,
             progress=progress,

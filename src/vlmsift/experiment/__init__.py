@@ -7,23 +7,23 @@ out/table.parquet, table.md, figure.png
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from vlmsift.errors import UsageError
-from vlmsift.experiment.cells import Bench, Progress, Record, State, open_bench, run_cells
+from vlmsift.experiment.bench import open_bench
+from vlmsift.experiment.cells import Cell, Progress, State, read_cells, run_cells
 from vlmsift.experiment.figure import draw_figure
 from vlmsift.experiment.imported import import_runs
-from vlmsift.experiment.markdown import as_markdown
+from vlmsift.experiment.markdown import as_markdown, main_records
 from vlmsift.experiment.plan import FULL, Plan, load_plan, make_plan
-from vlmsift.experiment.prepare import Cell, Prepared, prepare
-from vlmsift.experiment.table import COLUMNS, Entry, Key, Row, as_table, build_rows
+from vlmsift.experiment.prepare import prepare
+from vlmsift.experiment.table import COLUMNS, Key, Result, Row, as_table, build_rows
 from vlmsift.files import write_atomically
+from vlmsift.tables import Record
 
-__all__ = ["COLUMNS", "Plan", "State", "Validation", "load_plan", "make_plan", "validate"]
+__all__ = ["COLUMNS", "Plan", "Result", "State", "Validation", "load_plan", "make_plan", "validate"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Validation:
     """What came out.
 
     Attributes:
-        rows: the table, one mapping per row; see `COLUMNS`.
+        rows: the table, one mapping per row; see `COLUMNS`. results: the trainings behind it, seed by seed.
         notes: warnings on the plan, diverged trainings, cells left out of means.
         errors: name of a failed cell -> why. pending: cells that are not finished, failed ones left out.
         table, markdown, figure: the files; None for a shard, and the figure where there is nothing to draw.
@@ -41,9 +41,14 @@ class Validation:
     notes: list[str]
     errors: dict[str, str]
     pending: list[str]
+    results: tuple[Result, ...] = ()
     table: Path | None = None
     markdown: Path | None = None
     figure: Path | None = None
+
+    def records(self) -> list[Record]:
+        """The table's main columns as text."""
+        return main_records(self.rows)
 
 
 def validate(
@@ -58,8 +63,9 @@ def validate(
         progress: told of each cell and each step.
 
     Raises:
-        UsageError, FormatError, UnsupportedModel, RunMismatch: the plan cannot be carried out, told before any
-            training. A cell that fails later is in `errors`.
+        UsageError, FormatError, UnsupportedModel, RunMismatch, MissingExtra: the plan cannot be carried out, told
+            before any training, and before the pool is scored wherever that can be known. A cell that fails later is
+            in `errors`.
     """
     if not isinstance(plan, Plan):
         plan = load_plan(plan)
@@ -68,7 +74,8 @@ def validate(
     out = Path(plan.out)
     if out.is_file():
         raise UsageError(f"out: {out} is a file; name a folder")
-    entries = import_runs(plan)
+    results: list[Result] = []
+    imported = import_runs(plan)
     notes: list[str] = []
     errors: dict[str, str] = {}
     pending: list[str] = []
@@ -79,66 +86,35 @@ def validate(
         bench = open_bench(prepared, progress)
         first, step = (0, 1) if shard is None else shard
         run_cells(bench, prepared.cells[first::step], progress)
-        trained: list[Entry] = []
-        for cell in prepared.cells:
-            if (record := bench.finished(cell)) is not None:
-                trained += _entries(prepared, cell, record)
-            elif (why := _error(bench, cell)) is not None:
+        for cell, result, why in read_cells(bench, prepared.cells, len(prepared.pool)):
+            keys = list(_keys(plan, cell))
+            if result is not None:
+                results += [replace(result, key=key) for key in keys]
+            elif why is not None:
                 errors[cell.name] = why
-                failed += [_key(cell, name) for name in _schedules(plan, cell)]
+                failed += keys
             else:
                 pending.append(cell.name)
-        entries = [*trained, *entries]
-    rows, left_out = build_rows(entries, failed)
-    notes += left_out
-    notes += [f"failed, in no mean: {name}: {why}" for name, why in errors.items()]
-    if shard is not None:
-        return Validation(rows, notes, errors, pending)
-    out.mkdir(parents=True, exist_ok=True)
-    table, markdown = out / "table.parquet", out / "table.md"
-    _write_table(table, rows)
-    text = as_markdown(rows, notes)
-    write_atomically(markdown, lambda path: path.write_text(text, encoding="utf-8"))
-    return Validation(rows, notes, errors, pending, table, markdown, draw_figure(out / "figure.png", rows))
+    results += imported
+    rows, left_out = build_rows(results, failed)
+    notes += [*left_out, *(f"failed, in no mean: {name}: {why}" for name, why in errors.items())]
+    validation = Validation(rows, notes, errors, pending, tuple(results))
+    return validation if shard is not None else _written(validation, out)
 
 
-def _write_table(path: Path, rows: list[Row]) -> None:
+def _keys(plan: Plan, cell: Cell) -> Iterable[Key]:
+    """The table's rows that a cell enters: the full pool's has its own number of steps under both schedules."""
+    both = cell.method == FULL and plan.steps is None
+    return [cell.key._replace(schedule=name) for name in (plan.schedule if both else (cell.schedule,))]
+
+
+def _written(validation: Validation, out: Path) -> Validation:
+    """Write table and figure."""
     import pyarrow.parquet as pq
 
-    table = as_table(rows)
-    write_atomically(path, lambda temporary: pq.write_table(table, temporary))
-
-
-def _error(bench: Bench, cell: Cell) -> str | None:
-    try:
-        return str(json.loads(bench.error_path(cell).read_text(encoding="utf-8"))["error"])
-    except (OSError, ValueError, KeyError):
-        return None
-
-
-def _schedules(plan: Plan, cell: Cell) -> Iterable[str]:
-    """Schedules that a cell stands for: the full pool's has its own number of steps under both."""
-    return plan.schedule if cell.method == FULL and plan.steps is None else (cell.schedule,)
-
-
-def _key(cell: Cell, schedule: str) -> Key:
-    return Key("trained", schedule, cell.budget, cell.method, cell.augmentation.name)
-
-
-def _entries(prepared: Prepared, cell: Cell, record: Record) -> Iterable[Entry]:
-    """A finished cell as entries, one per schedule that it stands for."""
-    seconds: list[Any] = [record["scoring_seconds"], record["choosing_seconds"]]
-    entry = Entry(
-        _key(cell, cell.schedule),
-        cell.seed,
-        cell.keep / len(prepared.pool),
-        not cell.augmentation.words,
-        record["samples"],
-        record["steps"],
-        record["training_seconds"],
-        None if None in seconds else sum(seconds),
-        record["diverged"],
-        {task: one["accuracy"] for task, one in record["tasks"].items()},
-        {task: one["loss"] for task, one in record["tasks"].items()},
-    )
-    return [replace(entry, key=_key(cell, name)) for name in _schedules(prepared.plan, cell)]
+    out.mkdir(parents=True, exist_ok=True)
+    table, markdown, rows = out / "table.parquet", out / "table.md", validation.rows
+    write_atomically(table, lambda path: pq.write_table(as_table(rows), path))
+    text = as_markdown(rows, validation.notes)
+    write_atomically(markdown, lambda path: path.write_text(text, encoding="utf-8"))
+    return replace(validation, table=table, markdown=markdown, figure=draw_figure(out / "figure.png", rows))

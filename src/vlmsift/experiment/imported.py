@@ -1,4 +1,4 @@
-"""Runs made elsewhere. In: result files of lmms-eval. Out: entries of the same table.
+"""Runs made elsewhere. In: result files of lmms-eval. Out: results in the same table.
 
 A file has `results`: task -> {"metric,filter": number, "alias": ..., "metric_stderr,filter": ...}, `higher_is_better`:
 task -> metric -> bool, and `n-samples`: task -> {"original", "effective"}. Only metrics where higher is better enter.
@@ -14,7 +14,7 @@ from typing import Any
 
 from vlmsift.errors import UsageError
 from vlmsift.experiment.plan import NONE, Imported, Plan
-from vlmsift.experiment.table import Entry, Key
+from vlmsift.experiment.table import Key, Result
 
 MAIN_METRICS = {
     "ai2d": "exact_match",
@@ -38,20 +38,20 @@ MAIN_METRICS = {
 """Task of lmms-eval -> the metric that enters the table unless the plan names another; higher is better in all."""
 
 
-def import_runs(plan: Plan) -> list[Entry]:
-    """An entry per run of `plan.imported`, all with the same tasks.
+def import_runs(plan: Plan) -> list[Result]:
+    """A result per run of `plan.imported`, all with the same tasks.
 
     Raises:
         UsageError: a file that is no result of lmms-eval, a task without a metric, a metric that is ambiguous or of
             which less is better, or runs that differ in their tasks or in the number of questions.
     """
-    entries: list[Entry] = []
+    results: list[Result] = []
     counts: dict[str, tuple[Any, str]] = {}
     wanted: set[str] | None = None if plan.tasks is None else set(plan.tasks)
     seen: set[tuple[Key, int]] = set()
-    for one in plan.imported:
+    for run in plan.imported:
         scores: dict[str, float] = {}
-        for file in one.files:
+        for file in run.files:
             for task, (score, count) in _read(Path(file), plan).items():
                 if task in scores:
                     raise UsageError(f"imported: {file}: the task {task!r} is in another file of this run; name one")
@@ -64,41 +64,30 @@ def import_runs(plan: Plan) -> list[Entry]:
         wanted = set(scores) if wanted is None else wanted
         if lacking := sorted(wanted ^ set(scores)):
             raise UsageError(
-                f"imported: {one.files[0]} and the runs before it do not have the same tasks ({', '.join(lacking)}): a "
+                f"imported: {run.files[0]} and the runs before it do not have the same tasks ({', '.join(lacking)}): a "
                 "mean over other tasks is another number; name those that all have with tasks: [...]"
             )
-        entry = _entry(one, scores)
-        if (entry.key, entry.seed) in seen:
-            raise UsageError(f"imported: {one.files[0]}: {entry.name} is there already; give each run its own seed")
-        seen.add((entry.key, entry.seed))
-        entries.append(entry)
-    return entries
+        result = _result(run, scores)
+        if (result.key, result.seed) in seen:
+            raise UsageError(f"imported: {run.files[0]}: {result.name} is there already; give each run its own seed")
+        seen.add((result.key, result.seed))
+        results.append(result)
+    return results
 
 
-def _entry(one: Imported, scores: Mapping[str, float]) -> Entry:
-    percent = one.budget.strip().removesuffix("%")
+def _result(run: Imported, scores: Mapping[str, float]) -> Result:
+    budget = str(run.budget).strip()
     try:
-        share = float(percent) / 100 if one.budget.strip().endswith("%") else None
+        share = float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
         if share is None:
-            int(percent)
+            int(budget)
     except ValueError:
         share = -1.0
     if share is not None and not 0 < share <= 1:
-        raise UsageError(f"imported: budget {one.budget!r} is neither a share such as '20%' nor a count")
-    key = Key("imported", one.schedule, one.budget, one.method, one.augmentation)
-    return Entry(
-        key,
-        one.seed,
-        share,
-        one.augmentation == NONE,
-        one.samples,
-        one.steps,
-        one.training_seconds,
-        one.selection_seconds,
-        False,
-        scores,
-        {},
-    )
+        raise UsageError(f"imported: budget {run.budget!r} is neither a share such as '20%' nor a count")
+    key = Key("imported", run.schedule, str(run.budget), run.method, run.augmentation)
+    known = (run.samples, run.steps, run.training_seconds, run.selection_seconds)
+    return Result(key, run.seed, share, run.augmentation == NONE, *known, False, scores, {})
 
 
 def _read(file: Path, plan: Plan) -> dict[str, tuple[float, Any]]:
@@ -110,15 +99,15 @@ def _read(file: Path, plan: Plan) -> dict[str, tuple[float, Any]]:
     results = content.get("results") if isinstance(content, Mapping) else None
     if not isinstance(results, Mapping):
         raise UsageError(f"imported: {file} has no 'results'; give a results file of lmms-eval")
-    found = {}
+    scores = {}
     for task, values in results.items():
         if plan.tasks is not None and task not in plan.tasks:
             continue
         numbers = {name: value for name, value in values.items() if _is_score(name, value)}
         if numbers or task in plan.metrics:  # a group of tasks has a line without scores
             score = _score(file, task, numbers, plan.metrics.get(task) or MAIN_METRICS.get(task), content)
-            found[task] = score, content.get("n-samples", {}).get(task, {}).get("effective")
-    return found
+            scores[task] = score, content.get("n-samples", {}).get(task, {}).get("effective")
+    return scores
 
 
 def _is_score(name: str, value: Any) -> bool:

@@ -1,4 +1,4 @@
-"""The pool's signals for all methods of a plan. In: choosers, a scoring model. Out: per method a run and its price.
+"""The pool's signals for all arms of a plan. In: choosers, a scoring model. Out: per arm a run and its price.
 
 Methods share one run: settings of one signal that differ get columns of their own, and the first pass is paid once. A
 finished run that is there already is used for every method whose signals it holds. Methods that follow a fine-tune on
@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift import pipeline
+from vlmsift.experiment.cells import write_json
 from vlmsift.experiment.prepare import Chooser
-from vlmsift.files import write_atomically
 from vlmsift.runs.run import Run
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from vlmsift.train.data import EncodedData
     from vlmsift.types import Signal
 
-Told = Callable[[pipeline.Progress], None]
+Progress = Callable[[pipeline.Progress], None]
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Tuned:
     model: str
     data: Pool | EncodedData
     recipe: Recipe
-    where: tuple[str, str]
+    where: Mapping[str, Any]
     progress: Callable[[int, int, float], None] | None = None
 
     def checkpoints(self, folder: Path, snapshots: int) -> tuple[list[Path], float]:
@@ -65,16 +65,8 @@ class Tuned:
         from vlmsift.methods import Training
         from vlmsift.methods.tuning import checkpoints, fine_tuned
 
-        device, dtype = self.where
-        made = fine_tuned(
-            self.data,
-            self.model,
-            folder,
-            Training(snapshots, changes=asdict(self.recipe)),
-            device=device,
-            dtype=dtype,
-            progress=self.progress,
-        )
+        training = Training(snapshots, changes=asdict(self.recipe))
+        made = fine_tuned(self.data, self.model, folder, training, progress=self.progress, **self.where)
         return checkpoints(made), made.seconds
 
 
@@ -86,8 +78,13 @@ class _Ground:
     model: Adapter | Sequence[Path]
     depth: int
     folder: Path
-    progress: Told | None
+    progress: Progress | None
     seconds: float = 0.0
+
+    @property
+    def models(self) -> int:
+        """How many are scored."""
+        return len(self.model) if isinstance(self.model, Sequence) else 1
 
 
 def score_for(
@@ -95,7 +92,7 @@ def score_for(
     pool: Pool,
     model: Adapter,
     folder: Path,
-    progress: Told | None = None,
+    progress: Progress | None = None,
     tuned: Tuned | None = None,
 ) -> dict[str, Scored]:
     """Score the pool for every chooser that needs signals; resumes. Several processes may call it at once.
@@ -105,66 +102,70 @@ def score_for(
     """
     from filelock import FileLock
 
+    from vlmsift.models.fingerprint import fingerprint
+
     wanted = {name: chooser for name, chooser in choosers.items() if chooser.selector is not None}
     if not wanted:
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "scoring.lock"):  # the system frees it with its process, however that ends
-        found = _score(_of(wanted, None), _Ground(pool, model, model.depth, folder, progress))
-        counts = sorted({one.snapshots for one in wanted.values() if one.snapshots is not None}, reverse=True)
+        groups: dict[int, dict[str, Chooser]] = {}
+        for name, chooser in wanted.items():
+            groups.setdefault(chooser.snapshots or 0, {})[name] = chooser
+        scored = _score(groups.pop(0, {}), _Ground(pool, model, model.depth, folder, progress))
+        counts = sorted(groups, reverse=True)
         for count in counts:
             assert tuned is not None
-            made_by = json.dumps([asdict(tuned.recipe), tuned.where, _weights(model), pool.fingerprint()])
+            where = list(tuned.where.values())
+            made_by = json.dumps([asdict(tuned.recipe), where, fingerprint(model)["weights"], pool.fingerprint()])
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
             # the end of a training is the same whatever is kept on the way, so it may come from the others'
             kept = count if count > 1 else counts[0]
             models, seconds = tuned.checkpoints(folder / f"tuned-{digest}-{kept}", kept)
             models = models if count > 1 else models[-1:]
             place = folder / f"along-{digest}-{count}"
-            found |= _score(_of(wanted, count), _Ground(pool, models, model.depth, place, progress, seconds))
-    return found
-
-
-def _of(choosers: Mapping[str, Chooser], snapshots: int | None) -> dict[str, Chooser]:
-    return {name: chooser for name, chooser in choosers.items() if chooser.snapshots == snapshots}
-
-
-def _weights(model: Adapter) -> str:
-    from vlmsift.models.fingerprint import fingerprint
-
-    return str(fingerprint(model)["weights"])
+            scored |= _score(groups[count], _Ground(pool, models, model.depth, place, progress, seconds))
+    return scored
 
 
 def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
-    from vlmsift.signals import parameters, settled
-
-    found: dict[str, Scored] = {}
+    """Take runs that are there, and score what is missing into one more."""
     known = sorted(path.parent for path in ground.folder.glob("*/run.json"))
     runs = [run for path in known if _usable(run := Run(path, json.loads((path / "run.json").read_text())), ground)]
-    settling: dict[str, float] = {}
-    if not isinstance(ground.model, Sequence):
-        recorded = [entry for run in runs for entry in run.settings["identity"]["signals"].values()]
+    wanted, settling = _settle(wanted, ground, runs)
+    scored: dict[str, Scored] = {}
+    for run in runs:
+        columns = _columns(run)
         for name, chooser in wanted.items():
-            started = time.perf_counter()
-            signals = settled(chooser.signals, ground.model, recorded)
-            changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
-            recorded += [{"signal": signal.name, "parameters": parameters(signal)} for signal in changed]
-            settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
-            wanted = {**wanted, name: replace(chooser, signals=signals)}
-    for name, chooser in wanted.items():
-        for run in runs:
-            columns = _columns(run.settings["identity"]["signals"])
-            if all(_key(signal) in columns for signal in chooser.signals.values()):
-                found[name] = _scored(run, chooser, columns, ground)
-                break
-    missing = {name: chooser for name, chooser in wanted.items() if name not in found}
+            if name not in scored and all(_key(signal) in columns for signal in chooser.signals.values()):
+                scored[name] = _scored(run, chooser, ground)
+    missing = {name: chooser for name, chooser in wanted.items() if name not in scored}
     if missing:
         signals = _union(missing.values())
         digest = hashlib.sha256("".join(sorted(_key(signal) for signal in signals.values())).encode()).hexdigest()[:8]
         made = _run(ground.folder / digest, signals, ground, settling)
-        columns = _columns(made.settings["identity"]["signals"])
-        found |= {name: _scored(made, chooser, columns, ground) for name, chooser in missing.items()}
-    return found
+        scored |= {name: _scored(made, chooser, ground) for name, chooser in missing.items()}
+    return scored
+
+
+def _settle(
+    wanted: Mapping[str, Chooser], ground: _Ground, runs: Iterable[Run]
+) -> tuple[Mapping[str, Chooser], dict[str, float]]:
+    """The choosers with signals that know their model, and the seconds that each signal took for that, by its key."""
+    from vlmsift.signals import parameters, settled
+
+    settling: dict[str, float] = {}
+    if isinstance(ground.model, Sequence):
+        return wanted, settling
+    recorded = [entry for run in runs for entry in run.settings["identity"]["signals"].values()]
+    for name, chooser in wanted.items():
+        started = time.perf_counter()
+        signals = settled(chooser.signals, ground.model, recorded)
+        changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
+        recorded += [{"signal": signal.name, "parameters": parameters(signal)} for signal in changed]
+        settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
+        wanted = {**wanted, name: replace(chooser, signals=signals)}
+    return wanted, settling
 
 
 def _union(choosers: Iterable[Chooser]) -> dict[str, Signal]:
@@ -187,9 +188,12 @@ def _key(signal: Signal) -> str:
     return json.dumps([signal.name, parameters(signal)], sort_keys=True)
 
 
-def _columns(signals: Mapping[str, Any]) -> dict[str, str]:
-    """Key of a signal -> its column, of a run's settings."""
-    return {json.dumps([one["signal"], one["parameters"]], sort_keys=True): column for column, one in signals.items()}
+def _columns(run: Run) -> dict[str, str]:
+    """Key of a signal -> its column in the run."""
+    signals = run.settings["identity"]["signals"]
+    return {
+        json.dumps([entry["signal"], entry["parameters"]], sort_keys=True): column for column, entry in signals.items()
+    }
 
 
 def _usable(run: Run, ground: _Ground) -> bool:
@@ -207,11 +211,7 @@ def _usable(run: Run, ground: _Ground) -> bool:
 
 
 def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling: Mapping[str, float]) -> Run:
-    """Score, and note beside the run how long the whole of it takes at the pace of this start.
-
-    Args:
-        settling: seconds that a signal took before, by its key.
-    """
+    """Score, and note beside the run how long the whole of it takes at the pace of this start."""
     from vlmsift.calibrate.grid import forwards
 
     seen: list[tuple[int, float]] = []
@@ -222,18 +222,15 @@ def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling:
         if ground.progress is not None:
             ground.progress(state)
 
-    several = isinstance(ground.model, Sequence)
     run = pipeline.score(ground.pool, ground.model, folder, signals=signals, progress=tick)
     rows = seen[-1][0] - seen[0][0]
-    if rows and (fresh or not several):  # what a later checkpoint has resumed is not told apart
-        models = len(ground.model) if isinstance(ground.model, Sequence) else 1
+    if rows and (fresh or ground.models == 1):  # what a later checkpoint has resumed is not told apart
         pace = {
-            "seconds": seen[-1][1] / rows * len(ground.pool) * models,
-            "forwards": forwards(signals.values(), ground.depth) * models,
+            "seconds": seen[-1][1] / rows * len(ground.pool) * ground.models,
+            "forwards": forwards(signals.values(), ground.depth) * ground.models,
             "settling": dict(settling),
         }
-        text = json.dumps(pace)
-        write_atomically(_clock(folder), lambda path: path.write_text(text, encoding="utf-8"))
+        write_json(_clock(folder), pace)
     return run
 
 
@@ -241,17 +238,17 @@ def _clock(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.seconds.json")
 
 
-def _scored(run: Run, chooser: Chooser, columns: Mapping[str, str], ground: _Ground) -> Scored:
+def _scored(run: Run, chooser: Chooser, ground: _Ground) -> Scored:
     from vlmsift.calibrate.grid import forwards
 
     assert chooser.selector is not None
+    columns = _columns(run)
     selector = chooser.selector.with_columns({name: columns[_key(signal)] for name, signal in chooser.signals.items()})
     try:
         pace = json.loads(_clock(run.folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return Scored(run, selector, None)
-    models = len(ground.model) if isinstance(ground.model, Sequence) else 1
-    own = forwards(chooser.signals.values(), ground.depth) * models
+    own = forwards(chooser.signals.values(), ground.depth) * ground.models
     share = own / pace["forwards"] if pace["forwards"] else 1.0
     before = sum(pace.get("settling", {}).get(_key(signal), 0.0) for signal in chooser.signals.values())
     return Scored(run, selector, pace["seconds"] * share + before + ground.seconds)

@@ -1,4 +1,4 @@
-"""The table of a comparison. In: entries, one per training. Out: rows, one per method, budget, schedule, augmentation.
+"""The table of a comparison. In: results, one per training. Out: rows, one per method, budget, schedule, augmentation.
 
 Means and standard deviations (n - 1) are over seeds; diverged trainings count in `diverged` and in nothing else. One
 `origin` has one set of tasks: own trainings and imported runs stand below each other and are never averaged together.
@@ -57,8 +57,8 @@ class Key(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Entry:
-    """One training. None where unknown.
+class Result:
+    """One finished training. None where unknown.
 
     Attributes:
         share: of the pool, 0 to 1. plain: nothing was augmented.
@@ -86,24 +86,24 @@ class Entry:
 Row = dict[str, Any]
 
 
-def build_rows(entries: Sequence[Entry], failed: Iterable[Key] = ()) -> tuple[list[Row], list[str]]:
+def build_rows(results: Sequence[Result], failed: Iterable[Key] = ()) -> tuple[list[Row], list[str]]:
     """Rows of `COLUMNS` and the tasks' columns, and notes on what is in no mean."""
     failures = Counter(failed)
     notes: list[str] = []
     rows: list[Row] = []
-    for origin in dict.fromkeys([*(one.key.origin for one in entries), *(key.origin for key in failures)]):
-        own = [one for one in entries if one.key.origin == origin]
-        tasks = list(dict.fromkeys(task for one in own for task in one.scores))
+    for origin in dict.fromkeys(key.origin for key in [*(result.key for result in results), *failures]):
+        own = [result for result in results if result.key.origin == origin]
+        tasks = list(dict.fromkeys(task for result in own for task in result.scores))
         whole = []
-        for one in own:
-            lacking = [task for task in tasks if one.scores.get(task) is None]
-            if one.diverged:
-                notes.append(f"diverged, in no mean: {one.name}")
+        for result in own:
+            lacking = [task for task in tasks if result.scores.get(task) is None]
+            if result.diverged:
+                notes.append(f"diverged, in no mean: {result.name}")
             elif lacking:
-                notes.append(f"without a score of {', '.join(lacking)}, in no mean: {one.name}")
+                notes.append(f"without a score of {', '.join(lacking)}, in no mean: {result.name}")
                 continue
-            whole.append(one)
-        keys = dict.fromkeys([*(one.key for one in own), *(key for key in failures if key.origin == origin)])
+            whole.append(result)
+        keys = dict.fromkeys([*(result.key for result in own), *(key for key in failures if key.origin == origin)])
         section = _Section(whole, tasks)
         schedules = list(dict.fromkeys(key.schedule for key in keys))  # one after the other
         ordered = sorted(keys, key=lambda key: schedules.index(key.schedule))
@@ -112,80 +112,79 @@ def build_rows(entries: Sequence[Entry], failed: Iterable[Key] = ()) -> tuple[li
 
 
 class _Section:
-    """The entries of one origin, and what each is held against."""
+    """The results of one origin, and what each is held against."""
 
-    def __init__(self, entries: Sequence[Entry], tasks: Sequence[str]) -> None:
+    def __init__(self, results: Sequence[Result], tasks: Sequence[str]) -> None:
         self.tasks = tasks
-        self.entries = entries
-        self.good = [one for one in entries if not one.diverged]
-        self.shares = all(0 <= _known(one.scores[task]) <= 1 for one in self.good for task in tasks)
-        schedules = {one.key.schedule for one in entries}
-        self.full = {name: [one for one in self.good if self._is(one, FULL, name)] for name in schedules}
+        self.results = results
+        self.good = [result for result in results if not result.diverged]
+        self.shares = all(0 <= _known(result.scores[task]) <= 1 for result in self.good for task in tasks)
+        self.full = {result.key.schedule: self._plain(FULL, result.key.schedule) for result in results}
 
     def row(self, key: Key, failed: int) -> Row:
         """All columns of one row."""
-        mine = [one for one in self.entries if one.key == key]
-        good = [one for one in mine if not one.diverged]
-        accuracies, ratios = [self.accuracy(one) for one in good], [self.relative(one) for one in good]
-        score = _mean(accuracies) if self.shares else _mean(ratios)
-        band = [
-            self.accuracy(one) if self.shares else self.relative(one)
-            for one in self.good
-            if self._is(one, RANDOM, key.schedule) and one.key.budget == key.budget
-        ]
-        high = max(map(_known, band)) if len(band) >= BAND_SEEDS and None not in band else None
-        is_random = key.method == RANDOM and all(one.plain for one in mine)
+        mine = [result for result in self.results if result.key == key]
+        good = [result for result in mine if not result.diverged]
+        measure = self.accuracy if self.shares else self.relative
+        score = _mean([measure(result) for result in good])
+        drawn = self._plain(RANDOM, key.schedule)
+        band = [measure(result) for result in drawn if result.key.budget == key.budget]
+        low, high = (None, None) if None in band or not band else (min(map(_known, band)), max(map(_known, band)))
+        is_random = key.method == RANDOM and all(result.plain for result in mine)
+        judged = high is not None and score is not None and len(band) >= BAND_SEEDS and not is_random
         row: Row = {
             **key._asdict(),
-            "share": next((one.share for one in mine), None),
+            "share": next((result.share for result in mine), None),
             "seeds": len(good),
             "diverged": len(mine) - len(good),
             "failed": failed,
-            "samples": _mean([one.samples for one in good]),
-            "steps": _mean([one.steps for one in good]),
-            "accuracy": _mean(accuracies),
-            "accuracy_std": _std(accuracies),
-            "loss": _mean([_mean([one.losses.get(task) for task in self.tasks]) for one in good]),
-            "relative": _mean(ratios),
-            "relative_std": _std(ratios),
-            "training_seconds": _mean([one.training_seconds for one in good]),
-            "selection_seconds": _mean([one.selection_seconds for one in good]),
-            "cost_ratio": _mean([self.cost(one) for one in good]),
+            "samples": _mean([result.samples for result in good]),
+            "steps": _mean([result.steps for result in good]),
+            **_mean_and_std("accuracy", [self.accuracy(result) for result in good]),
+            "loss": _mean([_mean([result.losses.get(task) for task in self.tasks]) for result in good]),
+            **_mean_and_std("relative", [self.relative(result) for result in good]),
+            "training_seconds": _mean([result.training_seconds for result in good]),
+            "selection_seconds": _mean([result.selection_seconds for result in good]),
+            "cost_ratio": _mean([self.cost(result) for result in good]),
             "random_mean": _mean(band),
             "random_std": _std(band),
-            "random_low": min(map(_known, band)) if band and None not in band else None,
-            "random_high": max(map(_known, band)) if band and None not in band else None,
-            "above_random": None if high is None or score is None or is_random else score > high,
+            "random_low": low,
+            "random_high": high,
+            "above_random": _known(score) > _known(high) if judged else None,
         }
         for task in self.tasks:
-            row[f"accuracy/{task}"] = _mean([one.scores[task] for one in good])
-            row[f"accuracy_std/{task}"] = _std([one.scores[task] for one in good])
-            row[f"loss/{task}"] = _mean([one.losses.get(task) for one in good])
-        return {name: row.get(name) for name in [*COLUMNS, *(name for name in row if name not in COLUMNS)]}
+            scores = [result.scores[task] for result in good]
+            row |= {f"accuracy/{task}": _mean(scores), f"accuracy_std/{task}": _std(scores)}
+            row[f"loss/{task}"] = _mean([result.losses.get(task) for result in good])
+        return row
 
-    def accuracy(self, one: Entry) -> float | None:
+    def accuracy(self, result: Result) -> float | None:
         """Mean over tasks; None where a task's score is no share."""
-        return _mean([one.scores[task] for task in self.tasks]) if self.shares else None
+        return _mean([result.scores[task] for task in self.tasks]) if self.shares else None
 
-    def relative(self, one: Entry) -> float | None:
+    def relative(self, result: Result) -> float | None:
         """Mean over tasks of 100 x score / full; None without a full pool's score above 0."""
-        full = self.full.get(one.key.schedule, [])
-        whole = [_mean([entry.scores[task] for entry in full]) for task in self.tasks]
+        full = self.full.get(result.key.schedule, [])
+        whole = [_mean([other.scores[task] for other in full]) for task in self.tasks]
         if not whole or any(score is None or score <= 0 for score in whole):
             return None
-        return fmean(
-            100 * _known(one.scores[task]) / _known(score) for task, score in zip(self.tasks, whole, strict=True)
-        )
+        pairs = zip(self.tasks, whole, strict=True)
+        return fmean(100 * _known(result.scores[task]) / _known(score) for task, score in pairs)
 
-    def cost(self, one: Entry) -> float | None:
+    def cost(self, result: Result) -> float | None:
         """(selection + training) / training on everything."""
-        full = _mean([entry.training_seconds for entry in self.full.get(one.key.schedule, [])])
-        if not full or one.training_seconds is None or one.selection_seconds is None:
+        full = _mean([other.training_seconds for other in self.full.get(result.key.schedule, [])])
+        if not full or result.training_seconds is None or result.selection_seconds is None:
             return None
-        return (one.selection_seconds + one.training_seconds) / full
+        return (result.selection_seconds + result.training_seconds) / full
 
-    def _is(self, one: Entry, method: str, schedule: str) -> bool:
-        return one.plain and one.key.method == method and one.key.schedule == schedule
+    def _plain(self, method: str, schedule: str) -> list[Result]:
+        """The good results of a method without augmentation."""
+        return [
+            result
+            for result in self.good
+            if result.plain and (result.key.method, result.key.schedule) == (method, schedule)
+        ]
 
 
 def _known(value: float | None) -> float:
@@ -202,22 +201,15 @@ def _std(values: Sequence[float | None]) -> float | None:
     return stdev(map(_known, values)) if len(values) > 1 and None not in values else None
 
 
+def _mean_and_std(name: str, values: Sequence[float | None]) -> Row:
+    return {name: _mean(values), f"{name}_std": _std(values)}
+
+
 def as_table(rows: Sequence[Row]) -> Any:
     """The rows as a `pyarrow.Table`; a column that a row lacks is null."""
     import pyarrow as pa
 
+    kinds = {**dict.fromkeys(_TEXT, pa.string()), **dict.fromkeys(_WHOLE, pa.int64()), "above_random": pa.bool_()}
     names = dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)])
-
-    def kind(name: str) -> Any:
-        return (
-            pa.string()
-            if name in _TEXT
-            else pa.int64()
-            if name in _WHOLE
-            else pa.bool_()
-            if name == "above_random"
-            else pa.float64()
-        )
-
-    schema = pa.schema([pa.field(name, kind(name), metadata={"says": COLUMNS.get(name, "")}) for name in names])
-    return pa.Table.from_pylist([dict(row) for row in rows], schema=schema)
+    fields = [pa.field(name, kinds.get(name, pa.float64()), metadata={"says": COLUMNS.get(name, "")}) for name in names]
+    return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(fields))

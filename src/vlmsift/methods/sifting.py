@@ -137,7 +137,7 @@ def check_sift(
     if tunes:
         assert chosen.training is not None
         tuned = folder.with_name(f"{folder.name}-tuned")
-        tuning = check_tuning(name, pool, scoring.model or spec.name, tuned, chosen.training)
+        tuning = check_tuning(pool, scoring.model or spec.name, tuned, chosen.training)
     return SiftJob(chosen, tuning, scoring, keep, out, out_format, seed)
 
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
     from vlmsift.specs import ModelSpec
-    from vlmsift.train import Trained, TrainJob
+    from vlmsift.train import Recipe, Trained, TrainJob
     from vlmsift.train.data import EncodedData
     from vlmsift.types import Signal
 
@@ -71,9 +71,16 @@ def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Sig
         )
 
 
-def check_tuning(
-    called: str, pool: Pool | EncodedData, model: str | Path | ModelSpec, folder: Path, training: Training
-) -> TrainJob:
+def refuse_short(recipe: Recipe, samples: int) -> None:
+    """Raise UsageError where a training on so many samples has no two checkpoints."""
+    if (steps := recipe.optimiser_steps(samples)) < 2:
+        raise UsageError(
+            f"the fine-tune on {samples} samples has {steps} step of batch_size={recipe.batch_size}, and a trajectory "
+            "has at least 2 checkpoints; set a smaller batch_size, or more epochs"
+        )
+
+
+def check_tuning(pool: Pool | EncodedData, model: str | Path | ModelSpec, folder: Path, training: Training) -> TrainJob:
     """The fine-tune of a method, checked.
 
     Raises:
@@ -90,11 +97,8 @@ def check_tuning(
         changes=training.changes,
         snapshots=training.snapshots if along else 0,
     )
-    if along and (steps := job.recipe.optimiser_steps(len(pool))) < 2:
-        raise UsageError(
-            f"{called}: the fine-tune on {len(pool)} samples has {steps} step of batch_size={job.recipe.batch_size}, "
-            "and a trajectory has at least 2 checkpoints; set a smaller batch_size, or more epochs"
-        )
+    if along:
+        refuse_short(job.recipe, len(pool))
     return job
 
 

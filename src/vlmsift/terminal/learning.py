@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from vlmsift.errors import split_reason
+from vlmsift.tables import Record
 from vlmsift.terminal import PLAIN_EVERY, say
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ _OUT = Console(highlight=False, width=max(Console().width, 160))
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 _SHOWN = 15
 """Rows of a calibration that are printed; the rest is in its files."""
+_ONLY_WRITTEN = ("samples", "loss", "training s", "selection s", "random [low, high]")
+"""Columns of a comparison that are left to its files."""
 
 
 class Ticker:
@@ -66,10 +69,10 @@ def show_calibration(found: Calibration) -> None:
     say(f"planted: {counts}")
     for sentence in found.left_out:
         say(f"  {sentence}")
-    _print_markdown(found.markdown(_SHOWN), leave_out=("length", "loss"))
+    _print_table(found.records(_SHOWN), leave_out=("length", "loss"))
     if found.probe is not None:
         say("what short trainings on the best 20 % gave (accuracy on held-out samples):")
-        _print_markdown(found.probe.markdown())
+        _print_table(found.probe.records())
     for sentence in found.sentences:
         say(f"* {sentence}")
     if found.weights:
@@ -111,24 +114,9 @@ def show_configs(written: Configs) -> None:
 def show_validation(found: Validation) -> None:
     """The table, the notes, and where the files are."""
     if found.markdown is not None:
-        shown = [
-            {
-                "method": row["method"],
-                "budget": row["budget"],
-                "schedule": row["schedule"],
-                "augmentation": row["augmentation"],
-                "seeds": str(row["seeds"]),
-                "steps": _number(row["steps"], 0),
-                "accuracy": _number(row["accuracy"], 3),
-                "+-": _number(row["accuracy_std"], 3),
-                "relative": _number(row["relative"], 1),
-                "cost ratio": _number(row["cost_ratio"], 2),
-                "above random": {None: "", True: "yes", False: "no"}[row["above_random"]],
-            }
-            for row in found.rows
-        ]
-        alike = [name for name in ("schedule", "augmentation") if len({row[name] for row in shown}) < 2]
-        _print_table([{name: value for name, value in row.items() if name not in alike} for row in shown])
+        records = found.records()
+        alike = [name for name in ("schedule", "augmentation") if len({record[name] for record in records}) < 2]
+        _print_table(records, leave_out=(*_ONLY_WRITTEN, *alike))
         say(f"written: {found.table}, {found.markdown}" + (f", {found.figure}" if found.figure else ""))
     for note in found.notes:
         say(f"note: {note}")
@@ -147,26 +135,12 @@ def _counted(skipped: Mapping[str, str]) -> list[tuple[str, int]]:
     return sorted(kinds.items(), key=lambda pair: -pair[1])
 
 
-def _number(value: Any, places: int) -> str:
-    return "" if value is None else f"{value:,.{places}f}"
-
-
-def _print_markdown(text: str, leave_out: Sequence[str] = ()) -> None:
-    """A Markdown table as a table of the terminal, without some columns."""
-    lines = [line for line in text.splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
-    head = cells[0]
-    rows = [dict(zip(head, row, strict=False)) for row in cells[2:]]
-    kept = [name for name in head if name not in leave_out]
-    _print_table([{name: row[name] for name in kept} for row in rows])
-
-
-def _print_table(rows: Sequence[Mapping[str, str]]) -> None:
-    if not rows:
-        return
+def _print_table(records: Sequence[Record], leave_out: Sequence[str] = ()) -> None:
+    names = [name for name in (records[0] if records else ()) if name not in leave_out]
     table = Table(box=box.SIMPLE_HEAD)
-    for number, name in enumerate(rows[0]):
-        table.add_column(escape(name), justify="right" if number else "left", no_wrap=number == 0)
-    for row in rows:
-        table.add_row(*(escape(value) for value in row.values()))
-    _OUT.print(table)
+    for place, name in enumerate(names):
+        table.add_column(escape(name), justify="right" if place else "left", no_wrap=place == 0)
+    for record in records:
+        table.add_row(*(escape(record[name]) for name in names))
+    if names:
+        _OUT.print(table)

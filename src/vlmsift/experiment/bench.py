@@ -1,0 +1,132 @@
+"""A plan's bench. In: a prepared plan. Out: pool and test set encoded, the pool scored, and how each cell chooses."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vlmsift import pipeline
+from vlmsift.errors import UsageError
+from vlmsift.experiment.cells import Bench, Cell, Progress, State, Subset, identify
+from vlmsift.experiment.plan import FULL, Plan
+from vlmsift.experiment.prepare import Prepared
+from vlmsift.experiment.scoring import Scored, Tuned, score_for
+
+if TYPE_CHECKING:
+    from vlmsift.models import Adapter
+    from vlmsift.train.data import EncodedData
+
+
+def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
+    """Open the models, encode pool and test set, and score the pool for the arms that need it.
+
+    Raises:
+        VlmsiftError: as `open_model` and `score`, or an augmentation that the model cannot have.
+    """
+    from vlmsift.models import open_model
+    from vlmsift.pools import open_image
+    from vlmsift.train.data import EncodedData
+
+    plan, total = prepared.plan, len(prepared.cells)
+    start = str(plan.model)
+
+    def tell(doing: str, done: int = 0, of: int = 0) -> None:
+        if progress is not None:
+            progress(State(0, total, doing, done, of))
+
+    names = dict.fromkeys([start, plan.scorer or start])
+    models = {name: open_model(name, **plan.where) for name in names}
+    _check_augmentations(plan, models[start])
+    encoded = {}
+    for name, pool in (("pool", prepared.pool), ("test", prepared.test)):
+        tell(f"encoding the {name}")
+        encoded[name] = EncodedData.read(pool, models[start].encoder(partial(open_image, root=pool.image_root)))
+    data = encoded["pool"].without_longer_than(prepared.recipe.max_length)
+    scored = score_for(
+        prepared.choosers,
+        prepared.pool,
+        models[plan.scorer or start],
+        Path(plan.out) / "scores",
+        lambda state: tell("scoring the pool", state.done, state.total),
+        Tuned(
+            plan.scorer or start,
+            data if plan.scorer is None else prepared.pool,
+            prepared.recipe,
+            plan.where,
+            lambda step, of, loss: tell("fine-tuning on the whole pool for its checkpoints", step, of),
+        ),
+    )
+    return Bench(
+        Path(plan.out),
+        start,
+        plan.where,
+        prepared.recipe,
+        data,
+        encoded["test"],
+        Choosing(prepared, data, scored),
+        identify(models[start], plan.dtype, data, encoded["test"]),
+        plan.steps,
+        plan.keep_models,
+    )
+
+
+def _check_augmentations(plan: Plan, model: Adapter) -> None:
+    """Raises UsageError or UnsupportedModel where an augmentation cannot be opened on the model."""
+    from vlmsift.augment import masked_states
+
+    for augmentation in plan.augmentations:
+        if augmentation.words:
+            try:
+                with masked_states(model.model, **augmentation.words):
+                    pass
+            except UsageError as error:
+                raise UsageError(f"augmentations: {augmentation.name}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Choosing:
+    """Cell -> its samples, in the pool's order; what was chosen once is remembered."""
+
+    prepared: Prepared
+    data: EncodedData
+    scored: Mapping[str, Scored]
+    _chosen: dict[tuple[Any, ...], Subset] = field(default_factory=dict)
+
+    def __call__(self, cell: Cell) -> Subset:
+        """Raises UsageError where the method cannot choose so many."""
+        if cell.method == FULL:
+            return Subset(tuple(self.data.ids))
+        scored = self.scored.get(cell.method)
+        seed = cell.seed if scored is None or self.prepared.plan.redraw else 0
+        key = (cell.method, cell.keep, seed)
+        if key not in self._chosen:
+            started = time.perf_counter()
+            if scored is None:
+                kept = set(self._draw(cell))
+            else:
+                kept = set(pipeline.select(scored.run, selector=scored.selector, keep=cell.keep, seed=seed).ids)
+            ids = tuple(name for name in self.prepared.pool.ids if name in kept)
+            seconds = 0.0 if scored is None else scored.seconds
+            self._chosen[key] = Subset(ids, seconds, time.perf_counter() - started)
+        return self._chosen[key]
+
+    def _draw(self, cell: Cell) -> tuple[str, ...]:
+        """A uniform draw by the cell's seed among the usable samples, text-only ones at the same rate."""
+        import pyarrow as pa
+
+        from vlmsift.selectors import Random, choose
+
+        among = self.prepared.choosers[cell.method].ids
+        names = list(self.prepared.pool.ids if among is None else among)
+        shown = dict(zip(self.data.ids, self.data.has_image, strict=True))
+        columns = {
+            "id": names,
+            "images": [int(shown.get(name, True)) for name in names],
+            "status": ["ok" if name in shown else "error" for name in names],
+            "reason": [self.data.skipped.get(name) for name in names],
+        }
+        return choose(pa.table(columns), Random(), cell.keep, seed=cell.seed).ids
