@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection
     from vlmsift.methods import METHODS, sift
     from vlmsift.models import Adapter, open_model
-    from vlmsift.pipeline import score
     from vlmsift.pools import Pool, open_pool
     from vlmsift.runs.run import Run
+    from vlmsift.scoring.score import score
     from vlmsift.selecting import select
     from vlmsift.selectors import Top
     from vlmsift.types import Sample, Signal, Turn
@@ -35,7 +35,7 @@ _PLACES = {
     "masked_states": "vlmsift.augment",
     "open_model": "vlmsift.models",
     "open_pool": "vlmsift.pools",
-    "score": "vlmsift.pipeline",
+    "score": "vlmsift.scoring.score",
     "select": "vlmsift.selecting",
     "sift": "vlmsift.methods",
 }

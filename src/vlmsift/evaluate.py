@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmsift.errors import UnsupportedModel, UsageError, VlmsiftError
+from vlmsift.errors import UnsupportedModel, VlmsiftError
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter, Encoded
@@ -44,16 +45,10 @@ class TaskResult:
 
 
 def evaluate(
-    model: str | Path | Adapter,
-    data: str | Path | Pool | EncodedData,
+    model: str | Path | ModelSpec | Adapter,
+    data: str | Path | PoolSpec | Pool | EncodedData,
     *,
-    images: str | Path | None = None,
-    format: str | None = None,
-    source_field: str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    tokens_per_batch: int = 8192,
-    workers: int | None = None,
+    engine: EngineSpec | None = None,
 ) -> dict[str, TaskResult]:
     """Judge a model on samples whose answers are known; one forward per batch.
 
@@ -64,25 +59,22 @@ def evaluate(
         Task (`Sample.source`; "all" where there is none) -> its result, in the order of the names.
 
     Raises:
-        UsageError: no sample can be used, encoded samples of another model, or a budget below 1.
+        UsageError: no sample can be used, or encoded samples of another model.
         UnsupportedModel: the model fails on every sample.
     """
-    if tokens_per_batch < 1:
-        raise UsageError(f"tokens_per_batch={tokens_per_batch} must be at least 1")
-    if isinstance(data, (str, Path)):
-        from vlmsift.pools import open_pool
-
-        data = open_pool(data, images=images, format=format, source_field=source_field)
     from vlmsift.models import open_model
-    from vlmsift.pools import open_image
+    from vlmsift.pools import open_image, open_pool
     from vlmsift.scoring.batches import GIVE_UP
     from vlmsift.scoring.feed import pack
     from vlmsift.train.data import EncodedData
 
-    if isinstance(model, (str, Path)):
-        model = open_model(model, device=device, dtype=dtype)
+    engine, named = engine or EngineSpec(), as_spec(ModelSpec, model)
     if not isinstance(data, EncodedData):
-        data = EncodedData.read(data, model.encoder(partial(open_image, root=data.image_root)), workers=workers)
+        data = open_pool(as_spec(PoolSpec, data))  # before the model: a wrong path is told at once
+    model = open_model(named) if isinstance(named, ModelSpec) else named
+    if not isinstance(data, EncodedData):
+        encoder = model.encoder(partial(open_image, root=data.image_root))
+        data = EncodedData.read(data, encoder, workers=engine.workers)
     data.refuse_other_encoder(model)
     judged: dict[str, list[tuple[bool, float]]] = {}
     errors: dict[str, Counter[str]] = {}
@@ -92,7 +84,7 @@ def evaluate(
     training = model.model.training
     model.model.eval()
     try:
-        for places in pack(data.lengths, tokens_per_batch, MOST):
+        for places in pack(data.lengths, engine.tokens_per_batch, MOST):
             answers = _answers(model, data, [data[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
                 task = data.sources[place] or EVERYTHING

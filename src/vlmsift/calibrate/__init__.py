@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 from vlmsift.tables import Record, markdown_table
 
 if TYPE_CHECKING:
     from vlmsift.calibrate.probe import Probe, ProbePlan
     from vlmsift.models import Adapter
-    from vlmsift.pipeline import Progress
     from vlmsift.pools import Pool
     from vlmsift.runs.run import Run
+    from vlmsift.scoring.score import Progress
 
 
 @dataclass(frozen=True)
@@ -71,13 +72,10 @@ class Calibration:
 
 
 def calibrate(
-    pool: str | Path | Pool,
-    model: str | Path | Adapter,
+    pool: str | Path | PoolSpec | Pool,
+    model: str | Path | ModelSpec | Adapter,
     out: str | Path,
     *,
-    images: str | Path | None = None,
-    format: str | None = None,
-    source_field: str | None = None,
     sample: int = 400,
     twins: int = 150,
     plants: Sequence[str] | None = None,
@@ -86,13 +84,7 @@ def calibrate(
     probe: bool = False,
     probe_test: str | Path | None = None,
     probe_options: Mapping[str, Any] | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    chat_template: str | None = None,
-    trust_remote_code: bool = False,
-    tokens_per_batch: int = 8192,
-    workers: int | None = None,
+    engine: EngineSpec | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
 ) -> Calibration:
@@ -101,7 +93,7 @@ def calibrate(
     Stopped and started again with the same arguments, it goes on where it was. The user's files are only read.
 
     Args:
-        pool, model, images, format, source_field, device, dtype, ...: as for `score`.
+        pool, model, engine, progress: as for `score`.
         out: the folder to write.
         sample: originals drawn from the pool; twins: at most so many of each kind.
         plants: kinds to plant (see `plants.PLANTS`); None = all.
@@ -123,27 +115,18 @@ def calibrate(
     from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
     from vlmsift.calibrate.writing import write_all
-    from vlmsift.pipeline import score
     from vlmsift.pools import open_pool
+    from vlmsift.scoring.score import score
 
     options = {**(probe_options or {}), **({} if probe_test is None else {"test": str(probe_test)})}
-    plan = _plan_probe(probe, options, {"model": model, "seed": seed, "where": {"device": device, "dtype": dtype}})
-    if isinstance(pool, (str, Path)):
-        pool = open_pool(pool, images=images, format=format, source_field=source_field)
-    planted: Any = Planted(pool, sample=sample, twins=twins, plants=plants, seed=seed)
+    spec = as_spec(ModelSpec, model)
+    plan = _plan_probe(probe, options, {"model": spec, "seed": seed})
+    planted: Any = Planted(open_pool(as_spec(PoolSpec, pool)), sample=sample, twins=twins, plants=plants, seed=seed)
 
     from vlmsift.models import open_model
     from vlmsift.signals import build_signals
 
-    if isinstance(model, (str, Path)):
-        model = open_model(
-            model,
-            device=device,
-            dtype=dtype,
-            revision=revision,
-            chat_template=chat_template,
-            trust_remote_code=trust_remote_code,
-        )
+    model = open_model(spec) if isinstance(spec, ModelSpec) else spec
     compared = candidates(grid, model.depth)
     columns = [candidate.column for candidate in compared]
     if plan is not None:
@@ -157,8 +140,7 @@ def calibrate(
         model,
         folder / "run",
         signals=words,
-        tokens_per_batch=tokens_per_batch,
-        workers=workers,
+        engine=engine,
         overwrite=overwrite,
         progress=progress,
     )

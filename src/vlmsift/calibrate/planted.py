@@ -1,4 +1,4 @@
-"""A pool of samples and their spoiled twins. In: the user's pool. Out: an object that `pipeline.score` takes as a pool.
+"""A pool of samples and their spoiled twins. In: the user's pool. Out: an object that `score` takes as a pool.
 
 First the originals, a seeded draw; then, kind by kind, the twins. A twin is made when it is read, in the process that
 reads it, so no changed image is held in memory and nothing is written beside the user's data.
@@ -42,7 +42,7 @@ class PlantedRow:
 
 
 class Planted:
-    """The planted pool; what `engines.feed.Feed` and `pipeline.score` need of a pool, and what each row is.
+    """The planted pool; what `scoring.feed.Feed` and `score` need of a pool, and what each row is.
 
     Args:
         pool: the user's pool.

@@ -26,6 +26,7 @@ from vlmsift.experiment.plan import NONE, Augmentation
 from vlmsift.experiment.table import Result
 from vlmsift.parameters import Count, Parameters, Seed
 from vlmsift.runs.run import Run
+from vlmsift.specs import ModelSpec
 from vlmsift.tables import Record, number
 
 if TYPE_CHECKING:
@@ -43,11 +44,11 @@ class ProbePlan(Parameters):
     """What a probe is asked to do; making one refuses what cannot be meant, before anything is scored.
 
     Attributes:
-        model: the folder or name that every training starts from.
+        model: what every training starts from.
         test: a held-out clean data file; None = a quarter of the originals.
         columns: settings to try; None = the best Delta-AttnMask setting, the default, the loss and chance.
         seeds: trainings per setting, by `seed` and those after it. share: of the samples, for each to choose.
-        recipe, changes: as for `train`; `changes` go over `BRIEF`. where: device and dtype.
+        recipe, changes: as for `train`; `changes` go over `BRIEF`.
     """
 
     model: Any
@@ -58,16 +59,15 @@ class ProbePlan(Parameters):
     share: Annotated[float, msgspec.Meta(gt=0, lt=1)] = 0.2
     recipe: Any = "llava-1.5"
     changes: dict[str, Any] = field(default_factory=dict)
-    where: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         from vlmsift.pools import open_pool
-        from vlmsift.train import check_training
+        from vlmsift.train.job import check_setting
 
         super().__post_init__()
-        if not isinstance(self.model, (str, Path)):
+        if not isinstance(self.model, ModelSpec):
             raise UsageError("a probe trains copies of the model; give its folder or name, not an open model")
-        check_training(self.whole_recipe, **self.where)
+        check_setting(self.model, self.whole_recipe)
         if isinstance(self.test, (str, Path)):
             object.__setattr__(self, "test", open_pool(self.test))
 
@@ -171,13 +171,12 @@ def run_probe(
     data, test = encoded(planted, kept), encoded(tested, test_rows)
     bench = Bench(
         folder,
-        str(plan.model),
-        plan.where,
+        plan.model,
         plan.whole_recipe,
         data,
         test,
         lambda cell: subsets[cell.method],
-        identify(adapter, plan.where["dtype"], data, test),
+        identify(adapter, plan.model.dtype, data, test),
     )
     cells = [
         Cell(column, f"{plan.share:.0%}", budget, "epochs", Augmentation(NONE), seed)

@@ -41,7 +41,7 @@ def calibrate(
 
     if grid and signal:
         raise UsageError(f"--grid {grid} and --signal {signal[0]} both say what is compared; give one of them")
-    options = {"recipe": recipe, "changes": parse_changes(change or [])}
+    options = {"recipe": recipe, "changes": parse_changes(changes or [])}
     with progress_bar() as progress:
         found = run(
             pool,

@@ -19,11 +19,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlmsift import pipeline
 from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.terminal import progress_bar, say, show_run
@@ -75,7 +75,7 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     say("   " + ", ".join(f"{count:,} {kind.replace('_', ' ')}" for kind, count in kinds.items()))
     say("2. score: every signal from one forward, plus one masked pass each, by the embedded model")
     with progress_bar() as progress:
-        run = pipeline.score(pool / "pool.json", MODEL_PATH, out / "run", signals=SIGNALS, progress=progress)
+        run = score(pool / "pool.json", MODEL_PATH, out / "run", signals=SIGNALS, progress=progress)
     show_run(run, progress.last)
     scored = time.perf_counter()
 

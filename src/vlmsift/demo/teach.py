@@ -19,13 +19,12 @@ from vlmsift.evaluate import TaskResult, evaluate
 from vlmsift.pools import open_image, open_pool
 
 RECIPE: dict[str, Any] = {
-    "recipe": "llava-1.5",
     "learning_rate": 1e-3,
     "batch_size": 32,
     "micro_batch": 32,
     "gradient_checkpointing": False,
 }
-"""LLaVA-1.5's recipe at the size of the embedded model: a higher rate, smaller steps."""
+"""Changes to LLaVA-1.5's recipe, for the size of the embedded model: a higher rate, smaller steps."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,8 @@ def teach(
     from vlmsift.train import train
     from vlmsift.train.data import EncodedData
 
-    start = open_model(START_PATH, device="cpu")
+    spec = ModelSpec(START_PATH, device="cpu")
+    start = open_model(spec)
     opened, test = open_pool(pool), open_pool(write_held_out(out / "test", tests))
     data, held_out = (
         EncodedData.read(one, start.encoder(partial(open_image, root=one.image_root))) for one in (opened, test)
@@ -68,8 +68,9 @@ def teach(
     for name, ids in parts.items():
         chosen = data if ids is None else data.subset(ids)
         folder = out / "taught"
-        trained = train(chosen, START_PATH, folder, device="cpu", seed=seed, resume=False, epochs=epochs, **RECIPE)
-        tasks = evaluate(trained.folder, held_out, device="cpu")
+        changes = {**RECIPE, "epochs": epochs}
+        trained = train(chosen, spec, folder, changes=changes, seed=seed, resume=False)
+        tasks = evaluate(replace(spec, model=trained.folder), held_out)
         lessons[name] = Lesson(trained.samples, trained.steps, trained.seconds, tasks)
         shutil.rmtree(folder)
     return lessons

@@ -9,12 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift import pipeline
 from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Bench, Cell, Progress, State, Subset, identify
 from vlmsift.experiment.plan import FULL, Plan
 from vlmsift.experiment.prepare import Prepared
 from vlmsift.experiment.scoring import Scored, Tuned, score_for
+from vlmsift.selecting import select
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
@@ -32,14 +32,14 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
     from vlmsift.train.data import EncodedData
 
     plan, total = prepared.plan, len(prepared.cells)
-    start = str(plan.model)
+    assert plan.model is not None
+    start, scorer = plan.model, plan.scorer or plan.model
 
     def tell(doing: str, done: int = 0, of: int = 0) -> None:
         if progress is not None:
             progress(State(0, total, doing, done, of))
 
-    names = dict.fromkeys([start, plan.scorer or start])
-    models = {name: open_model(name, **plan.where) for name in names}
+    models = {spec: open_model(spec) for spec in dict.fromkeys([start, scorer])}
     _check_augmentations(plan, models[start])
     encoded = {}
     for name, pool in (("pool", prepared.pool), ("test", prepared.test)):
@@ -49,26 +49,24 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
     scored = score_for(
         prepared.choosers,
         prepared.pool,
-        models[plan.scorer or start],
+        models[scorer],
         Path(plan.out) / "scores",
         lambda state: tell("scoring the pool", state.done, state.total),
         Tuned(
-            plan.scorer or start,
+            scorer,
             data if plan.scorer is None else prepared.pool,
             prepared.recipe,
-            plan.where,
             lambda step, of, loss: tell("fine-tuning on the whole pool for its checkpoints", step, of),
         ),
     )
     return Bench(
         Path(plan.out),
         start,
-        plan.where,
         prepared.recipe,
         data,
         encoded["test"],
         Choosing(prepared, data, scored),
-        identify(models[start], plan.dtype, data, encoded["test"]),
+        identify(models[start], start.dtype, data, encoded["test"]),
         plan.steps,
         plan.keep_models,
     )
@@ -108,7 +106,7 @@ class Choosing:
             if scored is None:
                 kept = set(self._draw(cell))
             else:
-                kept = set(pipeline.select(scored.run, selector=scored.selector, keep=cell.keep, seed=seed).ids)
+                kept = set(select(scored.run, scored.selector, cell.keep, seed=seed).ids)
             ids = tuple(name for name in self.prepared.pool.ids if name in kept)
             seconds = 0.0 if scored is None else scored.seconds
             self._chosen[key] = Subset(ids, seconds, time.perf_counter() - started)
@@ -117,8 +115,6 @@ class Choosing:
     def _draw(self, cell: Cell) -> tuple[str, ...]:
         """A uniform draw by the cell's seed among the usable samples, text-only ones at the same rate."""
         import pyarrow as pa
-
-        from vlmsift.selectors import Random, choose
 
         among = self.prepared.choosers[cell.method].ids
         names = list(self.prepared.pool.ids if among is None else among)
@@ -129,4 +125,4 @@ class Choosing:
             "status": ["ok" if name in shown else "error" for name in names],
             "reason": [self.data.skipped.get(name) for name in names],
         }
-        return choose(pa.table(columns), Random(), cell.keep, seed=cell.seed).ids
+        return select(pa.table(columns), "random", cell.keep, seed=cell.seed).ids

@@ -91,7 +91,7 @@ class Bench:
 
     Attributes:
         folder: holds `cells/`, and a cell's weights while it is judged, or for good (`keep_models`).
-        model: folder or hub name that every training starts from. where: device and dtype.
+        model: what every training starts from.
         data, test: samples encoded once.
         choose: cell -> its samples; may raise UsageError.
         made_from: what every cell's numbers depend on, from `identify`.
@@ -99,8 +99,7 @@ class Bench:
     """
 
     folder: Path
-    model: str
-    where: Mapping[str, Any]
+    model: ModelSpec
     recipe: Recipe
     data: EncodedData
     test: EncodedData
@@ -169,9 +168,8 @@ class Bench:
             seed=cell.seed,
             context=partial(masked_states, **words, seed=cell.seed) if words else None,
             progress=progress,
-            **self.where,
         )
-        tasks = evaluate(trained.folder, self.test, **self.where)
+        tasks = evaluate(replace(self.model, model=trained.folder, revision=None), self.test)
         record: Record = _plain(
             {
                 "cell": cell.place,
@@ -200,7 +198,7 @@ class Bench:
 def identify(adapter: Adapter, dtype: str, data: EncodedData, test: EncodedData) -> Record:
     """What the numbers of all cells depend on: the model that trainings start from, the pool and the test set."""
     from vlmsift.models.fingerprint import fingerprint
-    from vlmsift.pipeline import fingerprint_images
+    from vlmsift.scoring.job import fingerprint_images
 
     return {
         "model": {key: value for key, value in fingerprint(adapter).items() if key != "name"},

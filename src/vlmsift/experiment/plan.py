@@ -2,7 +2,7 @@
 
     pool: {data: pool.json, images: images, source_field: task}   # or just a path
     test: test.json
-    model: checkpoints/stage-1      # start of every training; scores the pool too, unless `scorer` is given
+    model: {model: checkpoints/stage-1, dtype: bfloat16}   # start of every training; scores too, without a `scorer`
     methods:
       - full
       - random
@@ -32,6 +32,7 @@ import msgspec
 
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Count, Parameters, Seed, check_value, make
+from vlmsift.specs import ModelSpec, PoolSpec
 
 Schedule = Literal["epochs", "steps"]
 FULL, RANDOM, NONE = "full", "random", "none"
@@ -46,16 +47,6 @@ Seconds = Annotated[float, msgspec.Meta(ge=0)]
 Words = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 Schedules = Annotated[tuple[Schedule, ...], msgspec.Meta(min_length=1)]
 Seeds = Annotated[tuple[Seed, ...], msgspec.Meta(min_length=1)]
-
-
-@dataclass(frozen=True)
-class Data(Parameters):
-    """A data set as `open_pool` takes it."""
-
-    data: str
-    images: str | None = None
-    format: str | None = None
-    source_field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -150,10 +141,10 @@ class Plan(Parameters):
     """
 
     out: str
-    pool: Data | None = None
-    test: Data | None = None
-    model: str | None = None
-    scorer: str | None = None
+    pool: PoolSpec | None = None
+    test: PoolSpec | None = None
+    model: ModelSpec | None = None
+    scorer: ModelSpec | None = None
     methods: tuple[Arm, ...] = ()
     budgets: tuple[Budget, ...] = ()
     seeds: Seeds = tuple(range(BAND_SEEDS))
@@ -166,13 +157,6 @@ class Plan(Parameters):
     tasks: Words | None = None
     redraw: bool = False
     keep_models: bool = False
-    device: str = "auto"
-    dtype: str = "auto"
-
-    @property
-    def where(self) -> dict[str, Any]:
-        """What models are opened with, for scoring, training and judging."""
-        return {"device": self.device, "dtype": self.dtype}
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -235,14 +219,14 @@ def _with_words(augmentation: Any) -> Any:
 def _anchored(plan: Plan, folder: Path) -> Plan:
     """The plan with absolute paths. A model that is no folder there is a hub name, and stays."""
 
-    def at(value: str) -> str:
+    def at(value: str | Path) -> str:
         return str(folder / Path(value).expanduser())
 
-    def model(value: str | None) -> str | None:
-        return at(value) if value and Path(at(value)).is_dir() else value
+    def model(spec: ModelSpec | None) -> ModelSpec | None:
+        return replace(spec, model=at(spec.one)) if spec and Path(at(spec.one)).is_dir() else spec
 
-    def data(value: Data | None) -> Data | None:
-        return value and replace(value, data=at(value.data), images=value.images and at(value.images))
+    def data(spec: PoolSpec | None) -> PoolSpec | None:
+        return spec and replace(spec, data=at(spec.data), images=spec.images and at(spec.images))
 
     methods = [replace(arm, config=arm.config and at(arm.config), ids=arm.ids and at(arm.ids)) for arm in plan.methods]
     return replace(

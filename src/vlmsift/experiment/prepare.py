@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Cell
 from vlmsift.experiment.overlap import refuse_shared_images
-from vlmsift.experiment.plan import BAND_SEEDS, BUILT_IN, FULL, NONE, RANDOM, Arm, Augmentation, Data, Plan
+from vlmsift.experiment.plan import BAND_SEEDS, BUILT_IN, FULL, NONE, RANDOM, Arm, Augmentation, Plan
 
 if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
+    from vlmsift.specs import PoolSpec
     from vlmsift.train import Recipe
     from vlmsift.types import Signal
 
@@ -58,13 +59,16 @@ def prepare(plan: Plan) -> Prepared:
             nothing, or a test set that shares images with the pool. FormatError: a data set that cannot be read.
         MissingExtra: training needs a package that is not installed.
     """
-    from vlmsift.train import check_training, recipe_of
+    from vlmsift.models.named import check_model
+    from vlmsift.train.job import check_setting
 
     changes = dict(plan.recipe) if isinstance(plan.recipe, dict) else {"name": plan.recipe}
-    recipe = recipe_of(str(changes.pop("name", "llava-1.5")), changes)
+    assert plan.model is not None
+    recipe, _ = check_setting(plan.model, str(changes.pop("name", "llava-1.5")), changes)
+    if plan.scorer is not None:
+        check_model(plan.scorer)
     if recipe.steps is not None:
         raise UsageError(f"recipe: steps={recipe.steps} would hold for every subset; give schedule: steps and steps:")
-    check_training(recipe, **plan.where)
     pool, test = _open("pool", plan.pool), _open("test", plan.test)
     for augmentation in plan.augmentations:
         _check_augmentation(augmentation)
@@ -78,13 +82,13 @@ def prepare(plan: Plan) -> Prepared:
     return Prepared(plan, pool, test, recipe, choosers, cells, tuple(_warnings(plan)))
 
 
-def _open(key: str, data: Data | None) -> Pool:
+def _open(key: str, data: PoolSpec | None) -> Pool:
     from vlmsift.pools import open_pool
 
     assert data is not None
     if not Path(data.data).exists():
-        raise UsageError(f"{key}: there is no file {data.data!r}; give the path of a data set")
-    return open_pool(data.data, images=data.images, format=data.format, source_field=data.source_field)
+        raise UsageError(f"{key}: there is no file {str(data.data)!r}; give the path of a data set")
+    return open_pool(data)
 
 
 def build_chooser(arm: Arm, pool: Pool) -> Chooser:

@@ -13,22 +13,25 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from vlmsift import pipeline
 from vlmsift.experiment.cells import write_json
 from vlmsift.experiment.prepare import Chooser
 from vlmsift.runs.run import Run
+from vlmsift.scoring.job import fingerprint_images
+from vlmsift.scoring.score import Progress as ScoringProgress
+from vlmsift.scoring.score import score
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
     from vlmsift.pools import Pool
     from vlmsift.selectors import Selector
+    from vlmsift.specs import ModelSpec
     from vlmsift.train import Recipe
     from vlmsift.train.data import EncodedData
     from vlmsift.types import Signal
 
-Progress = Callable[[pipeline.Progress], None]
+Progress = Callable[[ScoringProgress], None]
 
 
 @dataclass(frozen=True)
@@ -51,22 +54,21 @@ class Tuned:
     """How checkpoints are made for methods that follow a fine-tune on the pool: by the plan's recipe, seed 0.
 
     Attributes:
-        model: the scoring model. data: the pool. where: device and dtype. progress: as of `train`.
+        model: the scoring model. data: the pool. progress: as of `train`.
     """
 
-    model: str
+    model: ModelSpec
     data: Pool | EncodedData
     recipe: Recipe
-    where: Mapping[str, Any]
     progress: Callable[[int, int, float], None] | None = None
 
     def checkpoints(self, folder: Path, snapshots: int) -> tuple[list[Path], float]:
         """The checkpoints, in order, and the seconds of the training that made them; found again where it is done."""
         from vlmsift.methods import Training
-        from vlmsift.methods.tuning import checkpoints, fine_tuned
+        from vlmsift.methods.tuning import check_tuning, checkpoints, fine_tune
 
         training = Training(snapshots, changes=asdict(self.recipe))
-        made = fine_tuned(self.data, self.model, folder, training, progress=self.progress, **self.where)
+        made = fine_tune(check_tuning(self.data, self.model, folder, training), progress=self.progress)
         return checkpoints(made), made.seconds
 
 
@@ -116,7 +118,7 @@ def score_for(
         counts = sorted(groups, reverse=True)
         for count in counts:
             assert tuned is not None
-            where = list(tuned.where.values())
+            where = [tuned.model.device, tuned.model.dtype]
             made_by = json.dumps([asdict(tuned.recipe), where, fingerprint(model)["weights"], pool.fingerprint()])
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
             # the end of a training is the same whatever is kept on the way, so it may come from the others'
@@ -203,7 +205,7 @@ def _usable(run: Run, ground: _Ground) -> bool:
     if len(run.finished_parts()) * run.part_size < run.pool_rows:
         return False
     identity, pool = run.settings["identity"], ground.pool
-    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": pipeline.fingerprint_images(pool)}
+    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": fingerprint_images(pool)}
     ours = {} if isinstance(ground.model, Sequence) else fingerprint(ground.model)
     return bool(
         identity["data"] == data and all(identity["model"].get(key) == ours[key] for key in ours if key != "name")
@@ -217,12 +219,12 @@ def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling:
     seen: list[tuple[int, float]] = []
     fresh = not folder.exists()
 
-    def tick(state: pipeline.Progress) -> None:
+    def tick(state: ScoringProgress) -> None:
         seen.append((state.done, state.seconds))
         if ground.progress is not None:
             ground.progress(state)
 
-    run = pipeline.score(ground.pool, ground.model, folder, signals=signals, progress=tick)
+    run = score(ground.pool, ground.model, folder, signals=signals, progress=tick)
     rows = seen[-1][0] - seen[0][0]
     if rows and (fresh or ground.models == 1):  # what a later checkpoint has resumed is not told apart
         pace = {

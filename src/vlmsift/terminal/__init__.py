@@ -21,8 +21,8 @@ from vlmsift.errors import split_reason
 if TYPE_CHECKING:
     from vlmsift.check import Report
     from vlmsift.choosing.selection import Selection
-    from vlmsift.pipeline import Progress
     from vlmsift.runs.run import Run
+    from vlmsift.scoring.score import Progress
 
 _OUT = Console(highlight=False, soft_wrap=True)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
