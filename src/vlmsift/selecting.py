@@ -120,6 +120,7 @@ def _strata(rows: Candidates, selector: Selector, ledger: Ledger, text_only: str
     ranked = np.logical_and.reduce([np.ones(len(rows), np.bool_), *defined.values()])
     places = np.flatnonzero(ledger.open & ranked)
     ledger.rule_out(selector.screen(rows.take(places, "ranked")), places)
+    text &= not (selector.takes_text and text_only == "same-rate")
     strata: list[tuple[NDArray[np.bool_], str, Selector]] = [
         (ledger.open & ~text, "images", selector),
         (ledger.open & text & ranked, "text-only", selector),
