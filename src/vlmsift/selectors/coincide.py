@@ -13,14 +13,14 @@ from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count, Parameters, Positive
 
 Floats = NDArray[np.float64]
 _ROWS = 512  # of a kernel or similarity matrix held at a time
 
 
 @dataclass(frozen=True)
-class Coincide(Selector):
+class Coincide(Selector, Parameters):
     """Clusters that transfer and are sparse keep more; in each, the greedy choice whose distribution is the cluster's.
 
     With S the transferability and D the density of a cluster, its share is softmax(S / (D tau)). Clusters are visited
@@ -28,7 +28,7 @@ class Coincide(Selector):
     walked out again over the clusters with room, so that the budget is exact (the released code misses it by some).
     Inside, the sample that lowers the squared MMD to the cluster most is added, one by one. Source: COINCIDE
     (arXiv 2406.10995; constants from its code), which clusters text-only samples among the others, with a blank image;
-    here they are a stratum of their own (see `frame.choose`).
+    here they are a stratum of their own (see `choose`).
 
     Attributes:
         vector: the signal, (N, 2 * width): the image half, then the text half.
@@ -41,20 +41,12 @@ class Coincide(Selector):
     """
 
     vector: str = "concept_states"
-    clusters: int | None = None
+    clusters: Count | None = None
     transfer: Literal["text", "both"] = "text"
     ceiling: float = 0.9
-    temperature: float = 0.1
-    bandwidth: float = 1.0
+    temperature: Positive = 0.1
+    bandwidth: Positive = 1.0
     name: ClassVar[str] = "coincide"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "transfer", self.transfer, ("text", "both"))
-        if self.clusters is not None and self.clusters < 1:
-            raise UsageError(f"clusters={self.clusters!r} is no number of clusters. Give 1 or more.")
-        for word, value in (("temperature", self.temperature), ("bandwidth", self.bandwidth)):
-            if not value > 0:
-                raise UsageError(f"{word}={value!r} must be above 0.")
 
     @property
     def columns(self) -> tuple[str, ...]:
