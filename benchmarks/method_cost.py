@@ -9,13 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from method_runs import CPU, Scoring
+from method_runs import COMPARED, CPU, Scoring
 from method_tables import markdown
 
 from vlmsift import pipeline
 from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
-from vlmsift.methods import METHODS
 from vlmsift.models import open_model
 from vlmsift.selecting import select
 from vlmsift.signals.attention_influence import AttentionInfluence
@@ -50,7 +49,7 @@ def cost_table(scoring: Scoring, names: Sequence[str], rows: int, rounds: int, k
 
 def _before(scoring: Scoring, name: str) -> str:
     """Seconds of what a method does once: train on the pool, or look for the model's heads."""
-    if METHODS[name].training is not None:
+    if COMPARED[name].training is not None:
         return f"{scoring.proxy.seconds:.1f}"
     searches = any(isinstance(signal, AttentionInfluence) for signal in scoring.signals(name).values())
     return f"{scoring.heads['seconds']:.1f}" if searches else ""
@@ -58,7 +57,7 @@ def _before(scoring: Scoring, name: str) -> str:
 
 def _row(scoring: Scoring, name: str, depth: int, seconds: Seconds, rounds: int, keep: str) -> list[str]:
     """A method's line; empty where there is nothing to be done."""
-    method, signals = METHODS[name], scoring.signals(name).values()
+    method, signals = COMPARED[name], scoring.signals(name).values()
     models = scoring.models(method)
     counted = forwards(signals, depth) * (len(models) if isinstance(models, list) else 1)
     run, choosing = scoring.run(name), []
@@ -79,7 +78,7 @@ def _row(scoring: Scoring, name: str, depth: int, seconds: Seconds, rounds: int,
 
 def _score(scoring: Scoring, name: str, part: Path) -> float:
     """Seconds of scoring a part of the pool, models opened and samples encoded anew, in this process."""
-    signals, models = scoring.signals(name), scoring.models(METHODS[name])
+    signals, models = scoring.signals(name), scoring.models(COMPARED[name])
     if not signals:
         return 0.0
     out = scoring.folder / "timed" / name

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -33,8 +33,11 @@ from vlmsift.train import Trained, train
 from vlmsift.types import Signal
 
 SNAPSHOTS = 7
-COMPARED = tuple(name for name in METHODS if name != "full")
-"""Methods that drop something."""
+COMPARED: dict[str, Method] = {name: method for name, method in METHODS.items() if name != "full"} | {
+    "xmas-released": replace(METHODS["xmas"], signals=("trajectory=image_spectrum:attention=released",)),
+    "coincide-projected": replace(METHODS["coincide"], signals=("concept_states:dimensions=1024",)),
+}
+"""Methods that drop something, and two settings that rank otherwise."""
 CPU: dict[str, Any] = {"device": "cpu", "dtype": "float32"}
 Floats = NDArray[np.float64]
 Chosen = dict[str, list[frozenset[str]]]
@@ -74,7 +77,7 @@ class Scoring:
             column: replace(signal, **{key: self.heads[key] for key in ("probes", "heads")})
             if isinstance(signal, AttentionInfluence)
             else signal
-            for column, signal in METHODS[name].build_signals().items()
+            for column, signal in COMPARED[name].build_signals().items()
         }
 
     @cached_property
@@ -94,15 +97,15 @@ class Scoring:
         # a method without signals draws: any run tells it which samples there are
         signals = self.signals(name) or ["answer_tokens"]
         return pipeline.score(
-            self.pool, self.models(METHODS[name]), self.folder / "runs" / name, signals=signals, **CPU
+            self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU
         )
 
-    def choose_all(self, keep: str, seeds: int) -> Chosen:
-        """What each method keeps, by each of the seeds; says which methods cannot choose, and why."""
+    def choose_all(self, names: Sequence[str], keep: str, seeds: int) -> Chosen:
+        """What each of the methods keeps, by each of the seeds; says which methods cannot choose, and why."""
         chosen: Chosen = {}
-        for name in COMPARED:
+        for name in names:
             try:
-                run, selector = self.run(name), METHODS[name].build_selector()
+                run, selector = self.run(name), COMPARED[name].build_selector()
                 ids = [select(run, selector, keep, seed=seed).ids for seed in range(seeds)]
             except VlmsiftError as error:
                 print(f"* {name} is left out: {error}", flush=True)
@@ -117,7 +120,7 @@ class Scoring:
         """
         found = {}
         for name in names:
-            selector = METHODS[name].build_selector()
+            selector = COMPARED[name].build_selector()
             if isinstance(selector, Top):
                 table = self.run(name).table(["id", selector.by])
                 values = _turned(table[selector.by].to_numpy().astype(np.float64), selector)

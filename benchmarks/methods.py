@@ -45,7 +45,7 @@ ORACLES = {"spoiled": "oracle-clean", "redundant": "oracle-distinct"}
 def make_pool(kind: str, options: argparse.Namespace) -> tuple[Path, dict[str, Path]]:
     """The folder of all that is made from a pool; the pool, the ids that the oracle draws from, and the test set."""
     rows = options.rows or ROWS
-    folder = options.out.resolve() / f"{kind}-{rows}"
+    folder = options.out.resolve() / (f"{kind}-{rows}-{options.seed}" if options.seed else f"{kind}-{rows}")
     if kind == "spoiled":
         return folder, make_data(folder, rows, options.seed, options.tests)
     pool, best = folder / "pool" / "pool.json", folder / "distinct.txt"
@@ -68,7 +68,7 @@ def validate_all(kind: str, options: argparse.Namespace) -> None:
     """Write the plan with every method, and carry it out."""
     folder, data = make_pool(kind, options)
     oracle = {"name": ORACLES[kind], "ids": str(data["clean"])}
-    table = [_line(name, options.probes) for name in COMPARED if name != "random"]
+    table = [_line(name, options.probes) for name in options.methods if name in METHODS and name != "random"]
     methods: list[Any] = ["full", "random", oracle, *table]
     plan = base_plan(data, options.seeds, options.epochs)
     path = folder / "plan.yaml"
@@ -84,7 +84,7 @@ def compare(kind: str, options: argparse.Namespace) -> None:
     folder, data = make_pool(kind, options)
     recipe = {**RECIPE, "epochs": options.epochs}
     scoring = Scoring(data["pool"], START_PATH, folder, recipe, options.probes)
-    chosen = scoring.choose_all(KEEP, max(2, options.seeds))
+    chosen = scoring.choose_all(options.methods, KEEP, max(2, options.seeds))
     merits = scoring.merits(list(chosen))
     unranked = ", ".join(name for name in chosen if name not in merits)
     print(f"\n### Spearman correlation of what methods rank by, the {kind} pool\n\n{spearman_table(merits)}")
@@ -97,8 +97,9 @@ def compare(kind: str, options: argparse.Namespace) -> None:
     else:
         group_of = {row["id"]: group(row["id"]) for row in json.loads(data["pool"].read_text())}
         print(f"\n### Originals among the kept {KEEP}\n\n{redundancy_table(chosen, group_of)}")
-    print(f"\n### Cost, the {kind} pool\n", flush=True)
-    print(cost_table(scoring, list(chosen), min(options.timed, options.rows or ROWS), options.rounds, KEEP))
+    if options.rounds:
+        print(f"\n### Cost, the {kind} pool\n", flush=True)
+        print(cost_table(scoring, list(chosen), min(options.timed, options.rows or ROWS), options.rounds, KEEP))
 
 
 def main() -> None:
@@ -114,8 +115,9 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=4, help="of the trainings, and of the proxy")
     parser.add_argument("--base-epochs", type=float, default=8, help="of nlvr: of the base model, from scratch")
     parser.add_argument("--probes", type=int, default=PROBES, help="that AttentionInfluence's heads are found by")
+    parser.add_argument("--methods", nargs="+", choices=list(COMPARED), default=list(COMPARED), help="only these")
     parser.add_argument("--timed", type=int, default=500, help="samples that the cost is measured on")
-    parser.add_argument("--rounds", type=int, default=3, help="of measuring the cost; the table gives medians")
+    parser.add_argument("--rounds", type=int, default=3, help="of measuring the cost, in medians; 0 = none")
     parser.add_argument("--jobs", type=int, default=1)
     options = parser.parse_args()
     if options.which == "nlvr":

@@ -39,7 +39,7 @@ def compare_pairs(options: argparse.Namespace) -> None:
     pairs = pairs_of([row["id"] for row in pool], groups)
     print(f"\n### NLVR: near-duplicate pairs broken up when {KEEP} are kept\n")
     print(describe(pool, pairs, groups, source), end="\n\n", flush=True)
-    print(pairs_table(scoring.choose_all(KEEP, options.seeds), pairs))
+    print(pairs_table(scoring.choose_all(options.methods, KEEP, options.seeds), pairs))
 
 
 def read_groups(source: Path) -> dict[str, str]:

@@ -127,6 +127,7 @@ def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_onl
     ranked = np.logical_and.reduce([np.ones(len(rows), np.bool_), *defined.values()])
     places = np.flatnonzero(decisions.open & ranked)
     decisions.rule_out(selector.screen(rows.take(places, "ranked")), places)
+    text &= not (selector.takes_text and text_only == "same-rate")
     strata: list[tuple[NDArray[np.bool_], str, Selector]] = [
         (decisions.open & ~text, "images", selector),
         (decisions.open & text & ranked, "text-only", selector),

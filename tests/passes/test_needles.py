@@ -13,9 +13,19 @@ import pytest
 
 from tests.models.helpers import opened
 from tests.toys import FAMILIES
+from vlmsift.demo import START_PATH
 from vlmsift.errors import UsageError
-from vlmsift.models import Adapter, Encoder
-from vlmsift.passes.needles import COLOURS, image_probe, probe_picture, text_probe
+from vlmsift.models import Adapter, Encoder, open_model
+from vlmsift.passes import needles
+from vlmsift.passes.needles import (
+    COLOURS,
+    FEWEST,
+    WORDS,
+    image_probe,
+    probe_picture,
+    text_probe,
+    vocabulary_words,
+)
 
 
 @pytest.fixture(params=FAMILIES)
@@ -40,6 +50,41 @@ def test_a_text_probe_holds_the_answer_and_fits(adapter):
     assert all(f"Key: {key}\nValue: {pairs[key]}\n" in text for key in queries[:-1])
     assert all(1 <= len(tokenizer.tokenize(value)) <= 30 for value in pairs.values())
     assert 550 < len(encoded) <= 700, "close to the length that is allowed"
+
+
+def test_a_needle_s_tokens_stand_in_no_other_value():
+    """In the embedded model's few words: a head that looks at an equal token has found the needle, not a likeness."""
+    encoder = encoder_of(open_model(START_PATH))
+    tokenizer = encoder.processor.tokenizer
+    for seed in range(5):
+        text = tokenizer.decode(text_probe(encoder, random.Random(seed), 1500, 2).input_ids)
+        pairs = json.loads(re.search(r"\{.*?\}", text, re.DOTALL)[0])
+        asked = re.findall(r"Key: (\w{32})\nValue:", text)[-1]
+        needle = tokenizer.tokenize(f" {pairs.pop(asked)}")
+        others = {token for value in pairs.values() for token in tokenizer.tokenize(f" {value}")}
+        assert len(needle) > 10
+        assert len(set(needle)) == len(needle)
+        assert len(pairs) > 5
+        assert others.isdisjoint(needle)
+
+
+def test_words_are_of_the_vocabulary_or_of_a_list(toy_path):
+    few = vocabulary_words(opened(toy_path("llava")).processor.tokenizer)
+    assert few == WORDS.split(), "a byte-level vocabulary has no words"
+    known = vocabulary_words(open_model(START_PATH).processor.tokenizer)
+    assert {"digit", "each"} <= set(known)
+    assert len(known) >= FEWEST
+
+
+def test_a_large_vocabulary_repeats_no_word(toy_path, monkeypatch):
+    known = [f"{one}{two}{word}" for one in "abc" for two in "defghij" for word in WORDS.split()]
+    monkeypatch.setattr(needles, "vocabulary_words", lambda tokenizer: known)
+    encoder = encoder_of(opened(toy_path("llava")))
+    text = encoder.processor.tokenizer.decode(text_probe(encoder, random.Random(0), 2000, 0).input_ids)
+    values = json.loads(re.search(r"\{.*?\}", text, re.DOTALL)[0]).values()
+    words = [word for value in values for word in value.split()]
+    assert len(words) > 50
+    assert len(set(words)) == len(words)
 
 
 def test_probes_are_drawn_from_their_generator(toy_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -72,7 +73,7 @@ def test_equals_the_model_s_eager_attention(adapter, layout, rows_at_once, monke
 
 
 def released_maps(adapter: Adapter, batch: Batch) -> np.ndarray:
-    """(B, T, T): one softmax over the whole width per layer, of projections read off the layers, sum over layers."""
+    """(B, T, T), keys x queries: one softmax over the whole width per layer, of projections read off the layers."""
     projected: dict[tuple[int, str], np.ndarray] = {}
 
     def keep(key: tuple[int, str]) -> Callable[..., None]:
@@ -92,7 +93,7 @@ def released_maps(adapter: Adapter, batch: Batch) -> np.ndarray:
         query, key = projected[index, "q_proj"], projected[index, "k_proj"]
         width = query.shape[-1]
         key = np.repeat(key, width // key.shape[-1], axis=-1)
-        weights = np.exp(query @ key.transpose(0, 2, 1) / math.sqrt(width)) * batch.valid.numpy()[:, None]
+        weights = np.exp(key @ query.transpose(0, 2, 1) / math.sqrt(width)) * batch.valid.numpy()[:, None]
         total += weights / weights.sum(-1, keepdims=True)
     return total
 
@@ -109,6 +110,21 @@ def test_the_released_form_equals_its_formula(adapter, layout, monkeypatch):
         expected = slow_sums(batch, maps, need.row_name, need.top)
         np.testing.assert_allclose(found[need], expected, atol=1e-5, err_msg=str(need))
     assert (found[needs[0]] - found[ImageSpectrum()]).abs().nan_to_num(1).min() > 1e-3, "another number altogether"
+
+
+def test_the_released_form_by_hand():
+    """A text key over two image queries and the text's own; the key is half as wide, so each number stands twice.
+
+    The text's key is (1, 1, 0, 0) ln 3, the queries (1, 1, 5, 5), (0, 0, 5, 5) and 0, and 1 / sqrt(4) is 1/2: weights
+    are as 3 : 1 : 1, so the row of image queries is (.6, .2). Queries over keys would give (1/3, 1/3).
+    """
+    batch = hand_batch("iia")
+    watcher = spectrum._Released(look_rows("text", batch), SimpleNamespace(depth=0, layers=[]), batch, 5)
+    query = torch.tensor([[[1.0, 1.0, 5.0, 5.0], [0.0, 0.0, 5.0, 5.0], [0.0] * 4]])
+    key = torch.tensor([[[9.0, 9.0], [9.0, 9.0], [math.log(3), 0.0]]])
+    watcher.take((0, "q_proj"), query)
+    watcher.take((0, "k_proj"), key)
+    assert watcher.result().tolist() == [pytest.approx(math.hypot(0.6, 0.2))]
 
 
 def test_a_model_without_projections_of_its_own_is_refused(toy_path):

@@ -10,13 +10,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.models.helpers import batch_of, opened, varied
+from tests.models.helpers import batch_of, hand_batch, opened, varied
 from tests.toys import FAMILIES
 from vlmsift.models import Adapter
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss, measure
-from vlmsift.passes.states import AttentionOutputs, LastState, gaussian
+from vlmsift.passes.states import AttentionOutputs, LastState, gaussian, text_after_image
 
 NEEDS: list[Any] = [AttentionOutputs(), AttentionOutputs(2), LastState()]
 
@@ -59,12 +59,24 @@ def test_states_are_those_of_the_model(adapter, side):
     for need in NEEDS[:2]:
         layers = need.chosen(adapter.depth)
         for sample in range(len(batch)):
-            image, valid = batch.image_mask[sample], batch.valid[sample]
-            halves = [outputs[layer][sample, keep].mean(0) for keep in (image, valid & ~image) for layer in layers]
+            image, valid, index = batch.image_mask[sample], batch.valid[sample], batch.image_index[sample]
+            ends = [place for place, number in enumerate(index.tolist()) if number == 0]
+            after = torch.arange(len(valid)) > max(ends, default=-1)
+            kinds = (image, valid & ~image & after)
+            halves = [outputs[layer][sample, keep].mean(0) for keep in kinds for layer in layers]
             torch.testing.assert_close(found[need][sample], torch.cat(halves), atol=1e-5, rtol=0, equal_nan=True)
     for sample in range(len(batch)):
         place = batch.valid[sample].nonzero()[-1, 0]
         torch.testing.assert_close(found[LastState()][sample], last[sample, place], atol=1e-5, rtol=0)
+
+
+def test_text_begins_where_the_first_image_ends():
+    """A system prompt, an image of two rows with a mark between, the question, a second image, the answer."""
+    batch = hand_batch(".ssppipippipaas", "spppppppppaaa..")
+    batch.image_index[0, 10] += 1
+    assert batch.image_index[0].tolist() == [-1] * 5 + [0, -1, 0, -1, -1, 1, -1, -1, -1, -1]
+    expected = [[0] * 8 + [1, 1, 0, 1, 1, 1, 1], [1] * 13 + [0] * 2]
+    assert text_after_image(batch).int().tolist() == expected
 
 
 def test_the_projection_is_seeded_and_keeps_lengths():

@@ -84,15 +84,76 @@ def test_random_rows_of_each_cluster() -> None:
 
 
 def test_sources_come_before_clusters() -> None:
-    """Source a has 5 rows in two clusters, b 2 in one: b is smaller and takes 4 // 2 = 2, though it only fills up."""
+    """Source a has 5 rows in two clusters, b 2 in two: b is smaller and takes 4 // 2 = 2, though it only fills up."""
     source = ["a", "b", "a", "a", "a", "b", "a"]
     rows = candidates({"trajectory": PATHS}, source=source)
     choice = Trajectories(clusters=2, balance="source")(rows, 4)
     assert [source[place] for place in choice.kept].count("b") == 2
     assert set(choice.kept.tolist()) == {1, 5, 4, 3}  # of a: its cluster of 3 before that of 2
-    assert set(choice.groups.to_pylist()) <= {f"{name} / cluster {code}" for name in "ab" for code in (0, 1)}
+    assert set(choice.groups.to_pylist()) == {f"{name} / cluster {code}" for name in "ab" for code in (0, 1)}
     plain = Trajectories(clusters=2)(rows, 4)
     assert set(plain.kept.tolist()) == {4, 1, 2, 3}
+
+
+def test_each_source_is_clustered_for_itself() -> None:
+    """Losses of source a fall from 1 or from 2, of b from 50 or from 52: over the whole pool, two clusters are a and b.
+
+    Inside each source they are the two starts; a's, of 5 and 3 rows, get 1 and 3 of its 4, smallest first 2 and 2.
+    """
+    starts = [1.0] * 5 + [2.0] * 3 + [50.0] * 5 + [52.0] * 4
+    rows = candidates({"trajectory": [[start, start / 10] for start in starts]}, source=["a"] * 8 + ["b"] * 9)
+    choice = Trajectories(inside="random", clusters=2, balance="source")(rows, 8)
+    groups = np.array(choice.groups.to_pylist())
+    assert [len(set(groups[part])) for part in (slice(0, 5), slice(5, 8), slice(8, 13), slice(13, 17))] == [1, 1, 1, 1]
+    assert len(set(groups)) == choice.details["clusters_found"] == 4
+    kept = [starts[place] for place in choice.kept]
+    assert [kept.count(start) for start in (1.0, 2.0, 50.0, 52.0)] == [2, 2, 2, 2]
+
+
+def test_a_source_has_as_many_clusters_as_it_bears(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(vectors: Any, wanted: int, seed: int, *, spherical: bool) -> Any:
+        asked.append((len(vectors), wanted))
+        return np.zeros(len(vectors), np.int64)
+
+    monkeypatch.setattr(trajectories, "k_means", spy)
+    source = ["small"] * 50 + ["large"] * 10_000
+    Trajectories(inside="random", balance="source")(candidates({"trajectory": np.zeros((10_050, 2))}, source=source), 3)
+    assert sorted(asked) == [(50, 5), (10_000, 100)]
+
+
+def test_text_only_rows_as_one_cluster_get_as_much_as_a_cluster() -> None:
+    """Two clusters of images (3 and 4) and 12 text-only rows: of 9 they get 3, 3 and 3, where their rate gives 5 or 6.
+
+    The last cluster visited gets all that is left; with fewer of them than of clusters, text gets next to nothing.
+    """
+    table = make_table({"trajectory": [*PATHS, *[[np.nan] * 3] * 12]}, images=[1] * 7 + [0] * 12)
+    drawn = set()
+    for seed in range(12):
+        chosen = choose(table, Trajectories(clusters=2, text="cluster"), 9, seed=seed)
+        text = [key for key in chosen.ids if int(key[1:]) >= 7]
+        assert len(text) == 3
+        assert set(chosen.ids) - set(text) == {"s0", "s1", "s2", "s3", "s4", "s6"}
+        drawn.update(text)
+    assert len(drawn) > 6, "text is drawn, nothing ranks it"
+    assert "in group 'text-only', the group keeps 3" in chosen.dropped[(drawn - set(text)).pop()]
+    assert chosen.made_by["strata"][0]["clusters_found"] == 3
+    apart = choose(table, Trajectories(clusters=2), 9)
+    assert sum(int(key[1:]) >= 7 for key in apart.ids) == 6
+    assert sum(int(key[1:]) >= 7 for key in choose(table, Trajectories(text="cluster"), 14, text_only="keep").ids) == 12
+    assert sum(int(key[1:]) >= 7 for key in choose(table, Trajectories(text="cluster"), 5, text_only="drop").ids) == 0
+
+
+def test_text_is_a_cluster_of_its_source() -> None:
+    source = ["a"] * 3 + ["b"] * 4 + ["b"] * 5
+    table = make_table(
+        {"trajectory": [*PATHS, *[[1.0] * 3] * 5]}, images=[1] * 7 + [0] * 5, source=source
+    )  # their loss is known, and plays no part
+    chosen = choose(table, Trajectories(inside="random", clusters=1, balance="source", text="cluster"), 6)
+    groups = chosen.decisions["group"].to_pylist()
+    assert groups == ["a / cluster 0"] * 3 + ["b / cluster 0"] * 4 + ["b / text-only"] * 5
+    assert sorted(groups[int(key[1:])] for key in chosen.ids).count("b / text-only") == 2  # of b's 3, its cluster has 1
 
 
 def test_scale_lets_a_small_checkpoint_count() -> None:

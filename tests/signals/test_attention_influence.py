@@ -58,7 +58,7 @@ def test_heads_are_found_by_the_fields_or_taken_from_a_record(monkeypatch):
 
 
 def test_a_needle_that_is_unknown():
-    with pytest.raises(UsageError, match=r"attention_influence: needle='sound' is unknown.*text, image"):
+    with pytest.raises(UsageError, match=r"attention_influence: needle='sound' cannot be meant.*text, image"):
         AttentionInfluence(needle="sound")
     with Capture(open_model(START_PATH)) as capture, pytest.raises(UsageError, match="needle='sound' is unknown"):
         retrieval_heads(capture, needle="sound", probes=1)

@@ -20,8 +20,16 @@ def test_is_the_loss_as_a_share_of_that_without_the_prompt():
     assert found == [0.25, 1.5, pytest.approx(math.nan, nan_ok=True), pytest.approx(math.nan, nan_ok=True)]
 
 
+def test_the_ratio_of_perplexities_is_that_of_the_exponentials():
+    """e^1 / e^3 and e^2 / e^1.5; of the losses, the second would be the higher too, but 4 / 3."""
+    head, without = Ifd().needs
+    losses = {head: torch.tensor([1.0, 2.0, 1.0]), without: torch.tensor([3.0, 1.5, math.nan])}
+    found = Ifd(ratio="perplexity")(hand_batch(*["spa"] * 3), losses).tolist()
+    assert found == pytest.approx([math.exp(1) / math.exp(3), math.exp(0.5), math.nan], nan_ok=True)
+
+
 def test_the_image_is_dropped_or_seen():
     assert Ifd().needs[1] == UnpromptedLoss("dropped")
     assert Ifd(image="seen").needs[1] == UnpromptedLoss("seen")
-    with pytest.raises(UsageError, match=r"ifd: image='blank' is unknown.*dropped, seen"):
+    with pytest.raises(UsageError, match=r"ifd: image='blank' cannot be meant.*dropped, seen"):
         Ifd(image="blank")

@@ -125,6 +125,11 @@ class Selector(Parameters):
     """Whether a row may be ranked of whose vector some numbers are NaN, but not all."""
 
     @property
+    def takes_text(self) -> bool:
+        """Whether text-only rows come among the others, though their columns are NaN, where all share one rate."""
+        return False
+
+    @property
     def columns(self) -> tuple[str, ...]:
         """Signals that must be defined for a row to be ranked; the first, where scalar, is saved as its value.
 

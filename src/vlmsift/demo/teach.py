@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from vlmsift.demo import START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.evaluate import TaskResult, evaluate
 from vlmsift.pools import open_image, open_pool
+from vlmsift.specs import ModelSpec
 
 RECIPE: dict[str, Any] = {
     "learning_rate": 1e-3,

@@ -23,6 +23,7 @@ from vlmsift.files import write_atomically
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
+    from vlmsift.specs import ModelSpec
     from vlmsift.train import Recipe
     from vlmsift.train.data import EncodedData
 

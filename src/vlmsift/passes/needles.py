@@ -1,15 +1,17 @@
 """Probes for heads that look things up: a needle in text, or in one of several images.
 
 In: a model's encoder and a random generator. Out: one encoded sample whose answer is the needle. Probes are written
-with the model's own tokenizer and template; no data set is needed.
+with the model's own tokenizer and template, in words of its own vocabulary; no data set is needed.
 """
 
 from __future__ import annotations
 
 import json
 import random
+import re
 import string
 from bisect import bisect_right
+from functools import lru_cache
 from typing import Any
 
 from PIL import Image
@@ -20,6 +22,7 @@ from vlmsift.types import IMAGE_MARK, Sample, Turn
 
 VALUE_TOKENS = 30
 KEY_LETTERS = 32
+FEWEST = 20  # words that a vocabulary must have to be drawn from
 WORDS = "amber anchor basket beacon candle canyon cedar copper desert ember falcon fern garden glacier hazel island"
 WORDS += " ivory jasmine kettle lantern linen marble meadow nickel oak orchard pebble pepper quartz raven river saddle"
 WORDS += " silver timber tunnel umbrella valley velvet walnut willow winter yarn zephyr"
@@ -39,26 +42,37 @@ BLANK, SIDE = "grey", 224
 def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int) -> Encoded:
     """A JSON object of as many pairs as `tokens` allow, `examples` answered queries, and one that the answer answers.
 
-    Keys are random letters and digits, values random words of at most 30 tokens. Where they do not fit, examples are
-    left out, down to none. A model that takes no text without an image is shown a grey one.
+    Keys are random letters and digits, values different words of at most 30 tokens. The words of the value that is
+    asked for stand in no other, so that a head which finds one has found its place; the others repeat words only where
+    the vocabulary has too few. Where they do not fit, examples are left out, down to none. A model that takes no text
+    without an image is shown a grey one.
 
     Raises:
         UsageError: not even the pair that is asked for fits.
     """
     tokenizer = encoder.processor.tokenizer
+    known = vocabulary_words(tokenizer)
+    most = min(VALUE_TOKENS, len(known) // 2)  # words of a value
+    deck = draw.sample(known, len(known))
+    asked_words, others, left = deck[:most], deck[most:], deck[most:]
     pairs: list[tuple[str, str]] = []
 
-    def add(count: int) -> None:
-        for _ in range(count):
-            words = draw.choices(WORDS.split(), k=VALUE_TOKENS)
-            counts = range(1, VALUE_TOKENS + 1)
-            fit = bisect_right(counts, VALUE_TOKENS, key=lambda n: len(tokenizer.tokenize(" ".join(words[:n]))))
-            key = "".join(draw.choices(string.ascii_letters + string.digits, k=KEY_LETTERS))
-            value = " ".join(words[: max(1, fit)])
-            pairs.insert(draw.randint(0, len(pairs)), (key, value))  # so that needles lie anywhere
+    def add(words: list[str]) -> tuple[str, str]:
+        counts = range(1, len(words) + 1)
+        fit = bisect_right(counts, VALUE_TOKENS, key=lambda n: len(tokenizer.tokenize(" ".join(words[:n]))))
+        key = "".join(draw.choices(string.ascii_letters + string.digits, k=KEY_LETTERS))
+        pair = key, " ".join(words[: max(1, fit)])
+        pairs.insert(draw.randint(0, len(pairs)), pair)  # so that needles lie anywhere
+        return pair
 
-    add(examples + 1)
-    needles = draw.sample(pairs, examples + 1)
+    def add_other() -> tuple[str, str]:
+        if len(left) < most:
+            left[:] = draw.sample(others, len(others))
+        words, left[:most] = left[:most], []
+        return add(words)
+
+    needles = [add(asked_words)]
+    needles[:0] = [add_other() for _ in range(examples)]
 
     def encoded() -> Encoded:
         *shown, (asked, answer) = needles
@@ -75,12 +89,22 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
     if len(item) > tokens:
         raise UsageError(f"tokens={tokens} leaves no room for one pair, which takes {len(item)}; allow more tokens")
     while len(item) <= tokens:  # in strides of half of what is left, since writing a long text is slow
-        add(max(1, (tokens - len(item)) * len(pairs) // (2 * len(item))))
+        for _ in range(max(1, (tokens - len(item)) * len(pairs) // (2 * len(item)))):
+            add_other()
         item = encoded()
     while len(item) > tokens:
         pairs.remove(next(pair for pair in reversed(pairs) if pair not in needles))
         item = encoded()
     return item
+
+
+@lru_cache(maxsize=1)
+def vocabulary_words(tokenizer: Any) -> list[str]:
+    """Words of at least 3 small letters that are one token inside a text, sorted; `WORDS` where they are too few."""
+    texts = {tokenizer.convert_tokens_to_string([token]).strip() for token in tokenizer.get_vocab()}
+    words = sorted(text for text in texts if re.fullmatch("[a-z]{3,}", text))
+    words = [word for word in words if len(tokenizer.tokenize(f"a {word}")) == 2]
+    return words if len(words) >= FEWEST else WORDS.split()
 
 
 def image_probe(encoder: Encoder, draw: random.Random, count: int = 3) -> tuple[Encoded, int]:

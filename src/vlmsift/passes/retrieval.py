@@ -4,8 +4,10 @@ In: an open capture, and how many probes of what length. Out: a score per head, 
 
 Source: AttentionInfluence (arXiv 2505.07293): 800 probes below 4,096 tokens, a JSON object of random keys and of values
 of at most 30 tokens, three examples, the top 5 % of heads. Ours, where the paper is silent or its data is not at hand:
-values are random words, not sentences of the web; as many pairs as fit; the answer is teacher-forced, not generated;
-a token that the needle holds twice counts once, as the paper's sets have it; and the needle in an image.
+values are words of the model's vocabulary, not sentences of the web, and those of the needle stand in no other value:
+else a head that looks at any equal token would count as one that copies; as many pairs as fit; the answer is
+teacher-forced, not generated; a token that the needle holds twice counts once, as the paper's sets have it; and the
+needle in an image.
 """
 
 from __future__ import annotations

@@ -91,9 +91,11 @@ class _Spectrum:
 class ReleasedSpectrum:
     """Of what XMAS's released code takes for attention, sum over layers: (B,) float32; NaN as `ImageSpectrum`.
 
-    Reproduced: queries and keys are the projections' outputs, before norms and rotary positions; heads are not split,
-    so there is one softmax over the whole width W, scaled by 1 / sqrt(W); a narrower key (grouped queries) is widened
-    by repeating each of its elements; no causal mask, so rows look at what comes later too. Not reproduced: positions
+    Reproduced: queries and keys change places, softmax(K Q^T), since the function is defined with keys first and called
+    with queries first, so a text row's key looks at the image's queries; both are the projections' outputs, before
+    norms and rotary positions; heads are not split, so there is one softmax over the whole width W, scaled by
+    1 / sqrt(W); a narrower key (grouped queries) is widened by repeating each of its elements; no causal mask, so rows
+    look at what comes later too. Not reproduced: positions
     of one template (rows from 612, columns 35 .. 610; here the text after the image begins, and the image's tokens),
     padding in the softmax and among the rows (here the sample's valid tokens only), and the randomised SVD.
 
@@ -130,12 +132,12 @@ class _Released:
         for sample, total in enumerate(self.totals):
             if not total.numel():
                 continue
-            keys = key[sample, self.valid[sample]].float().repeat_interleave(width // key.shape[-1], -1)  # (n, W)
             columns = self.image[sample][self.valid[sample]]
-            step = max(1, CHUNK_ELEMENTS // len(keys))
-            rows = query[sample, self.looking[sample]].float() / math.sqrt(width)
+            queries = query[sample, self.valid[sample]].float() / math.sqrt(width)  # (n, W)
+            rows = key[sample, self.looking[sample]].float().repeat_interleave(width // key.shape[-1], -1)  # (R, W)
+            step = max(1, CHUNK_ELEMENTS // len(queries))
             for start in range(0, len(rows), step):
-                weights = torch.softmax(rows[start : start + step] @ keys.T, -1)
+                weights = torch.softmax(rows[start : start + step] @ queries.T, -1)  # (step, n)
                 total[start : start + step] += weights[:, columns]
 
     def result(self) -> Tensor:

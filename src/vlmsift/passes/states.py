@@ -18,8 +18,9 @@ from vlmsift.types import Batch
 class AttentionOutputs:
     """Output of the attention's output projection, mean over image and over text positions: (B, 2 * layers * D).
 
-    The image means of all layers come first, then the text means. Text positions are all but image and padding:
-    question, answer and template. Image means of a text-only sample are NaN. Source: COINCIDE, arXiv 2406.10995.
+    The image means of all layers come first, then the text means. Source: COINCIDE, arXiv 2406.10995. Text is what
+    follows the (first) image, see `text_after_image`: question, answer and template, but no system prompt, which would
+    make all text means nearly equal. Image means of a text-only sample are NaN, its text means are over all it has.
 
     Attributes:
         layers: how many, evenly spread: the layers that end (i + 1) / (layers + 1) of the way, rounded up. 5 of 24 are
@@ -43,12 +44,19 @@ class _AttentionOutputs:
         self.means: dict[int, tuple[Tensor, Tensor]] = {}
 
     def take(self, key: int, output: Tensor) -> None:
-        image, text = self.batch.image_mask, self.batch.valid & ~self.batch.image_mask
+        image, text = self.batch.image_mask, text_after_image(self.batch)
         states = output.to(image.device).float()
         self.means[key] = _means(states, image), _means(states, text)
 
     def result(self) -> Tensor:
         return torch.cat([self.means[layer][half] for half in (0, 1) for layer in self.chosen], 1)
+
+
+def text_after_image(batch: Batch) -> Tensor:
+    """(B, T) bool: text after the end of the sample's first image, later images left out; all text where none is."""
+    first = (batch.image_index == 0).int()
+    ahead = first.flip(1).cumsum(1).flip(1) > 0  # a position of the first image is here or still to come
+    return batch.valid & ~batch.image_mask & ~ahead
 
 
 def _means(states: Tensor, inside: Tensor) -> Tensor:

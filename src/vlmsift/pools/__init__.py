@@ -48,7 +48,7 @@ def open_pool(
     if isinstance(path, PoolSpec):
         return open_pool(path.data, path.images, path.format, path.source_field)
     if hasattr(path, "image_root"):  # a pool, or what can stand for one: a view of some rows, planted twins
-        return cast("Pool", path)
+        return path  # type: ignore[return-value]
     if not isinstance(path, (str, os.PathLike)):
         cure = (
             "call its save_to_disk(FOLDER) and give"

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.checkpoints import join
@@ -120,8 +120,7 @@ def _score_with(
     from vlmsift.scoring.batches import Scorer
     from vlmsift.scoring.feed import Feed
 
-    settings = _settings(job, model, out, before)
-    chosen = settings.pop("chosen")
+    settings, chosen = _settings(job, model, out, before)
     try:
         run = Run.create_or_resume(out, settings, overwrite=job.overwrite)
     except OSError as error:
@@ -159,8 +158,8 @@ def _measured(run: Run) -> set[bool]:
     return {kind for row in kinds if row["status"] == "ok" for kind in (False, row["images"] > 0)}
 
 
-def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> dict[str, object]:
-    """What a run records: its identity, which changes when a number would, and what else is worth knowing."""
+def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> tuple[Any, Any]:
+    """What a run records (its identity, which changes when a number would, and more), and the signals, bound."""
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.scoring.batches import column_of
     from vlmsift.signals import parameters, settled
@@ -198,7 +197,7 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
         "tokens_per_batch": job.engine.tokens_per_batch,
         "versions": _versions(),
     }
-    return {"identity": identity, "info": info, "chosen": chosen}
+    return {"identity": identity, "info": info}, chosen
 
 
 def _short(name: str) -> str:

@@ -29,18 +29,24 @@ class Trajectories(Selector):
     Those of at most `SMALL` members only fill up what the others cannot. Source: XMAS (arXiv 2510.01454 and
     its code) for "stable", S2L (arXiv 2403.07384) for "random". Both published codes turn NaN into 0 and put the
     text-only samples in a cluster of their own; here a row with an undefined number is not ranked, and text-only ones
-    are a stratum (see `selecting.select`). S2L balances over sources first: `balance="source"`. k-means
-    takes 100 rounds in XMAS, 20 in S2L; here it is fitted, above 10,000 rows, on a sample of them, 10,000 or 256 per
-    cluster, and by mini-batches where the sample is larger than 10,000 (see `clusters.k_means`).
+    are a stratum (see `selecting.select`), unless `text` says otherwise. S2L clusters inside each source:
+    `balance="source"`. k-means takes 100 rounds in XMAS, 20 in S2L; here it is fitted, above 10,000 rows, on a sample
+    of them, 10,000 or 256 per cluster, and by mini-batches where the sample is larger than 10,000 (see
+    `clusters.k_means`).
 
     Attributes:
         vector: the signal, (N, T) for T checkpoints.
         inside: "stable", ascending instability sum_j |s_j - s_(j-1)|; "random", a seeded draw.
-        clusters: how many; None = the published number (1000 for "stable", 100 for "random") where the pool has
-            `ROOMY` rows for each, else sqrt(N / 2). More than there are rows means sqrt(N / 2) too.
+        clusters: how many; None = the published number (1000 for "stable", 100 for "random") where the N rows that are
+            clustered together are `ROOMY` for each, else sqrt(N / 2). More than N means sqrt(N / 2) too.
         scale: divide each checkpoint by its standard deviation first. The papers do not, so that the checkpoint of
             largest spread decides.
-        balance: "none", or "source": sources get even shares, smallest first, before clusters do.
+        balance: "none", the pool is clustered as a whole; or "source", each source is clustered for itself, and sources
+            get even shares, smallest first, before their clusters do.
+        text: text-only rows are "apart", a stratum; or one more "cluster" of the pool (of their source), drawn from at
+            random, as in XMAS's released code: however many they are, they get about as much as a cluster of a few.
+            Of 20,000 rows in 1,000 clusters, 2 text-only ones are kept of a budget of 10 %, where their rate would give
+            120. It takes the place of text_only="same-rate"; "keep" and "drop" stay what they are.
     """
 
     vector: str = "trajectory"
@@ -48,31 +54,42 @@ class Trajectories(Selector):
     clusters: Count | None = None
     scale: bool = False
     balance: Literal["none", "source"] = "none"
+    text: Literal["apart", "cluster"] = "apart"
     name: ClassVar[str] = "trajectories"
+
+    @property
+    def takes_text(self) -> bool:
+        return self.text == "cluster"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         paths = self._paths(candidates)
-        count = len(paths)
-        published = PUBLISHED[self.inside]
-        wanted = self.clusters or (published if count >= ROOMY * published else default_clusters(count))
-        spread = paths.std(axis=0, dtype=np.float64).astype(np.float32)
-        scaled = paths / np.where(spread > 0, spread, np.float32(1)) if self.scale else paths
-        found = k_means(scaled, wanted, candidates.seed, spherical=False)
+        text = (candidates.table["images"].to_numpy() == 0) & self.takes_text
         over = by_source(candidates) if self.balance == "source" else one_group(candidates)
-        # clusters of each source apart
-        pairs, codes = np.unique(over.codes * (found.max() + 1) + found, return_inverse=True)
-        sources, numbers = np.divmod(pairs, found.max() + 1)
-        label = [f"{name} / " if self.balance == "source" else "" for name in over.names]
-        names = [f"{label[source]}cluster {number}" for source, number in zip(sources, numbers, strict=True)]
-        sizes = np.bincount(codes)
-        quotas = np.zeros(len(pairs), np.int64)
+        codes = np.empty(len(paths), np.int64)
+        names: list[str] = []
+        quotas: list[NDArray[np.int64]] = []
         for source, share in enumerate(evenly(budget, np.bincount(over.codes))):
-            inside = sources == source
-            quotas[inside] = evenly_but_small(int(share), sizes[inside])
+            label = f"{over.names[source]} / " if self.balance == "source" else ""
+            own = over.codes == source
+            found = self._clusters(paths[own & ~text], candidates.seed)
+            kinds = [f"cluster {number}" for number in range(int(found.max(initial=-1)) + 1)]
+            codes[own & ~text] = len(names) + found
+            if (own & text).any():
+                codes[own & text] = len(names) + len(kinds)
+                kinds.append("text-only")
+            quotas.append(evenly_but_small(int(share), np.bincount(codes[own] - len(names))))
+            names += [label + kind for kind in kinds]
         instability = np.abs(np.diff(paths.astype(np.float64), axis=1)).sum(axis=1)
-        badness = instability if self.inside == "stable" else np.zeros(count)
-        details = {"balance": self.balance, "clusters_found": int(found.max()) + 1}
-        return best_of_groups(badness, Groups(codes, names, details), quotas)
+        badness = np.where(text | (self.inside == "random"), 0, instability)
+        details = {"balance": self.balance, "clusters_found": len(names)}
+        return best_of_groups(badness, Groups(codes, names, details), np.concatenate(quotas))
+
+    def _clusters(self, paths: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
+        """(n,) cluster numbers of rows that are clustered together, (n, T)."""
+        published = PUBLISHED[self.inside]
+        wanted = self.clusters or (published if len(paths) >= ROOMY * published else default_clusters(len(paths)))
+        spread = paths.std(axis=0, dtype=np.float64).astype(np.float32) if self.scale and len(paths) else np.float32(1)
+        return k_means(paths / np.where(spread > 0, spread, np.float32(1)), wanted, seed, spherical=False)
 
     def _paths(self, candidates: Candidates) -> NDArray[np.float32]:
         """(N, T) with T at least 2; a run stores the numbers of one checkpoint as a scalar column."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count, Parameters, Positive, Seed, Share
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import UniformHeadsLoss
 from vlmsift.passes.loss import Head
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class AttentionInfluence:
+class AttentionInfluence(Parameters):
     """(loss with uniform heads - loss) / loss, (B,) float32.
 
     Source: AttentionInfluence (arXiv 2505.07293), eq. 5, for the answer's tokens. The heads' weights become equal over
@@ -39,21 +39,19 @@ class AttentionInfluence:
 
     heads: str = ""
     needle: Literal["text", "image"] = "text"
-    probes: int = 800
-    tokens: int = 4096
-    share: float = 0.05
-    seed: int = 0
-    floor: float = 0.01
+    probes: Count = 800
+    tokens: Count = 4096
+    share: Share = 0.05
+    seed: Seed = 0
+    floor: Positive = 0.01
 
     name: ClassVar[str] = "attention_influence"
     unit: ClassVar[str] = "share of the loss"
     higher_means: ClassVar[str] = "the answer leans more on what the model looks up in image and text"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.pairs()
-        one_of(self.name, "needle", self.needle, ("text", "image"))
-        if self.floor <= 0:
-            raise UsageError(f"attention_influence: floor={self.floor} does not keep from 0; give more, e.g. 0.01")
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The heads as (layer, head), ascending, each once."""

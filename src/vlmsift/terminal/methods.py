@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from vlmsift.methods import METHODS, Method, find_method
+from vlmsift.methods import METHODS, Method
 from vlmsift.methods.tuning import to_score
 
 HEAD = ("method", "signals", "forwards", "needs", "source")
@@ -36,17 +37,15 @@ def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
     )
 
 
-def tell_needs(name: str, models: Sequence[str], trained: bool) -> None:
+def tell_needs(method: Method, models: Any, trained: bool) -> None:
     """Before it begins: what a method asks for beyond a model and a pool, unless it was brought.
 
     Raises:
-        UsageError: an unknown method, or models that cannot be what it needs.
+        UsageError: models that cannot be what it needs.
     """
-    method = find_method(name)
-    needs = method.needs
-    _, tunes = to_score(name, method, list(models), trained)
-    if needs and (method.training is None or tunes):
-        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{name} needs {needs}"))
+    _, tunes = to_score(method.called, method, models, trained)
+    if method.needs and (method.training is None or tunes):
+        Console(stderr=True, highlight=False, soft_wrap=True).print(escape(f"{method.called} needs {method.needs}"))
 
 
 def methods_markdown(methods: Mapping[str, Method] = METHODS) -> str:

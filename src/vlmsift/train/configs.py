@@ -109,10 +109,9 @@ def write_configs(
         images_of_rows.sync()
         if len(skipped) == len(pool):
             raise UsageError(f"{pool.path}: not one of {len(pool)} rows can be used; {next(iter(skipped.items()), '')}")
-    model = spec.one
     family = _family(spec)
     template = template or TEMPLATES.get(family or "", NO_TEMPLATE)
-    name = str(Path(model).resolve()) if Path(model).exists() else str(model)
+    name = str(Path(spec.one).resolve()) if Path(spec.one).exists() else str(spec.one)
     common = _common(chosen, devices, seed)
     written = {
         about.name: {SUBSET: _described(file.name)},

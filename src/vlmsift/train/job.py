@@ -52,12 +52,12 @@ def check_training(
     if type(snapshots) is not int or snapshots < 0:
         raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
     record.check_output_folder(Path(out), resume)
-    data = as_spec(PoolSpec, data)
-    if isinstance(data, PoolSpec):
+    opened: Any = as_spec(PoolSpec, data)
+    if isinstance(opened, PoolSpec):
         from vlmsift.pools import open_pool
 
-        data = open_pool(data)
-    return TrainJob(data, spec, Path(out), chosen, snapshots)
+        opened = open_pool(opened)
+    return TrainJob(opened, spec, Path(out), chosen, snapshots)
 
 
 def check_setting(
