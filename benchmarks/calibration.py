@@ -16,6 +16,7 @@ from pathlib import Path
 from vlmsift.calibrate import calibrate
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool
+from vlmsift.specs import ModelSpec
 
 MODELS = {"embedded": MODEL_PATH, "start": START_PATH}
 DEFAULT = "delta_attnmask"
@@ -33,7 +34,7 @@ def main() -> None:
     if not pool.exists():
         make_pool(pool.parent, options.size, 0)
     started = time.perf_counter()
-    found = calibrate(pool, model, folder / "seed0", device="cpu")
+    found = calibrate(pool, ModelSpec(model, device="cpu"), folder / "seed0")
     print(f"{options.model}, pool of {options.size:,}: calibrated in {time.perf_counter() - started:.0f} s")
     for sentence in found.sentences:
         print(f"* {sentence}")
@@ -42,7 +43,7 @@ def main() -> None:
     print("|---|---|---|---|")
     words = list(dict.fromkeys([f"default={DEFAULT}", f"recommended={found.recommended}", "answer_loss"]))
     for seed in options.fresh:
-        fresh = calibrate(pool, model, folder / f"fresh{seed}", grid=words, seed=seed, device="cpu")
+        fresh = calibrate(pool, ModelSpec(model, device="cpu"), folder / f"fresh{seed}", grid=words, seed=seed)
         mean = {row["column"]: row["auroc_mean"] for row in fresh.table}
         print(
             f"| {seed} | "

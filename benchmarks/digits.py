@@ -21,7 +21,7 @@ from typing import Any
 
 import yaml
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.calibrate import calibrate
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.held_out import write_held_out
@@ -29,6 +29,7 @@ from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.teach import RECIPE
 from vlmsift.experiment import validate
 from vlmsift.selecting import select
+from vlmsift.specs import ModelSpec
 
 RATES = (0.25, 0.5, 1.0)
 LOSS = {"name": "answer-loss", "signals": ["answer_loss"], "pick": "lowest", "balance": "none"}
@@ -61,7 +62,7 @@ def base_plan(data: dict[str, Path], seeds: int, epochs: float) -> dict[str, Any
 
 def selection_plan(folder: Path, data: dict[str, Path], options: argparse.Namespace) -> dict[str, Any]:
     """Methods x budgets x seeds; Delta-AttnMask as shipped, and as calibration on this pool recommends."""
-    found = calibrate(data["pool"], START_PATH, folder / "calibration", seed=options.seed, device="cpu")
+    found = calibrate(data["pool"], ModelSpec(START_PATH, device="cpu"), folder / "calibration", seed=options.seed)
     config = str(found.config)
     oracle = {"name": "oracle-clean", "ids": str(data["clean"])}
     recommended: dict[str, Any] = {
@@ -96,9 +97,11 @@ def selection_plan(folder: Path, data: dict[str, Path], options: argparse.Namesp
 
 def pruned_plan(folder: Path, data: dict[str, Path], options: argparse.Namespace) -> dict[str, Any]:
     """20 % of the pool drawn at random from its better part by a score: clean as the score, varied as the pool."""
-    config = str(calibrate(data["pool"], START_PATH, folder / "calibration", seed=options.seed, device="cpu").config)
-    run = pipeline.score(data["pool"], START_PATH, folder / "pruned-run", config=config, device="cpu")
-    early = pipeline.score(
+    config = str(
+        calibrate(data["pool"], ModelSpec(START_PATH, device="cpu"), folder / "calibration", seed=options.seed).config
+    )
+    run = score(data["pool"], ModelSpec(START_PATH, device="cpu"), folder / "pruned-run", config=config)
+    early = score(
         data["pool"], START_PATH, folder / "pruned-run-0", signals=["delta_attnmask:depth=0.0", "hidden_mean"]
     )
     wanted = {

@@ -29,13 +29,14 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tests.conftest  # noqa: F401  before transformers: makes torchvision importable on a CPU
 
 import vlmsift
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.demo import START_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.methods import METHODS
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.signals import SIGNALS, build_signals
+from vlmsift.specs import EngineSpec
 
 ROWS = 300
 FAMILIES = ["llava", "llava_next", "llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl"]
@@ -85,7 +86,7 @@ def toys(folder: Path) -> Iterator[tuple[str, np.ndarray[Any, Any]]]:
 def demo(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], dict[str, Any]]:
     """Arrays, choices, exports and the identity of the demo pool's runs."""
     pool = make_pool(folder / "digits", ROWS, 0)
-    run = pipeline.score(pool, START_PATH, folder / "run", signals=signals("0.1+2.3"), workers=0)
+    run = score(pool, START_PATH, folder / "run", signals=signals("0.1+2.3"), engine=EngineSpec(workers=0))
     table = run.table()
     arrays = {}
     for column in run.columns():
@@ -96,7 +97,7 @@ def demo(folder: Path) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any], 
         if name == "attention-influence":  # as it is, but for fewer probes
             METHODS[name] = replace(method, signals=("attention_influence:probes=20",))
         out = folder / "kept" / name / "kept.json"
-        made = vlmsift.sift(pool, str(START_PATH), out, method=name, keep="20%", workers=0)
+        made = vlmsift.sift(pool, str(START_PATH), out, method=name, keep="20%", engine=EngineSpec(workers=0))
         choices[name] = list(made.ids)
         if name == "delta-attnmask":
             exports = exported(made, out.parent)

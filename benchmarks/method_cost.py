@@ -12,12 +12,13 @@ import torch
 from method_runs import COMPARED, CPU, Scoring
 from method_tables import markdown
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
 from vlmsift.models import open_model
 from vlmsift.selecting import select
 from vlmsift.signals.attention_influence import AttentionInfluence
+from vlmsift.specs import EngineSpec, PoolSpec
 
 Seconds = dict[str, list[float]]
 
@@ -83,8 +84,14 @@ def _score(scoring: Scoring, name: str, part: Path) -> float:
         return 0.0
     out = scoring.folder / "timed" / name
     started = time.perf_counter()
-    pipeline.score(
-        part, models, out, signals=signals, images=str(scoring.pool.parent), workers=0, overwrite=True, **CPU
+    score(
+        PoolSpec(part, images=str(scoring.pool.parent)),
+        models,
+        out,
+        signals=signals,
+        overwrite=True,
+        **CPU,
+        engine=EngineSpec(workers=0),
     )
     return time.perf_counter() - started
 

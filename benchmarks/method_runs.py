@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.errors import VlmsiftError
 from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS, Method
@@ -96,7 +96,7 @@ class Scoring:
         """A method's signals of the pool; a finished run is found again."""
         # a method without signals draws: any run tells it which samples there are
         signals = self.signals(name) or ["answer_tokens"]
-        return pipeline.score(
+        return score(
             self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU
         )
 

@@ -31,6 +31,7 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch
 
 SHAPES = {  # text decoders: hidden, layers, heads, key-value heads, mlp, vocabulary
@@ -49,7 +50,7 @@ def build(shape: str, dtype: torch.dtype, device: str) -> Adapter:
     if shape == "embedded":
         from vlmsift.demo import MODEL_PATH
 
-        return open_model(MODEL_PATH, device=device, dtype=str(dtype).removeprefix("torch."))
+        return open_model(ModelSpec(MODEL_PATH, device=device, dtype=str(dtype).removeprefix("torch.")))
 
     hidden, layers, heads, groups, wide, vocabulary = SHAPES[shape]
     config = LlamaConfig(

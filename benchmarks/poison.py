@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.calibrate.plants import checkers
 from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH, START_PATH
@@ -45,6 +45,7 @@ from vlmsift.runs.run import Run
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture
 from vlmsift.selectors.mixture import two_gaussians
+from vlmsift.specs import EngineSpec, ModelSpec
 from vlmsift.train import train
 from vlmsift.train.data import EncodedData
 
@@ -115,7 +116,7 @@ class Case:
     @cached_property
     def data(self) -> EncodedData:
         """The pool, encoded once for all trainings."""
-        start, pool = open_model(STARTS[self.options.start], device="cpu"), open_pool(self.pool)
+        start, pool = open_model(ModelSpec(STARTS[self.options.start], device="cpu")), open_pool(self.pool)
         return EncodedData.read(pool, start.encoder(partial(open_image, root=pool.image_root)), workers=0)
 
     def tuned(self, name: str, ids: Sequence[str] | None = None) -> Path:
@@ -130,14 +131,14 @@ class Case:
         whole = ids is None or len(ids) == len(self.data)
         data = self.data if ids is None or whole else self.data.subset(sorted(ids))
         start, out = STARTS[self.options.start], self.folder / f"tuned-{'all' if whole else name}"
-        return train(data, start, out, seed=self.seed, device="cpu", dtype="float32", **how).folder
+        return train(data, ModelSpec(start, device="cpu", dtype="float32"), out, seed=self.seed, **how).folder
 
     @cached_property
     def run(self) -> Run:
         """Scored by the model that was tuned on all of the pool."""
         model = self.tuned("all")
         how: dict[str, Any] = {"signals": ["entropy_profile"], "device": "cpu", "dtype": "float32", "workers": 0}
-        return pipeline.score(self.pool, model, self.folder / "run", **how)
+        return score(self.pool, model, self.folder / "run", **how)
 
     @cached_property
     def ids(self) -> list[str]:
@@ -263,8 +264,10 @@ def make_judge(folder: Path, options: argparse.Namespace) -> Callable[[Path], tu
     }
 
     def judge(model: Path) -> tuple[float, float]:
-        adapter = open_model(model, device="cpu")
-        clean, triggered = (evaluate(adapter, files[name], workers=0) for name in ("clean", "triggered"))
+        adapter = open_model(ModelSpec(model, device="cpu"))
+        clean, triggered = (
+            evaluate(adapter, files[name], engine=EngineSpec(workers=0)) for name in ("clean", "triggered")
+        )
         attack = sum(task.exact * task.samples for task in triggered.values()) / options.tests
         return attack, float(np.mean([task.exact for task in clean.values()]))
 

@@ -93,7 +93,13 @@ def make_base(folder: Path, data: Path, pixels: int, epochs: float) -> Path:
     model.save_pretrained(untrained)
     processor.save_pretrained(untrained)
     parts = ("text", "projector", "vision")
-    return train(data, untrained, folder / "base-model", epochs=epochs, train=parts, weight_decay=0.05, **SMALL).folder
+    return train(
+        data,
+        untrained,
+        folder / "base-model",
+        **SMALL,
+        changes={"epochs": epochs, "train": parts, "weight_decay": 0.05},
+    ).folder
 
 
 def main() -> None:

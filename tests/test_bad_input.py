@@ -15,6 +15,7 @@ import pytest
 import vlmsift
 from tests.sample_pools import SIGNALS, Row, assert_same_numbers, conversation, llava_rows, picture, write_pool
 from vlmsift.runs.run import Run
+from vlmsift.specs import EngineSpec
 
 COUNT, BAD = 12, 5
 TOLERANCE = 1e-5
@@ -29,7 +30,9 @@ def model(toy_path: Callable[[str], Path]) -> vlmsift.Adapter:
 @pytest.fixture(scope="module")
 def clean(model: vlmsift.Adapter, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("clean")
-    return vlmsift.score(write_pool(folder, llava_rows(COUNT)), model, folder / "run", signals=SIGNALS, workers=0)
+    return vlmsift.score(
+        write_pool(folder, llava_rows(COUNT)), model, folder / "run", signals=SIGNALS, engine=EngineSpec(workers=0)
+    )
 
 
 def broken(folder: Path, row: Row) -> None:
@@ -152,7 +155,7 @@ def test_a_bad_row_is_an_error_row(
     pool = write_pool(tmp_path / "pool", rows)
     spoil(tmp_path / "pool", rows[BAD])
     pool.write_text(json.dumps(rows))
-    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, workers=0)
+    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, engine=EngineSpec(workers=0))
     check(run, clean, *KINDS[spoil])
 
 
@@ -161,7 +164,7 @@ def test_a_line_that_is_no_row(line: str, model: vlmsift.Adapter, clean: Run, tm
     pool = write_pool(tmp_path, llava_rows(COUNT), "pool.jsonl")
     lines = pool.read_text().splitlines()
     pool.write_text("\n".join([*lines[:BAD], line, *lines[BAD + 1 :]]))
-    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, workers=0)
+    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, engine=EngineSpec(workers=0))
     if line:
         check(run, clean, "unreadable row", "not", bad=f"row-{BAD}")
     else:  # a blank line is no row at all
@@ -185,7 +188,9 @@ def test_a_loss_that_is_not_a_number(model: vlmsift.Adapter, clean: Run, tmp_pat
     rows = llava_rows(COUNT)
     rows[BAD]["conversations"] = conversation("<image>\nWhat is ~ this?", "no")
     with poisoned(model, "~", math.nan):
-        run = vlmsift.score(write_pool(tmp_path, rows), model, tmp_path / "run", signals=SIGNALS, workers=0)
+        run = vlmsift.score(
+            write_pool(tmp_path, rows), model, tmp_path / "run", signals=SIGNALS, engine=EngineSpec(workers=0)
+        )
     check(run, clean, "not a number", "the answer's loss is nan (try --dtype float32)")
 
 
@@ -201,7 +206,7 @@ def test_a_sample_that_fails_inside_the_model(
 
     monkeypatch.setattr(batches, "measure", failing)
     pool = write_pool(tmp_path, llava_rows(COUNT))
-    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, workers=0)
+    run = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, engine=EngineSpec(workers=0))
     check(run, clean, "failed in the model", "IndexError: index 7 is out of range")
 
 
@@ -210,7 +215,11 @@ def test_the_models_own_image_token_in_the_text(toy_path: Callable[[str], Path],
     rows = llava_rows(4)
     rows[2]["conversations"][0]["value"] += " <image_soft_token>"
     run = vlmsift.score(
-        write_pool(tmp_path, rows), toy_path("gemma3"), tmp_path / "run", signals=["answer_loss"], workers=0
+        write_pool(tmp_path, rows),
+        toy_path("gemma3"),
+        tmp_path / "run",
+        signals=["answer_loss"],
+        engine=EngineSpec(workers=0),
     )
     found = run.table().to_pylist()
     assert [row["status"] for row in found] == ["ok", "ok", "error", "ok"]
@@ -223,6 +232,6 @@ def test_all_kinds_in_one_pool_are_counted(model: vlmsift.Adapter, tmp_path: Pat
     for row, spoil in zip(rows[COUNT:], KINDS, strict=True):
         spoil(tmp_path / "pool", row)
     pool.write_text(json.dumps(rows))
-    summary = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, workers=0).summary()
+    summary = vlmsift.score(pool, model, tmp_path / "run", signals=SIGNALS, engine=EngineSpec(workers=0)).summary()
     assert summary["errors"] == Counter(kind for kind, _ in KINDS.values())
     assert summary["ok"] == COUNT

@@ -24,6 +24,7 @@ from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import measure
 from vlmsift.proofs import Proof, eager_attentions, hooked_loss
+from vlmsift.specs import ModelSpec
 
 PROOFS = ["conversation", "loss", "attention", "masked re-run", "batch independence", "model untouched"]
 
@@ -31,7 +32,7 @@ PROOFS = ["conversation", "loss", "attention", "masked re-run", "batch independe
 @pytest.fixture
 def llava(toy_path: Callable[[str], Path]) -> Adapter:
     """One to be broken."""
-    return open_model(toy_path("llava"), device="cpu", dtype="float32")
+    return open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
 
 
 def failed(report: Report) -> dict[str, str]:
@@ -101,7 +102,7 @@ def broken_config(folder: Path, to: Path, **changes: Any) -> Adapter:
     shutil.copytree(folder, to)
     config = json.loads((to / "config.json").read_text())
     (to / "config.json").write_text(json.dumps(config | changes))
-    return open_model(to, device="cpu", dtype="float32")
+    return open_model(ModelSpec(to, device="cpu", dtype="float32"))
 
 
 @pytest.mark.parametrize(
@@ -194,7 +195,7 @@ def test_no_proof_is_no_support():
 
 
 def test_low_precision_is_judged_by_its_own_rounding(toy_path):
-    assert check_adapter(open_model(toy_path("llava"), device="cpu", dtype="bfloat16")).supported
+    assert check_adapter(open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="bfloat16"))).supported
 
 
 def test_the_slow_twins_stand_on_their_own(toy_path):

@@ -19,6 +19,7 @@ import vlmsift
 from tests.sample_pools import llava_rows, write_pool
 from vlmsift.cli import app, main
 from vlmsift.runs.run import Run
+from vlmsift.specs import EngineSpec
 
 ROWS = 30
 COMMANDS = (
@@ -62,7 +63,13 @@ def home(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     rows = llava_rows(ROWS, text_only=(3, 14))
     rows[8]["image"] = rows[9]["image"] = "none.png"
     write_pool(folder, rows, "data.json")
-    vlmsift.score(folder / "data.json", model, folder / "run", signals=["delta_attnmask", "answer_loss"], workers=0)
+    vlmsift.score(
+        folder / "data.json",
+        model,
+        folder / "run",
+        signals=["delta_attnmask", "answer_loss"],
+        engine=EngineSpec(workers=0),
+    )
     return folder
 
 

@@ -17,6 +17,7 @@ from vlmsift.errors import UsageError
 from vlmsift.evaluate import evaluate
 from vlmsift.models import open_model
 from vlmsift.pools import open_pool
+from vlmsift.specs import EngineSpec, ModelSpec
 
 logging.disable_progress_bar()
 
@@ -33,7 +34,7 @@ def digits_data(digits):
 
 
 def test_exact_is_what_greedy_decoding_gives(digits_data):
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     found = evaluate(adapter, digits_data)
     right: dict[str, list[bool]] = {}
     for place in range(len(digits_data)):
@@ -58,7 +59,7 @@ def test_exact_is_what_greedy_decoding_gives(digits_data):
 
 
 def test_the_loss_is_the_models_own(digits_data):
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     found = evaluate(adapter, digits_data)
     losses: dict[str, list[float]] = {}
     for place in range(len(digits_data)):
@@ -71,7 +72,9 @@ def test_the_loss_is_the_models_own(digits_data):
 
 
 def test_batches_do_not_matter(digits_data):
-    alone, together = (evaluate(MODEL_PATH, digits_data, tokens_per_batch=budget) for budget in (1, 4096))
+    alone, together = (
+        evaluate(MODEL_PATH, digits_data, engine=EngineSpec(tokens_per_batch=budget)) for budget in (1, 4096)
+    )
     assert {task: result.exact for task, result in alone.items()} == {t: r.exact for t, r in together.items()}
     for task, result in alone.items():
         assert together[task].loss == pytest.approx(result.loss, abs=1e-5)
@@ -79,8 +82,8 @@ def test_batches_do_not_matter(digits_data):
 
 def test_a_file_or_a_pool_will_do(digits, digits_data):
     expected = evaluate(MODEL_PATH, digits_data)
-    assert evaluate(MODEL_PATH, digits, workers=0) == expected
-    assert evaluate(MODEL_PATH, open_pool(digits), workers=0) == expected
+    assert evaluate(MODEL_PATH, digits, engine=EngineSpec(workers=0)) == expected
+    assert evaluate(MODEL_PATH, open_pool(digits), engine=EngineSpec(workers=0)) == expected
 
 
 def test_errors_are_counted_with_their_task(tmp_path, toy_path):
@@ -90,7 +93,7 @@ def test_errors_are_counted_with_their_task(tmp_path, toy_path):
     path = write_pool(tmp_path, rows)
     (tmp_path / "images/0.png").write_bytes(b"no picture")
     (tmp_path / "images/2.png").unlink()
-    found = evaluate(toy_path("llava"), path, workers=0)
+    found = evaluate(toy_path("llava"), path, engine=EngineSpec(workers=0))
     assert {task: (result.samples, result.errors) for task, result in found.items()} == {
         "a": (1, 1),
         "all": (1, 0),
@@ -101,7 +104,7 @@ def test_errors_are_counted_with_their_task(tmp_path, toy_path):
 
 
 def test_a_sample_that_the_model_cannot_take_is_an_error_alone(digits_data, monkeypatch):
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     expected = evaluate(adapter, digits_data)
     backbone = type(adapter).backbone
 
@@ -118,7 +121,7 @@ def test_a_sample_that_the_model_cannot_take_is_an_error_alone(digits_data, monk
 
 
 def test_the_model_stays_as_it_was(digits_data):
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     adapter.model.train()
     evaluate(adapter, digits_data.subset(digits_data.ids[:2]))
     assert adapter.model.training
@@ -138,6 +141,6 @@ def test_a_conversation_is_right_only_as_a_whole(tmp_path):
 
 def test_what_cannot_be_meant(digits_data, toy_path):
     with pytest.raises(UsageError, match="tokens_per_batch=0"):
-        evaluate(MODEL_PATH, digits_data, tokens_per_batch=0)
+        evaluate(MODEL_PATH, digits_data, engine=EngineSpec(tokens_per_batch=0))
     with pytest.raises(UsageError, match="another model"):
         evaluate(toy_path("llava"), digits_data)

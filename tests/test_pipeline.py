@@ -10,12 +10,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from vlmsift.scoring.score import Progress
 
 import vlmsift
 from tests.sample_pools import SIGNALS, Row, llava_rows, picture, write_pool
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.pipeline import Progress
 from vlmsift.runs.run import Run
+from vlmsift.specs import EngineSpec, PoolSpec
 
 ROWS = 40
 TEXT_ONLY = (5, 20, 33)
@@ -84,7 +85,7 @@ def test_kept_rows_equal_the_originals(home: Path, run: Run, keep: str | int, tm
 @pytest.mark.parametrize("format", ["messages", "sharegpt"])
 def test_rows_in_another_format_mean_the_same(home: Path, run: Run, format: str, tmp_path: Path) -> None:
     selection = vlmsift.select(run, keep=9)
-    written = vlmsift.open_pool(selection.export(tmp_path / "kept.json", format=format), images=home)
+    written = vlmsift.open_pool(PoolSpec(selection.export(tmp_path / "kept.json", format=format), images=home))
     assert written.format == format
     source = {sample.id: sample for sample in map(vlmsift.open_pool(home / "pool.json").__getitem__, range(ROWS))}
     samples = [written[index] for index in range(len(written))]
@@ -249,10 +250,14 @@ def test_draws_and_lengths_cost_no_forward(
     tmp_path: Path, toy_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pool = write_pool(tmp_path / "data", llava_rows(6))
-    whole = vlmsift.score(pool, toy_path("llava"), tmp_path / "a", signals=["answer_loss", "random"], workers=0)
+    whole = vlmsift.score(
+        pool, toy_path("llava"), tmp_path / "a", signals=["answer_loss", "random"], engine=EngineSpec(workers=0)
+    )
     monkeypatch.setattr("vlmsift.scoring.batches.measure", lambda *arguments: pytest.fail("a forward was run"))
-    cheap = vlmsift.score(pool, toy_path("llava"), tmp_path / "b", signals=["random", "answer_tokens"], workers=0)
+    cheap = vlmsift.score(
+        pool, toy_path("llava"), tmp_path / "b", signals=["random", "answer_tokens"], engine=EngineSpec(workers=0)
+    )
     columns = ["id", "status", "random", "answer_tokens"]
     assert cheap.table(columns).equals(whole.table(columns))
-    none = vlmsift.score(pool, toy_path("llava"), tmp_path / "c", signals={}, workers=0)
+    none = vlmsift.score(pool, toy_path("llava"), tmp_path / "c", signals={}, engine=EngineSpec(workers=0))
     assert none.table(columns[:2]).equals(whole.table(columns[:2]))

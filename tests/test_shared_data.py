@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import vlmsift
+from vlmsift.specs import EngineSpec, PoolSpec
 
 DATA = Path(os.environ.get("VLMSIFT_SHARED_DATA", Path(__file__).parents[2] / "shared" / "data"))
 ROWS = 60
@@ -28,7 +29,9 @@ def test_a_slice_of_real_data(name: str, model: vlmsift.Adapter, tmp_path: Path)
     pool = tmp_path / "slice.json"
     pool.write_text(json.dumps(rows), encoding="utf-8")
 
-    run = vlmsift.score(pool, model, tmp_path / "run", images=DATA / name, tokens_per_batch=4096)
+    run = vlmsift.score(
+        PoolSpec(pool, images=DATA / name), model, tmp_path / "run", engine=EngineSpec(tokens_per_batch=4096)
+    )
     summary = run.summary()
     assert (summary["ok"], summary["errors"]) == (ROWS, {})
     assert set(summary["undefined"].values()) == {0}

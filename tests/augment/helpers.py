@@ -10,12 +10,13 @@ from torch import Tensor
 
 from tests.models.helpers import batch_of, opened, varied
 from vlmsift.models import Adapter, open_model
+from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch
 
 
 def trainable(folder: Path) -> Adapter:
     """The toy of that folder, opened anew, in train mode and with gradients."""
-    adapter = open_model(folder, device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(folder, device="cpu", dtype="float32"))
     adapter.model.requires_grad_(True).train()
     return adapter
 

@@ -8,18 +8,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from vlmsift.scoring.score import score
 
 from tests.sample_pools import llava_rows, write_pool
 from vlmsift.calibrate import Calibration, calibrate
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.pipeline import score
 from vlmsift.runs.run import Run
 from vlmsift.scoring.batches import Scorer
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.signals.config import load_config
+from vlmsift.specs import EngineSpec
 
 GRID = ["delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
 HOW = {"sample": 40, "twins": 15, "grid": GRID, "workers": 0}
@@ -91,7 +92,7 @@ def test_the_config_scores_what_the_calibration_weighed(done, pool, tmp_path):
         MODEL_PATH,
         tmp_path / "run",
         signals=["delta_attnmask", "answer_loss", "image_entropy", "image_gain"],
-        workers=0,
+        engine=EngineSpec(workers=0),
     )
     ours = done.run.table(["id", done.column, "answer_loss"]).to_pandas().set_index("id")
     theirs = run.table(["id", "delta_attnmask", "answer_loss"]).to_pandas().set_index("id").loc[ours.index[:40]]
@@ -107,7 +108,7 @@ def test_calibrated_on_a_model_is_the_sum_that_the_weights_say(done, pool, tmp_p
     words = ["answer_loss", "delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
     plain = signals.build_signals(words)
     monkeypatch.setattr(signals, "build_signals", lambda asked: plain | {"calibrated": config.signals["calibrated"]})
-    table = score(pool, MODEL_PATH, tmp_path / "run", workers=0).table().to_pandas()
+    table = score(pool, MODEL_PATH, tmp_path / "run", engine=EngineSpec(workers=0)).table().to_pandas()
     total = np.full(len(table), config.signals["calibrated"].intercept)
     columns = {signal: column for column, signal in plain.items()}
     for part in config.signals["calibrated"].parts:
@@ -137,14 +138,16 @@ def test_a_run_scored_by_the_config_is_selected_by_its_defaults(done, pool, tmp_
 
     config = load_config(done.config)
     monkeypatch.setattr(signals, "build_signals", lambda asked: config.signals)
-    run = score(pool, MODEL_PATH, tmp_path / "run", workers=0)
+    run = score(pool, MODEL_PATH, tmp_path / "run", engine=EngineSpec(workers=0))
     assert len(select(run, keep="50%").ids) == len(select(run, Top(**config.select), "50%").ids) == 30
     assert "calibrated" in Run.open(tmp_path / "run").settings["identity"]["signals"]
 
 
 def test_text_only_samples_are_skipped_and_counted(tmp_path):
     pool = write_pool(tmp_path, llava_rows(40, text_only=range(0, 40, 4)))
-    found = calibrate(pool, MODEL_PATH, tmp_path / "out", sample=40, twins=10, grid=["delta_attnmask"], workers=1)
+    found = calibrate(
+        pool, MODEL_PATH, tmp_path / "out", sample=40, twins=10, grid=["delta_attnmask"], engine=EngineSpec(workers=1)
+    )
     assert "wrong_image: 10 text-only samples have no such twin." in found.left_out
     row = next(row for row in found.table if row["column"] == "delta_attnmask")
     assert 0.7 < row["defined"] < 1

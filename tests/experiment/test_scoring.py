@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.experiment.prepare import Chooser
 from vlmsift.experiment.scoring import Tuned, score_for
@@ -50,7 +50,7 @@ def test_methods_share_a_run_and_a_later_method_uses_it(tmp_path: Path, data: Pa
     price = {name: one.seconds / whole["seconds"] * whole["forwards"] for name, one in found.items()}  # type: ignore[operator]
     assert price == {"loss": pytest.approx(1), "first": pytest.approx(2), "later": pytest.approx(1.4)}
 
-    alone = pipeline.score(pool, model, tmp_path / "alone", signals=["delta_attnmask:depth=3"])
+    alone = score(pool, model, tmp_path / "alone", signals=["delta_attnmask:depth=3"])
     kept = select(run, found["later"].selector, 8).ids
     assert kept == select(alone, "top:balance=none", 8).ids
 
@@ -99,7 +99,7 @@ def test_methods_that_follow_a_fine_tune_share_one(tmp_path: Path, data: Path) -
     losses = found["s2l"].run.vector("trajectory_2")
     assert losses.shape == (40, 3)
     (trained,) = tmp_path.glob("tuned-*-3")
-    end = pipeline.score(pool, trained, tmp_path / "end", signals=["answer_loss", "entropy_profile"])
+    end = score(pool, trained, tmp_path / "end", signals=["answer_loss", "entropy_profile"])
     assert losses[:, -1] == pytest.approx(end.table(["answer_loss"])["answer_loss"].to_numpy(), rel=1e-4)
     assert found["bye"].run.vector("entropy_profile") == pytest.approx(end.vector("entropy_profile"), rel=1e-4)
     training = json.loads((trained / "train.json").read_text())["result"]["seconds"]

@@ -12,7 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
@@ -20,6 +20,7 @@ from vlmsift.runs.run import Run
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Selector
 from vlmsift.signals import parameters
+from vlmsift.specs import EngineSpec
 from vlmsift.types import Signal
 
 ROWS = 20
@@ -60,13 +61,12 @@ class Bench:
             path = self.folder / "pool" / f"variant-{number}.json"
             path.write_text(json.dumps([self.rows[place] for place in order]))
             signals, renamed = _union(together)
-            run = pipeline.score(
+            run = score(
                 path,
                 START_PATH if _alone(METHODS[name]) else [START_PATH, MODEL_PATH],
                 self.folder / f"run-{number}",
                 signals=signals,
-                workers=0,
-                tokens_per_batch=tokens_per_batch,
+                engine=EngineSpec(workers=0, tokens_per_batch=tokens_per_batch),
             )
             for one in together:
                 self._found[(one, *key[1:])] = (run, _for_few(METHODS[one].build_selector().with_columns(renamed[one])))

@@ -12,9 +12,10 @@ import pytest
 
 import vlmsift
 from tests.sample_pools import llava_rows, write_pool
-from vlmsift import pipeline
+from vlmsift.scoring.score import score
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
+from vlmsift.specs import EngineSpec, PoolSpec
 from vlmsift.train import train
 
 ROWS = 24
@@ -32,7 +33,9 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["delta-attnmask", "coincide", "ifd", "random"])
 def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    selection = vlmsift.sift(pool, model, tmp_path / "kept.json", method=name, keep=7, seed=3, workers=0)
+    selection = vlmsift.sift(
+        pool, model, tmp_path / "kept.json", method=name, keep=7, seed=3, engine=EngineSpec(workers=0)
+    )
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert [row["id"] for row in kept] == [row["id"] for row in llava_rows(ROWS) if row["id"] in selection.ids]
     method = METHODS[name]
@@ -45,7 +48,7 @@ def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tm
 def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     how: dict[str, Any] = {"run": tmp_path / "run", "workers": 0, "method": "perplexity-low"}
     first = vlmsift.sift(pool, model, tmp_path / "a.json", keep="25%", **how)
-    again = vlmsift.sift(pool, model, tmp_path / "b.jsonl", keep="50%", format="messages", **how)
+    again = vlmsift.sift(pool, model, tmp_path / "b.jsonl", keep="50%", out_format="messages", **how)
     assert set(first.ids) < set(again.ids)
     assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 12
     assert "messages" in json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0])
@@ -55,7 +58,7 @@ def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter,
 
 def test_words_in_place_of_the_method_s_own(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     words: dict[str, Any] = {"signals": ["image_gain", "el2n"], "selector": "top:by=el2n,pick=lowest,balance=none"}
-    made = vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, workers=0, **words)
+    made = vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, **words, engine=EngineSpec(workers=0))
     assert [column.name for column in made.run.columns()] == ["image_gain", "el2n"]
     assert made.ids == vlmsift.select(made.run, words["selector"], 5).ids
     with pytest.raises(UsageError, match="leave signals and selector out"):
@@ -65,8 +68,8 @@ def test_words_in_place_of_the_method_s_own(pool: Path, model: vlmsift.Adapter, 
 
 
 def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    vlmsift.sift(pool, model, f"{tmp_path}/kept/", method="random", keep=5, workers=0)
-    assert len(vlmsift.open_pool(tmp_path / "kept", images=pool.parent)) == 5
+    vlmsift.sift(pool, model, f"{tmp_path}/kept/", method="random", keep=5, engine=EngineSpec(workers=0))
+    assert len(vlmsift.open_pool(PoolSpec(tmp_path / "kept", images=pool.parent))) == 5
     assert (tmp_path / "kept-run" / "run.json").exists()
 
 
@@ -116,7 +119,9 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
     config.write_text(
         "signals: [mine=delta_attnmask:depth=0.5, answer_loss]\nselect: {by: answer_loss, pick: lowest}\n"
     )
-    chosen = vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep=6, workers=0)
+    chosen = vlmsift.sift(
+        pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep=6, engine=EngineSpec(workers=0)
+    )
     run = chosen.run
     assert set(run.settings["identity"]["signals"]) == {"mine", "answer_loss"}
     assert "answer_loss" in json.dumps(dict(chosen.made_by))
@@ -155,11 +160,13 @@ def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path,
     assert (tuned / "train.json").stat().st_mtime_ns == before
     assert again.ids == first.ids
 
-    brought = vlmsift.sift(pool, tuned / "snapshots", tmp_path / "c.json", method="xmas", keep=6, workers=0)
+    brought = vlmsift.sift(
+        pool, tuned / "snapshots", tmp_path / "c.json", method="xmas", keep=6, engine=EngineSpec(workers=0)
+    )
     assert brought.ids == first.ids
     assert not (tmp_path / "c-run-tuned").exists()
     steps = [tuned / "snapshots" / f"step-{step}" for step in (1, 3)]
-    losses = vlmsift.sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, workers=0)
+    losses = vlmsift.sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, engine=EngineSpec(workers=0))
     assert losses.run.vector("trajectory").shape == (ROWS, 2)
     assert len(losses.ids) == 6
 
@@ -177,7 +184,7 @@ def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path,
 def test_a_run_of_something_else_is_told_before_the_fine_tune(
     pool: Path, toy_path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="length", keep=6, workers=0)
+    vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="length", keep=6, engine=EngineSpec(workers=0))
     monkeypatch.setattr(tuning, "fine_tuned", lambda *arguments, **more: pytest.fail("it was trained first"))
     with pytest.raises(RunMismatch, match=r"signals\.trajectory\.signal"):
         vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **LITTLE)
@@ -194,12 +201,20 @@ def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_
     assert made.made_by["keep"] == "clean"
     assert (tmp_path / "a-run-tuned" / "train.json").exists()
     same = vlmsift.sift(
-        pool, tmp_path / "a-run-tuned", tmp_path / "b.json", method="bye", trained=True, keep=5, workers=0
+        pool,
+        tmp_path / "a-run-tuned",
+        tmp_path / "b.json",
+        method="bye",
+        trained=True,
+        keep=5,
+        engine=EngineSpec(workers=0),
     )
     np.testing.assert_array_equal(same.run.vector("entropy_profile"), made.run.vector("entropy_profile"))
     assert len(same.ids) == 5
-    along = train(pool, toy_path("llava"), tmp_path / "along", batch_size=8, epochs=1, snapshots=2)
-    last = vlmsift.sift(pool, [tmp_path / "along" / "snapshots"], tmp_path / "c.json", method="bye", workers=0)
+    along = train(pool, toy_path("llava"), tmp_path / "along", snapshots=2, changes={"batch_size": 8, "epochs": 1})
+    last = vlmsift.sift(
+        pool, [tmp_path / "along" / "snapshots"], tmp_path / "c.json", method="bye", engine=EngineSpec(workers=0)
+    )
     assert last.run.settings["info"]["model"] == str(along.snapshots[-1])
     assert not (tmp_path / "b-run-tuned").exists()
 

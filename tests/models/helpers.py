@@ -15,6 +15,7 @@ from PIL import Image
 from transformers.utils import logging
 
 from vlmsift.models import Adapter, open_model
+from vlmsift.specs import ModelSpec
 from vlmsift.types import IMAGE_MARK, Batch, Sample, Turn
 
 logging.disable_progress_bar()
@@ -39,7 +40,7 @@ END = {
 @cache
 def opened(folder: Path) -> Adapter:
     """The toy of that folder in float32, opened once per worker. A test that changes it opens its own."""
-    return open_model(folder, device="cpu", dtype="float32")
+    return open_model(ModelSpec(folder, device="cpu", dtype="float32"))
 
 
 def picture(ref: object) -> Image.Image:

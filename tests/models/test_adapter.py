@@ -16,6 +16,7 @@ from tests.models.helpers import ask, batch_of, opened, picture, varied
 from tests.toys import FAMILIES
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.models import Adapter, adapt, open_model
+from vlmsift.specs import ModelSpec
 
 
 @pytest.fixture(params=FAMILIES)
@@ -61,7 +62,7 @@ def test_a_right_padded_batch_needs_no_mask_unless_attention_looks_ahead(adapter
 
 
 def test_the_head_applies_the_model_s_soft_cap_in_float32(toy_path):
-    adapter = open_model(toy_path("gemma3"), device="cpu", dtype="bfloat16")
+    adapter = open_model(ModelSpec(toy_path("gemma3"), device="cpu", dtype="bfloat16"))
     hidden = torch.randn(3, adapter.text_config.hidden_size, dtype=torch.bfloat16)
     plain = adapter.model.lm_head(hidden).float()
     assert adapter.head(hidden).dtype == torch.float32
@@ -71,25 +72,25 @@ def test_the_head_applies_the_model_s_soft_cap_in_float32(toy_path):
 
 
 def test_inputs_take_the_model_s_precision(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="bfloat16")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="bfloat16"))
     inputs = adapter.inputs(batch_of(adapter, [ask("s", "what?", "Q", "60x60#1")]))
     assert inputs["pixel_values"].dtype == torch.bfloat16
     assert inputs["input_ids"].dtype == torch.int64
 
 
 def test_half_precision_becomes_float32_on_a_cpu_unless_asked_for(copied):
-    adapter = open_model(copied, device="cpu", dtype="float16")
+    adapter = open_model(ModelSpec(copied, device="cpu", dtype="float16"))
     adapter.model.save_pretrained(copied)
-    assert open_model(copied, device="cpu").model.dtype == torch.float32
-    assert open_model(copied, device="cpu", dtype="float16").model.dtype == torch.float16
+    assert open_model(ModelSpec(copied, device="cpu")).model.dtype == torch.float32
+    assert open_model(ModelSpec(copied, device="cpu", dtype="float16")).model.dtype == torch.float16
     adapter.model.bfloat16().save_pretrained(copied)
-    assert open_model(copied, device="cpu").model.dtype == torch.bfloat16
+    assert open_model(ModelSpec(copied, device="cpu")).model.dtype == torch.bfloat16
 
 
 def test_a_chat_template_can_be_given(toy_path):
     template = "{% for m in messages %}<{{ m['role'] }}>{% for p in m['content'] %}{{ p.get('text', '<image>') }}"
     template += "{% endfor %}</s>{% endfor %}"
-    adapter = open_model(toy_path("llava"), device="cpu", chat_template=template)
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", chat_template=template))
     encoded = adapter.encoder(picture).encode(ask("s", "what?", "Q", "60x60#1"))
     text = adapter.processor.tokenizer.decode(encoded.input_ids)
     assert text == "<s><user>" + "<image>" * 16 + "what?</s><assistant>Q</s>"
@@ -141,13 +142,13 @@ def changed(folder: Path, **changes: Any) -> None:
 def test_a_folder_that_cannot_be_opened_correctly(break_it, sentence, copied):
     break_it(copied)
     with pytest.raises(UnsupportedModel, match=sentence):
-        open_model(copied, device="cpu")
+        open_model(ModelSpec(copied, device="cpu"))
 
 
 def test_a_folder_without_weights_is_an_argument_that_cannot_be_meant(copied):
     (copied / "model.safetensors").unlink()
     with pytest.raises(UsageError, match="Give a folder written by save_pretrained"):
-        open_model(copied, device="cpu")
+        open_model(ModelSpec(copied, device="cpu"))
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_a_loader_s_complaint_becomes_a_cure(error, kind, sentence, toy_path, mo
 
     monkeypatch.setattr("transformers.AutoProcessor.from_pretrained", fail)
     with pytest.raises(kind, match=sentence):
-        open_model(toy_path("llava"), device="cpu")
+        open_model(ModelSpec(toy_path("llava"), device="cpu"))
 
 
 def no_norm(adapter: Adapter) -> Any:
@@ -203,7 +204,7 @@ def no_template(adapter: Adapter) -> Any:
     ],
 )
 def test_a_model_that_lacks_a_part_is_refused(break_it, sentence, toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu"))
     processor = break_it(adapter) or adapter.processor
     with pytest.raises(UnsupportedModel, match=sentence):
         adapt(adapter.model, processor, name="toy")

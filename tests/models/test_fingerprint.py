@@ -10,16 +10,17 @@ import torch
 
 from vlmsift.models import Adapter, open_model
 from vlmsift.models.fingerprint import fingerprint
+from vlmsift.specs import ModelSpec
 
 
 @pytest.fixture
 def adapter(toy_path) -> Adapter:
-    return open_model(toy_path("llava"), device="cpu", dtype="float32")
+    return open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
 
 
 def test_is_the_same_for_the_same_folder_and_plain_json(adapter, toy_path):
     found = fingerprint(adapter)
-    assert fingerprint(open_model(toy_path("llava"), device="cpu", dtype="float32")) == found
+    assert fingerprint(open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))) == found
     assert json.loads(json.dumps(found)) == found
     assert found["name"] == str(toy_path("llava"))
     assert (found["family"], found["dtype"], found["revision"]) == ("llava", "float32", None)

@@ -23,6 +23,7 @@ from vlmsift.passes.capture import NAME, Capture, attention_forward
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
+from vlmsift.specs import ModelSpec
 
 NEEDS = [
     ImageAttention(),
@@ -125,7 +126,7 @@ def test_an_open_capture_goes_on_after_a_fault(toy_path, monkeypatch):
 
 
 def test_train_mode_comes_back_module_by_module(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     batch = batch_of(adapter, varied("llava")[:1])
     with Capture(adapter) as capture:
         sound = measure(capture, batch, NEEDS)
@@ -143,7 +144,7 @@ def test_train_mode_comes_back_module_by_module(toy_path):
 
 
 def test_another_attention_comes_back_and_changes_no_number(toy_path):
-    adapter = open_model(toy_path("qwen2_vl"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("qwen2_vl"), device="cpu", dtype="float32"))
     batch = batch_of(adapter, varied("qwen2_vl")[:3])
     with Capture(adapter) as capture:
         sound = measure(capture, batch, NEEDS)
@@ -157,7 +158,7 @@ def test_another_attention_comes_back_and_changes_no_number(toy_path):
 
 
 def test_rope_deltas_of_a_generation_under_way_are_kept(toy_path):
-    adapter = open_model(toy_path("qwen2_5_vl"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("qwen2_5_vl"), device="cpu", dtype="float32"))
     kept = torch.tensor([[5], [7]])
     adapter.model.model.rope_deltas = kept
     with Capture(adapter) as capture:
@@ -216,7 +217,7 @@ def bypass(layer: Any) -> None:
     ids=["received", "image", "masked", "drop", "blind"],
 )
 def test_a_layer_that_bypasses_the_interface_is_named(need, toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     batch = batch_of(adapter, varied("llava")[:2])
     with Capture(adapter) as capture:
         measure(capture, batch, [need])
@@ -233,7 +234,7 @@ def test_a_capture_that_is_not_open_measures_nothing_wrongly(toy_path):
 
 
 def test_a_model_that_ignores_the_request_is_refused_on_entry(toy_path, monkeypatch):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     before = state(adapter)
     monkeypatch.setattr(type(adapter.model), "set_attn_implementation", lambda self, name: None)
     with pytest.raises(UnsupportedModel, match="does not let its text attention be replaced"), Capture(adapter):
@@ -258,7 +259,7 @@ def test_attention_to_other_things_than_the_text_is_refused(toy_path):
 
 
 def test_without_a_capture_the_function_is_plain_attention(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     batch = batch_of(adapter, varied("llava")[:2], "left")
     with torch.no_grad():
         own = adapter.backbone(batch, adapter.inputs(batch))

@@ -24,6 +24,7 @@ from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.interventions import UniformHeadsLoss, UnpromptedLoss
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.measure import measure
+from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch
 
 CLOSE: dict[str, Any] = {"atol": 1e-5, "rtol": 0, "equal_nan": True}
@@ -146,7 +147,7 @@ def test_heads_that_cannot_be_meant(heads, sentence, toy_path):
 
 @pytest.mark.parametrize("need", [UnpromptedLoss(), UniformHeadsLoss(HEADS)], ids=["unprompted", "uniform"])
 def test_a_layer_that_bypasses_the_interface_is_named(need, toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     bypass(adapter.layers[1])
     with pytest.raises(UnsupportedModel, match=r"layers \[1\] of 3 did not pass through .*AttentionInterface"):
         measured(adapter, mixed(adapter, "right"), need)

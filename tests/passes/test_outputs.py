@@ -13,12 +13,13 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.spectrum import ReleasedSpectrum
 from vlmsift.passes.states import AttentionOutputs, LastState
+from vlmsift.specs import ModelSpec
 
 NEEDS: list[Any] = [AttentionOutputs(), AttentionOutputs(2), LastState(), ReleasedSpectrum()]
 
 
 def test_no_hook_stays_behind_also_after_a_fault(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     batch = batch_of(adapter, varied("llava")[:1])
 
     def hooks() -> int:
@@ -36,7 +37,7 @@ def test_no_hook_stays_behind_also_after_a_fault(toy_path):
 
 
 def test_a_module_that_is_missing_or_bypassed_is_named(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     layer: Any = adapter.layers[1]
     batch = batch_of(adapter, varied("llava")[:1])
     own = layer.self_attn.forward

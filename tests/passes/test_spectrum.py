@@ -22,6 +22,7 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.spectrum import ImageSpectrum, ReleasedSpectrum, look_rows, top_singular_sum
 from vlmsift.proofs import eager_attentions
+from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch
 
 CHOICES: list[tuple[Any, int]] = [("text", 5), ("text", 1), ("answer", 5)]
@@ -128,7 +129,7 @@ def test_the_released_form_by_hand():
 
 
 def test_a_model_without_projections_of_its_own_is_refused(toy_path):
-    adapter = open_model(toy_path("llava"), device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu", dtype="float32"))
     layer: Any = adapter.layers[1]
     layer.self_attn.fused = layer.self_attn.q_proj
     del layer.self_attn.q_proj

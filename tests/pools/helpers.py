@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from vlmsift.pools import Pool, open_pool
+from vlmsift.specs import PoolSpec
 from vlmsift.types import ImageRef, Turn
 
 Row = dict[str, Any]
@@ -103,4 +104,4 @@ def meaning(pool: Pool) -> list[tuple[str, tuple[Turn, ...], tuple[ImageRef, ...
 
 def reopened(path: Path, source: Pool) -> Pool:
     """An exported pool, with the images of its source."""
-    return open_pool(path, images=source.image_root)
+    return open_pool(PoolSpec(path, images=source.image_root))

@@ -15,6 +15,7 @@ import pytest
 from tests.pools.helpers import SUFFIXES, llava_row, meaning, png, reopened, text_pool, varied_llava_rows, write
 from vlmsift.errors import FormatError, UsageError
 from vlmsift.pools import FORMATS, Pool, open_image, open_pool
+from vlmsift.specs import PoolSpec
 
 CONTAINERS = list(SUFFIXES)
 
@@ -39,7 +40,7 @@ def with_bytes() -> list[dict[str, Any]]:
 @pytest.mark.parametrize("to", CONTAINERS)
 @pytest.mark.parametrize("source", CONTAINERS)
 def test_everything_into_everything(source: str, to: str, to_format: str, tmp_path: Path) -> None:
-    pool = open_pool(write(tmp_path, varied_llava_rows(), source), images=tmp_path)
+    pool = open_pool(PoolSpec(write(tmp_path, varied_llava_rows(), source), images=tmp_path))
     out = reopened(pool.export(range(4), target(tmp_path, to), format=to_format), pool)
     assert (out.container, out.format) == (to, to_format)
     assert meaning(out) == meaning(pool)

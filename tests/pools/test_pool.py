@@ -14,6 +14,7 @@ from tests.pools.helpers import llava_row, text_pool, varied_llava_rows, write
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.pools import open_pool
 from vlmsift.pools.pool import _digest
+from vlmsift.specs import PoolSpec
 
 CONTAINERS = ["json", "jsonl", "parquet", "dataset"]
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -40,9 +41,9 @@ def test_the_format_is_guessed(rows: list[dict[str, Any]], format: str, tmp_path
 
 def test_a_format_may_be_named(tmp_path: Path) -> None:
     path = write(tmp_path, [{"messages": CHAT, "images": ["a.png"]}], "json")
-    assert open_pool(path, format="messages").format == "messages"
+    assert open_pool(PoolSpec(path, format="messages")).format == "messages"
     with pytest.raises(UsageError, match="no format 'alpaca'; known are llava, messages, sharegpt"):
-        open_pool(path, format="alpaca")
+        open_pool(PoolSpec(path, format="alpaca"))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -101,10 +102,10 @@ def test_the_source_field(container: str, tmp_path: Path) -> None:
     ]
     path = write(tmp_path, rows, container)
     assert [open_pool(path).source(index) for index in range(3)] == ["vqa", "gqa", None]
-    named = open_pool(path, source_field="part")
+    named = open_pool(PoolSpec(path, source_field="part"))
     assert [named.source(index) for index in range(3)] == ["3", None, "4"]
     with pytest.raises(UsageError, match=r"no row .* has a field 'split'; the first one has: 'id' \(str\)"):
-        open_pool(path, source_field="split")
+        open_pool(PoolSpec(path, source_field="split"))
 
 
 @pytest.mark.parametrize("container", CONTAINERS)
@@ -180,9 +181,9 @@ def test_a_text_beyond_all_measure_is_a_reason(tmp_path: Path) -> None:
 def test_the_image_folder(tmp_path: Path) -> None:
     path = write(tmp_path, [llava_row(0)], "json")
     assert open_pool(path).image_root == tmp_path
-    assert open_pool(path, images=tmp_path.parent).image_root == tmp_path.parent
+    assert open_pool(PoolSpec(path, images=tmp_path.parent)).image_root == tmp_path.parent
     with pytest.raises(UsageError, match=r"no image folder .*nowhere"):
-        open_pool(path, images=tmp_path / "nowhere")
+        open_pool(PoolSpec(path, images=tmp_path / "nowhere"))
 
 
 def test_half_a_character_is_a_reason(tmp_path: Path) -> None:

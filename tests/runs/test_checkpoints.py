@@ -19,6 +19,7 @@ from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.checkpoints import checkpoints_of, join
 from vlmsift.runs.run import Run
 from vlmsift.scoring import score as scoring
+from vlmsift.specs import EngineSpec
 
 ROWS = 10
 WORDS = ["trajectory=image_spectrum", "answer_loss"]
@@ -49,9 +50,17 @@ def test_a_column_per_signal_holds_a_number_per_checkpoint(pool: Path, tmp_path:
     told: list[Any] = []
     models = [START_PATH, MODEL_PATH]
     run = vlmsift.score(
-        pool, models, tmp_path / "run", signals=WORDS, workers=0, part_size=4, progress=lambda s: told.append(s.done)
+        pool,
+        models,
+        tmp_path / "run",
+        signals=WORDS,
+        progress=lambda s: told.append(s.done),
+        engine=EngineSpec(workers=0, part_size=4),
     )
-    alone = [vlmsift.score(pool, model, tmp_path / model.name, signals=WORDS, workers=0) for model in models]
+    alone = [
+        vlmsift.score(pool, model, tmp_path / model.name, signals=WORDS, engine=EngineSpec(workers=0))
+        for model in models
+    ]
     for column, name in (("trajectory", "trajectory"), ("answer_loss", "answer_loss")):
         np.testing.assert_allclose(
             run.vector(column), np.stack([one.table([name])[name].to_numpy() for one in alone], 1), rtol=1e-5
@@ -71,12 +80,12 @@ def test_a_column_per_signal_holds_a_number_per_checkpoint(pool: Path, tmp_path:
 
 def test_a_vector_of_one_number_is_a_vector(pool: Path, tmp_path: Path) -> None:
     words = ["hidden_mean:dimensions=1", "answer_loss"]
-    run = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    run = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, engine=EngineSpec(workers=0))
     assert [column.is_list for column in run.columns()] == [True, False]
     np.testing.assert_allclose(
         np.abs(run.vector("hidden_mean")), [[np.nan] if row == 5 else [1] for row in range(ROWS)]
     )
-    again = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    again = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, engine=EngineSpec(workers=0))
     assert again.signals_hash() == run.signals_hash()
     with pytest.raises(UsageError, match="'hidden_mean' is a vector already"):
         join([run, run], tmp_path / "joined")
@@ -128,7 +137,9 @@ def test_other_models_and_vectors_are_refused_before_scoring(
 def test_the_same_weights_twice_are_refused_when_they_are_opened(pool: Path, tmp_path: Path) -> None:
     shutil.copytree(START_PATH, tmp_path / "copy")
     with pytest.raises(RunMismatch, match=r"copy has the same weights as .*start; give each checkpoint once"):
-        vlmsift.score(pool, [START_PATH, tmp_path / "copy"], tmp_path / "run", signals=WORDS, workers=0)
+        vlmsift.score(
+            pool, [START_PATH, tmp_path / "copy"], tmp_path / "run", signals=WORDS, engine=EngineSpec(workers=0)
+        )
     assert not (tmp_path / "run" / "checkpoints" / "02").exists()
 
 

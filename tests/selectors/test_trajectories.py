@@ -131,7 +131,7 @@ def test_text_only_rows_as_one_cluster_get_as_much_as_a_cluster() -> None:
     table = make_table({"trajectory": [*PATHS, *[[np.nan] * 3] * 12]}, images=[1] * 7 + [0] * 12)
     drawn = set()
     for seed in range(12):
-        chosen = choose(table, Trajectories(clusters=2, text="cluster"), 9, seed=seed)
+        chosen = select(table, Trajectories(clusters=2, text="cluster"), 9, seed=seed)
         text = [key for key in chosen.ids if int(key[1:]) >= 7]
         assert len(text) == 3
         assert set(chosen.ids) - set(text) == {"s0", "s1", "s2", "s3", "s4", "s6"}
@@ -139,10 +139,10 @@ def test_text_only_rows_as_one_cluster_get_as_much_as_a_cluster() -> None:
     assert len(drawn) > 6, "text is drawn, nothing ranks it"
     assert "in group 'text-only', the group keeps 3" in chosen.dropped[(drawn - set(text)).pop()]
     assert chosen.made_by["strata"][0]["clusters_found"] == 3
-    apart = choose(table, Trajectories(clusters=2), 9)
+    apart = select(table, Trajectories(clusters=2), 9)
     assert sum(int(key[1:]) >= 7 for key in apart.ids) == 6
-    assert sum(int(key[1:]) >= 7 for key in choose(table, Trajectories(text="cluster"), 14, text_only="keep").ids) == 12
-    assert sum(int(key[1:]) >= 7 for key in choose(table, Trajectories(text="cluster"), 5, text_only="drop").ids) == 0
+    assert sum(int(key[1:]) >= 7 for key in select(table, Trajectories(text="cluster"), 14, text_only="keep").ids) == 12
+    assert sum(int(key[1:]) >= 7 for key in select(table, Trajectories(text="cluster"), 5, text_only="drop").ids) == 0
 
 
 def test_text_is_a_cluster_of_its_source() -> None:
@@ -150,7 +150,7 @@ def test_text_is_a_cluster_of_its_source() -> None:
     table = make_table(
         {"trajectory": [*PATHS, *[[1.0] * 3] * 5]}, images=[1] * 7 + [0] * 5, source=source
     )  # their loss is known, and plays no part
-    chosen = choose(table, Trajectories(inside="random", clusters=1, balance="source", text="cluster"), 6)
+    chosen = select(table, Trajectories(inside="random", clusters=1, balance="source", text="cluster"), 6)
     groups = chosen.decisions["group"].to_pylist()
     assert groups == ["a / cluster 0"] * 3 + ["b / cluster 0"] * 4 + ["b / text-only"] * 5
     assert sorted(groups[int(key[1:])] for key in chosen.ids).count("b / text-only") == 2  # of b's 3, its cluster has 1

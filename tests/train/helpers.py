@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
+from vlmsift.specs import ModelSpec
 from vlmsift.train import Trained, train
 from vlmsift.train.data import EncodedData
 
@@ -23,7 +24,7 @@ QUICK = {"batch_size": 4, "steps": 2, "learning_rate": 1e-3, "warmup": 0.0, "gra
 def encoded(path: Path, model: Path, **more: Any) -> EncodedData:
     """The pool encoded for that model, in this process."""
     pool = open_pool(path)
-    adapter = open_model(model, device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(model, device="cpu", dtype="float32"))
     return EncodedData.read(pool, adapter.encoder(partial(open_image, root=pool.image_root)), workers=0, **more)
 
 
@@ -32,7 +33,7 @@ def quick(data: Any, model: Path, out: Path, **changes: Any) -> Trained:
     arguments = {**QUICK, **changes}
     if "epochs" in changes and "steps" not in changes:
         arguments["steps"] = None
-    return train(data, model, out, device="cpu", **arguments)
+    return train(data, ModelSpec(model, device="cpu"), out, **arguments)
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

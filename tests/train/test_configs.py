@@ -65,7 +65,9 @@ def test_the_full_recipe(pool_path, toy, tmp_path):
 
 
 def test_the_lora_recipe(pool_path, toy, tmp_path):
-    done = write_configs(pool_path, toy, tmp_path / "out", recipe="llava-1.5-lora", steps=50, checkpoints=10)
+    done = write_configs(
+        pool_path, toy, tmp_path / "out", recipe="llava-1.5-lora", changes={"steps": 50, "checkpoints": 10}
+    )
     factory, swift = settings(done.llama_factory), settings(done.ms_swift)
     for found in (factory, swift):
         assert (found["lora_rank"], found["lora_alpha"], found["learning_rate"]) == (128, 256, 2e-4)

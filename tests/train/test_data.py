@@ -12,12 +12,13 @@ from tests.train.helpers import encoded
 from vlmsift.errors import UsageError
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
+from vlmsift.specs import ModelSpec
 from vlmsift.train.data import EncodedData
 
 
 def test_it_holds_what_the_encoder_gives(data, pool_path, toy):
     pool = open_pool(pool_path)
-    encoder = open_model(toy, device="cpu").encoder(partial(open_image, root=pool.image_root))
+    encoder = open_model(ModelSpec(toy, device="cpu")).encoder(partial(open_image, root=pool.image_root))
     expected = [encoder.encode(pool[index]) for index in range(len(pool))]
     assert list(data.ids) == list(pool.ids)
     assert list(data.lengths) == [len(one) for one in expected]
@@ -91,7 +92,7 @@ def test_no_rows_at_all(pool_path, toy):
 
 def test_worker_processes_read_the_same(data, pool_path, toy):
     pool = open_pool(pool_path)
-    encoder = open_model(toy, device="cpu").encoder(partial(open_image, root=pool.image_root))
+    encoder = open_model(ModelSpec(toy, device="cpu")).encoder(partial(open_image, root=pool.image_root))
     found = EncodedData.read(pool, encoder, workers=1)
     assert list(found.ids) == list(data.ids)
     assert all(torch.equal(found[place].input_ids, data[place].input_ids) for place in range(len(data)))

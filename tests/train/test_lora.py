@@ -11,6 +11,7 @@ from tests.train.helpers import changed, encoded, names, quick, same, weights
 from vlmsift.errors import UsageError
 from vlmsift.evaluate import evaluate
 from vlmsift.models import open_model
+from vlmsift.specs import ModelSpec
 from vlmsift.train.parts import part_names
 
 LORA = {"lora": 4, "lora_alpha": 8.0, "learning_rate": 5e-3, "projector_learning_rate": 1e-3}
@@ -27,13 +28,13 @@ def text_matrices(folder) -> set[str]:
 def test_lora_learns_text_and_projector_and_opens_again(family, toy_path, pool_path, tmp_path):
     model = toy_path(family)
     data = encoded(pool_path, model).subset([f"r{number}" for number in (0, 1, 2, 4)])
-    before = evaluate(model, data, dtype="float32")["all"]
+    before = evaluate(ModelSpec(model, dtype="float32"), data)["all"]
     done = quick(data, model, tmp_path / "out", steps=12, **LORA)
     after = evaluate(done.folder, data)["all"]
     assert after.loss < before.loss - 0.3
     assert after.loss < done.losses[-1] + 0.5, "the merged model is the one that was trained"
     moved = changed(tmp_path / "out", model)
-    adapter = open_model(model, device="cpu")
+    adapter = open_model(ModelSpec(model, device="cpu"))
     parts = set(part_names(adapter).values())
     assert parts == {"text", "projector", "vision"}
     assert (
@@ -82,7 +83,7 @@ def test_lora_resumes_and_repeats(data, toy, tmp_path):
 def test_half_precision_weights_are_saved_in_half_again(data, toy, tmp_path):
     half = AutoModelForImageTextToText.from_pretrained(toy, dtype=torch.bfloat16)
     half.save_pretrained(tmp_path / "half")
-    open_model(toy, device="cpu").processor.save_pretrained(tmp_path / "half")
+    open_model(ModelSpec(toy, device="cpu")).processor.save_pretrained(tmp_path / "half")
     quick(data, tmp_path / "half", tmp_path / "out", **LORA)
     assert {value.dtype for value in weights(tmp_path / "out").values()} == {torch.bfloat16}
 

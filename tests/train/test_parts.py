@@ -6,6 +6,7 @@ import pytest
 
 from tests.toys import FAMILIES
 from vlmsift.models import open_model
+from vlmsift.specs import ModelSpec
 from vlmsift.train.parts import part_names
 
 PROJECTOR = {
@@ -20,7 +21,7 @@ PROJECTOR = {
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_parts(family, toy_path):
-    adapter = open_model(toy_path(family), device="cpu")
+    adapter = open_model(ModelSpec(toy_path(family), device="cpu"))
     found = part_names(adapter)
     assert set(found) == {name for name, _ in adapter.model.named_parameters()}
     word = PROJECTOR.get(family, "multi_modal_projector")

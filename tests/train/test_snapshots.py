@@ -20,6 +20,7 @@ from vlmsift.demo.pool import make_pool
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.models import open_model
 from vlmsift.models.silence_transformers import silence_transformers
+from vlmsift.specs import ModelSpec
 from vlmsift.train import record
 from vlmsift.train.parts import prepare
 from vlmsift.train.recipes import Recipe
@@ -102,7 +103,7 @@ def test_they_open_like_the_model(family, lora, toy_path, pool_path, tmp_path):
         assert weights(folder).keys() == weights(model).keys()
         _, told = AutoModelForImageTextToText.from_pretrained(folder, output_loading_info=True)
         assert {what: list(found) for what, found in told.items() if found} == {}
-        assert open_model(folder, device="cpu").depth == open_model(model, device="cpu").depth
+        assert open_model(ModelSpec(folder, device="cpu")).depth == open_model(ModelSpec(model, device="cpu")).depth
     assert files(done.snapshots[-1]) == files(tmp_path / "out")
 
 
@@ -116,7 +117,7 @@ def test_the_embedded_model(tmp_path):
 
 def test_lora_in_half_precision_is_added_as_peft_adds_it(toy):
     """What a GPU trains: weights in bfloat16, LoRA in float32."""
-    adapter = open_model(toy, device="cpu", dtype="bfloat16")
+    adapter = open_model(ModelSpec(toy, device="cpu", dtype="bfloat16"))
     writer = Writer(adapter)
     with silence_transformers():
         model = prepare(adapter, Recipe(lora=4), half=True).model
@@ -135,7 +136,7 @@ def test_lora_in_half_precision_is_added_as_peft_adds_it(toy):
 
 def test_tied_weights_stay_tied_in_another_precision(toy_path, tmp_path):
     """Gemma 3's head is its embedding: once in memory, once on disk."""
-    adapter = open_model(toy_path("gemma3"), device="cpu", dtype="bfloat16")
+    adapter = open_model(ModelSpec(toy_path("gemma3"), device="cpu", dtype="bfloat16"))
     writer = Writer(adapter)
     adapter.model.float()
     writer(tmp_path / "out")

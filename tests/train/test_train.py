@@ -16,12 +16,13 @@ from vlmsift.errors import MissingExtra, RunMismatch, UsageError
 from vlmsift.evaluate import evaluate
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
+from vlmsift.specs import ModelSpec
 from vlmsift.train.data import EncodedData
 
 
 def test_it_memorises_a_handful(data, toy, tmp_path):
     few = data.subset(["r0", "r1", "r2", "r3"])
-    before = evaluate(toy, few, dtype="float32")["all"]
+    before = evaluate(ModelSpec(toy, dtype="float32"), few)["all"]
     done = quick(few, toy, tmp_path / "out", steps=25, learning_rate=5e-3)
     after = evaluate(done.folder, few)["all"]
     assert done.losses[0] == pytest.approx(_token_mean(toy, few), abs=1e-4)
@@ -33,7 +34,7 @@ def test_it_memorises_a_handful(data, toy, tmp_path):
 
 def _token_mean(folder, data) -> float:
     """The mean loss over all supervised tokens, by the model's own forward on one sample at a time."""
-    adapter = open_model(folder, device="cpu", dtype="float32")
+    adapter = open_model(ModelSpec(folder, device="cpu", dtype="float32"))
     total, count = 0.0, 0
     for place in range(len(data)):
         batch = data.encoder.collate([data[place]])
@@ -243,7 +244,7 @@ def test_arguments_that_cannot_be_meant(how, told, data, toy, tmp_path):
 
     arguments = {"model": toy, "device": "cpu", **how}
     with pytest.raises(UsageError, match=told):
-        train(data, arguments.pop("model"), tmp_path / "out", steps=1, **arguments)
+        train(data, arguments.pop("model"), tmp_path / "out", **arguments, changes={"steps": 1})
     assert not list(tmp_path.iterdir())
 
 
@@ -283,7 +284,7 @@ def test_a_file_with_bad_samples_trains_on_the_good_ones(tmp_path, toy):
 
 def test_data_that_does_not_fit_in_memory_gives_the_same_weights(data, pool_path, toy, tmp_path):
     pool = open_pool(pool_path)
-    encoder = open_model(toy, device="cpu").encoder(partial(open_image, root=pool.image_root))
+    encoder = open_model(ModelSpec(toy, device="cpu")).encoder(partial(open_image, root=pool.image_root))
     loose = EncodedData.read(pool, encoder, workers=1, cache_bytes=0)
     quick(data, toy, tmp_path / "kept")
     quick(loose, toy, tmp_path / "read")
