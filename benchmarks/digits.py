@@ -21,13 +21,13 @@ from typing import Any
 
 import yaml
 
-from vlmsift.scoring.score import score
 from vlmsift.calibrate import calibrate
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.teach import RECIPE
 from vlmsift.experiment import validate
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.specs import ModelSpec
 

@@ -29,12 +29,12 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import tests.conftest  # noqa: F401  before transformers: makes torchvision importable on a CPU
 
 import vlmsift
-from vlmsift.scoring.score import score
 from vlmsift.demo import START_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.methods import METHODS
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
+from vlmsift.scoring.score import score
 from vlmsift.signals import SIGNALS, build_signals
 from vlmsift.specs import EngineSpec
 

@@ -12,10 +12,10 @@ import torch
 from method_runs import COMPARED, CPU, Scoring
 from method_tables import markdown
 
-from vlmsift.scoring.score import score
 from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
 from vlmsift.models import open_model
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.signals.attention_influence import AttentionInfluence
 from vlmsift.specs import EngineSpec, PoolSpec

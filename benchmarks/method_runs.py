@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import rankdata
 
-from vlmsift.scoring.score import score
 from vlmsift.errors import VlmsiftError
 from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS, Method
 from vlmsift.models import open_model
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.signals import parameters, settled
@@ -96,9 +96,7 @@ class Scoring:
         """A method's signals of the pool; a finished run is found again."""
         # a method without signals draws: any run tells it which samples there are
         signals = self.signals(name) or ["answer_tokens"]
-        return score(
-            self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU
-        )
+        return score(self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU)
 
     def choose_all(self, names: Sequence[str], keep: str, seeds: int) -> Chosen:
         """What each of the methods keeps, by each of the seeds; says which methods cannot choose, and why."""

@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from vlmsift.scoring.score import score
 from vlmsift.calibrate.plants import checkers
 from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH, START_PATH
@@ -42,6 +41,7 @@ from vlmsift.files import write_atomically
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture
 from vlmsift.selectors.mixture import two_gaussians

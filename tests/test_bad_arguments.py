@@ -11,6 +11,7 @@ import pytest
 
 import vlmsift
 from tests.sample_pools import llava_rows, write_pool
+from tests.specs import with_specs
 from vlmsift.errors import FormatError, UsageError, VlmsiftError
 
 Changes = dict[str, Any]
@@ -64,7 +65,7 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Changes], type[VlmsiftError], str]] =
     "no such model folder": (given(model="below/llava"), UsageError, r"no model folder '.*llava'; check the path"),
     "folder without model": (given(model="below/images"), VlmsiftError, r"images'?: "),
     "unknown hub name": (given(model="nobody/nothing"), UsageError, r"'nobody/nothing'.*full name"),
-    "unknown dtype": (given(dtype="int4"), UsageError, r"dtype 'int4' is unknown; choose one of auto"),
+    "unknown dtype": (given(dtype="int4"), UsageError, r"model: dtype='int4' cannot be meant; give one of auto"),
     "unknown device": (given(device="cuda:77"), UsageError, r"device 'cuda:77' cannot be used here"),
     "unknown signal": (given(signals=["delta"]), UsageError, r"no signal 'delta'; choose among delta_attnmask"),
     "unknown field": (given(signals=["delta_attnmask:dept=1"]), UsageError, r"no field 'dept' .* depth"),
@@ -73,9 +74,13 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Changes], type[VlmsiftError], str]] =
     "column taken": (given(signals=["status=random"]), UsageError, r"cannot be called 'status'"),
     "unknown format": (given(format="alpaca"), UsageError, r"no format 'alpaca'; known are"),
     "no source field": (given(source_field="topic"), UsageError, r"no row .* has a field 'topic'"),
-    "parts of nothing": (given(part_size=0), UsageError, r"part_size=0 must be at least 1"),
-    "no tokens": (given(tokens_per_batch=-3), UsageError, r"tokens_per_batch=-3 must be at least 1"),
-    "workers": (given(workers=-1), UsageError, r"workers=-1 must be 0"),
+    "parts of nothing": (
+        given(part_size=0),
+        UsageError,
+        r"engine: part_size=0 cannot be meant; give a whole number at least 1",
+    ),
+    "no tokens": (given(tokens_per_batch=-3), UsageError, r"tokens_per_batch=-3 cannot be meant"),
+    "workers": (given(workers=-1), UsageError, r"workers=-1 cannot be meant"),
     "run among others": (not_a_run, UsageError, r"notes is not empty and not a run \(it holds 'todo\.txt'\)"),
     "run in a file": (given(out="below/pool.json"), UsageError, r"pool\.json is a file"),
     "run below a file": (given(out="below/pool.json/run"), UsageError, r"no run can be written to .*Not a directory"),
@@ -88,7 +93,7 @@ def test_a_run_that_cannot_be_meant_is_a_sentence(name: str, toy_path: Callable[
     write_pool(tmp_path, llava_rows(24))
     usual = {"pool": tmp_path / "pool.json", "model": toy_path("llava"), "out": tmp_path / "run", "workers": 0}
     with pytest.raises(kind, match=re.compile(told, re.DOTALL)):
-        vlmsift.score(**{**usual, **problem(tmp_path)})
+        vlmsift.score(**with_specs(**{**usual, **problem(tmp_path)}))
     assert not (tmp_path / "run").exists()
 
 

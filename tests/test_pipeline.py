@@ -10,12 +10,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
-from vlmsift.scoring.score import Progress
 
 import vlmsift
 from tests.sample_pools import SIGNALS, Row, llava_rows, picture, write_pool
+from tests.specs import with_specs
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import Progress
 from vlmsift.specs import EngineSpec, PoolSpec
 
 ROWS = 40
@@ -38,7 +39,11 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(home: Path, model: vlmsift.Adapter) -> Run:
-    return vlmsift.score(home / "pool.json", model, home / "the run", **SCORING)
+    return scored(home / "pool.json", model, home / "the run", **SCORING)
+
+
+def scored(pool: Path, model: Any, out: Path, **how: Any) -> Run:
+    return vlmsift.score(**with_specs(pool=pool, model=model, out=out, **how))
 
 
 def kept_rows(home: Path, selection: vlmsift.Selection, dropped: bool = False) -> list[Row]:
@@ -126,12 +131,12 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
         states.append(Progress(**vars(state)))
 
     with pytest.raises(Stopped):
-        vlmsift.score(home / "pool.json", model, tmp_path / "run", **SCORING, progress=stop)
+        scored(home / "pool.json", model, tmp_path / "run", **SCORING, progress=stop)
     half = Run.open(tmp_path / "run")
     assert half.finished_parts() == {0}
     with pytest.raises(UsageError, match=r"unfinished: 16 of 40 rows are scored\. Start the same score command again"):
         vlmsift.select(half)
-    again = vlmsift.score(home / "pool.json", model, tmp_path / "run", **SCORING, progress=note)
+    again = scored(home / "pool.json", model, tmp_path / "run", **SCORING, progress=note)
     assert again.table().equals(run.table())
     assert again.signals_hash() == run.signals_hash()
     assert (states[0].done, states[-1].done, states[-1].total) == (16, ROWS, ROWS)
@@ -141,13 +146,13 @@ def test_a_stopped_run_goes_on_to_the_same_numbers(
 def test_a_finished_run_is_left_alone(home: Path, run: Run, model: vlmsift.Adapter) -> None:
     before = {path: path.stat().st_mtime_ns for path in (run.folder / "signals").iterdir()}
     states: list[int] = []
-    vlmsift.score(home / "pool.json", model, run.folder, **SCORING, progress=lambda state: states.append(state.done))
+    scored(home / "pool.json", model, run.folder, **SCORING, progress=lambda state: states.append(state.done))
     assert {path: path.stat().st_mtime_ns for path in (run.folder / "signals").iterdir()} == before
     assert states == [ROWS]
 
 
 def test_worker_processes_change_nothing(home: Path, run: Run, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    other = vlmsift.score(home / "pool.json", model, tmp_path / "run", **{**SCORING, "workers": 2})
+    other = scored(home / "pool.json", model, tmp_path / "run", **{**SCORING, "workers": 2})
     assert other.signals_hash() == run.signals_hash()
 
 
@@ -169,7 +174,7 @@ def copy(home: Path, run: Run, tmp_path: Path) -> Path:
 )
 def test_other_parameters_are_refused(copy: Path, model: vlmsift.Adapter, changes: dict[str, Any], told: str) -> None:
     with pytest.raises(RunMismatch, match=told) as caught:
-        vlmsift.score(copy / "pool.json", model, copy / "the run", **{**SCORING, **changes})
+        scored(copy / "pool.json", model, copy / "the run", **{**SCORING, **changes})
     assert "--overwrite" in str(caught.value)
     assert len(str(caught.value).splitlines()) < 12
 
@@ -178,7 +183,7 @@ def test_other_data_is_refused(copy: Path, model: vlmsift.Adapter) -> None:
     text = (copy / "pool.json").read_text()
     (copy / "pool.json").write_text(text.replace("Wald", "Feld", 1))
     with pytest.raises(RunMismatch, match=r"data\.fingerprint: in the run .*, asked for"):
-        vlmsift.score(copy / "pool.json", model, copy / "the run", **SCORING)
+        scored(copy / "pool.json", model, copy / "the run", **SCORING)
     with pytest.raises(RunMismatch, match=r"pool\.json is not the pool that .* --pool"):
         vlmsift.select(copy / "the run").export(copy / "kept.json", pool=copy / "pool.json")
     assert not (copy / "kept.json").exists()
@@ -187,7 +192,7 @@ def test_other_data_is_refused(copy: Path, model: vlmsift.Adapter) -> None:
 def test_other_images_are_refused(copy: Path, model: vlmsift.Adapter) -> None:
     (copy / "images" / "3.png").write_bytes(picture(99))
     with pytest.raises(RunMismatch, match=r"data\.first_images: in the run .*, asked for"):
-        vlmsift.score(copy / "pool.json", model, copy / "the run", **SCORING)
+        scored(copy / "pool.json", model, copy / "the run", **SCORING)
 
 
 def test_another_model_is_refused_and_overwriting_takes_it(copy: Path, toy_path: Callable[[str], Path]) -> None:
@@ -195,10 +200,10 @@ def test_another_model_is_refused_and_overwriting_takes_it(copy: Path, toy_path:
     other = vlmsift.open_model(toy_path("llava"))
     other.head.__self__.model.get_output_embeddings().weight.mul_(2)
     with pytest.raises(RunMismatch, match=r"model\.weights: in the run \"\w+\", asked for \"\w+\"") as caught:
-        vlmsift.score(copy / "pool.json", other, copy / "the run", **SCORING)
+        scored(copy / "pool.json", other, copy / "the run", **SCORING)
     assert "model.name" not in str(caught.value)
     vlmsift.select(copy / "the run")
-    after = vlmsift.score(copy / "pool.json", other, copy / "the run", **SCORING, overwrite=True).table()
+    after = scored(copy / "pool.json", other, copy / "the run", **SCORING, overwrite=True).table()
     assert after["id"].equals(before["id"])
     assert not after["answer_loss"].equals(before["answer_loss"])
 
@@ -206,7 +211,7 @@ def test_another_model_is_refused_and_overwriting_takes_it(copy: Path, toy_path:
 def test_what_changes_no_number_may_change(copy: Path, toy_path: Callable[[str], Path], tmp_path: Path) -> None:
     moved = shutil.copytree(toy_path("llava"), tmp_path / "elsewhere" / "llava")
     how = {**SCORING, "workers": 1, "tokens_per_batch": 100}
-    assert vlmsift.score(copy / "pool.json", moved, copy / "the run", **how).summary()["ok"] == ROWS
+    assert scored(copy / "pool.json", moved, copy / "the run", **how).summary()["ok"] == ROWS
 
 
 def test_a_moved_pool_is_named_at_export(copy: Path, home: Path, tmp_path: Path) -> None:
@@ -242,7 +247,7 @@ def test_some_missing_images_are_no_wrong_folder(model: vlmsift.Adapter, tmp_pat
     pool = write_pool(tmp_path, llava_rows(24))
     for index in range(19):
         (tmp_path / "images" / f"{index}.png").unlink()
-    run = vlmsift.score(pool, model, tmp_path / "run", **SCORING)
+    run = scored(pool, model, tmp_path / "run", **SCORING)
     assert run.summary()["errors"] == {"missing image": 19}
 
 

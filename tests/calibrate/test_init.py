@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from vlmsift.scoring.score import score
 
 from tests.sample_pools import llava_rows, write_pool
 from vlmsift.calibrate import Calibration, calibrate
@@ -17,13 +16,14 @@ from vlmsift.demo.pool import make_pool
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.run import Run
 from vlmsift.scoring.batches import Scorer
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.signals.config import load_config
 from vlmsift.specs import EngineSpec
 
 GRID = ["delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
-HOW = {"sample": 40, "twins": 15, "grid": GRID, "workers": 0}
+HOW = {"sample": 40, "twins": 15, "grid": GRID, "engine": EngineSpec(workers=0)}
 
 
 @pytest.fixture(scope="module")

@@ -22,10 +22,16 @@ from vlmsift.experiment.overlap import image_digests
 from vlmsift.experiment.table import Key, Result
 from vlmsift.pools import open_pool
 from vlmsift.signals.config import load_config
+from vlmsift.specs import EngineSpec
 from vlmsift.tables import markdown_table
 from vlmsift.train import recipe_of
 
-HOW = {"sample": 60, "twins": 10, "grid": ["delta_attnmask", "early=delta_attnmask:depth=0"], "workers": 0}
+HOW = {
+    "sample": 60,
+    "twins": 10,
+    "grid": ["delta_attnmask", "early=delta_attnmask:depth=0"],
+    "engine": EngineSpec(workers=0),
+}
 
 
 class School:

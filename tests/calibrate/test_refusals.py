@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 
 from tests.forwards import counted_forwards
+from tests.specs import with_specs
 from vlmsift.calibrate import calibrate
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import FormatError, UsageError
 from vlmsift.models import open_model
+from vlmsift.specs import EngineSpec
 
-HOW: dict[str, Any] = {"sample": 30, "twins": 5, "grid": ["delta_attnmask"], "workers": 0}
+HOW: dict[str, Any] = {"sample": 30, "twins": 5, "grid": ["delta_attnmask"], "engine": EngineSpec(workers=0)}
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,7 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
 )
 def test_no_forward_before_a_probe_is_refused(pool: Path, tmp_path: Path, how: dict[str, Any], says: str) -> None:
     with counted_forwards() as called, pytest.raises((UsageError, FormatError), match=says):
-        calibrate(pool, MODEL_PATH, tmp_path / "out", probe=True, **HOW, **how)
+        calibrate(**with_specs(pool=pool, model=MODEL_PATH, out=tmp_path / "out", probe=True, **HOW, **how))
     assert called == []
     assert not (tmp_path / "out").exists()
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from vlmsift.scoring.score import score
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.experiment.prepare import Chooser
 from vlmsift.experiment.scoring import Tuned, score_for
 from vlmsift.models import open_model
 from vlmsift.pools import open_pool
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Top, Trajectories
 from vlmsift.signals import build_signals

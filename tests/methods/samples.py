@@ -12,11 +12,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from vlmsift.scoring.score import score
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Selector
 from vlmsift.signals import parameters

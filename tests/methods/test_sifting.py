@@ -12,7 +12,6 @@ import pytest
 
 import vlmsift
 from tests.sample_pools import llava_rows, write_pool
-from vlmsift.scoring.score import score
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
 from vlmsift.specs import EngineSpec, PoolSpec
@@ -46,7 +45,7 @@ def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tm
 
 
 def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"run": tmp_path / "run", "workers": 0, "method": "perplexity-low"}
+    how: dict[str, Any] = {"run": tmp_path / "run", "engine": EngineSpec(workers=0), "method": "perplexity-low"}
     first = vlmsift.sift(pool, model, tmp_path / "a.json", keep="25%", **how)
     again = vlmsift.sift(pool, model, tmp_path / "b.jsonl", keep="50%", out_format="messages", **how)
     assert set(first.ids) < set(again.ids)
@@ -135,7 +134,7 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
         vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)
 
 
-LITTLE: dict[str, Any] = {"recipe": "llava-1.5", "changes": {"batch_size": 8}, "workers": 0}
+LITTLE: dict[str, Any] = {"recipe": "llava-1.5", "changes": {"batch_size": 8}, "engine": EngineSpec(workers=0)}
 
 
 def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path, toy_path: Any, tmp_path: Path) -> None:

@@ -92,7 +92,7 @@ def test_a_vector_of_one_number_is_a_vector(pool: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"signals": WORDS, "workers": 0, "part_size": 4}
+    how: dict[str, Any] = {"signals": WORDS, "engine": EngineSpec(workers=0), "part_size": 4}
     whole = vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
     before = whole.signals_hash()
     (tmp_path / "run" / "signals" / "part-000001.parquet").unlink()
@@ -144,7 +144,7 @@ def test_the_same_weights_twice_are_refused_when_they_are_opened(pool: Path, tmp
 
 
 def test_a_run_along_checkpoints_is_thrown_away_whole(pool: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"signals": ["answer_loss"], "workers": 0}
+    how: dict[str, Any] = {"signals": ["answer_loss"], "engine": EngineSpec(workers=0)}
     vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
 
     def stop(state: Any) -> None:

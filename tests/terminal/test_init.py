@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.sample_runs import make_run
-from vlmsift.scoring.score import Progress
 from vlmsift.runs.run import Run
+from vlmsift.scoring.score import Progress
 from vlmsift.selecting import select
 from vlmsift.terminal import Shown, progress_bar, show_run, show_selection, show_signals
 

@@ -11,6 +11,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.specs import with_specs
 from vlmsift.models import open_model
 from vlmsift.pools import open_image, open_pool
 from vlmsift.specs import ModelSpec
@@ -33,7 +34,7 @@ def quick(data: Any, model: Path, out: Path, **changes: Any) -> Trained:
     arguments = {**QUICK, **changes}
     if "epochs" in changes and "steps" not in changes:
         arguments["steps"] = None
-    return train(data, ModelSpec(model, device="cpu"), out, **arguments)
+    return train(**with_specs(data=data, model=model, out=out, device="cpu", **arguments))
 
 
 def weights(folder: Path) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.sample_pools import llava_rows, picture, write_pool
+from tests.specs import with_specs
 from vlmsift.errors import UsageError
 from vlmsift.pools import open_pool
 from vlmsift.train.configs import NO_TEMPLATE, write_configs
@@ -112,7 +113,7 @@ def test_images_in_rows_become_files_and_bad_rows_are_told(tmp_path, toy):
 )
 def test_values_that_cannot_be_meant(how, told, pool_path, toy, tmp_path):
     with pytest.raises(UsageError, match=told):
-        write_configs(pool_path, toy, tmp_path / "out", **how)
+        write_configs(**with_specs(data=pool_path, model=toy, out=tmp_path / "out", **how))
     assert not (tmp_path / "out").exists()
 
 

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from tests.sample_pools import llava_rows, write_pool
+from tests.specs import with_specs
 from tests.train.helpers import changed, encoded, furthest, names, quick, same, weights
 from vlmsift.errors import MissingExtra, RunMismatch, UsageError
 from vlmsift.evaluate import evaluate
@@ -244,7 +245,7 @@ def test_arguments_that_cannot_be_meant(how, told, data, toy, tmp_path):
 
     arguments = {"model": toy, "device": "cpu", **how}
     with pytest.raises(UsageError, match=told):
-        train(data, arguments.pop("model"), tmp_path / "out", **arguments, changes={"steps": 1})
+        train(**with_specs(data=data, out=tmp_path / "out", **arguments, steps=1))
     assert not list(tmp_path.iterdir())
 
 
