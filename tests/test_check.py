@@ -112,7 +112,7 @@ def broken_config(folder: Path, to: Path, **changes: Any) -> Adapter:
 def test_a_wrong_image_token_is_refused(family, key, toy_path, tmp_path):
     report = check_adapter(broken_config(toy_path(family), tmp_path / "x", **{key: 70}))
     assert set(failed(report)) == {"conversation"}
-    assert "wrong image count" in failed(report)["conversation"]
+    assert "images not located" in failed(report)["conversation"]
 
 
 @pytest.mark.parametrize(

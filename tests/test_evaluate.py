@@ -13,7 +13,7 @@ from tests.sample_pools import llava_rows, write_pool
 from tests.train.helpers import encoded
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
-from vlmsift.errors import UsageError
+from vlmsift.errors import UnsupportedModel, UsageError, VlmsiftError
 from vlmsift.evaluate import evaluate
 from vlmsift.models import open_model
 from vlmsift.pools import open_pool
@@ -99,6 +99,7 @@ def test_errors_are_counted_with_their_task(tmp_path, toy_path):
         "all": (1, 0),
         "b": (0, 1),
     }
+    assert [reason.split(":")[0] for reason in found["b"].reasons] == ["missing image"]
     assert math.isnan(found["b"].exact)
     assert math.isnan(found["b"].loss)
 
@@ -118,6 +119,43 @@ def test_a_sample_that_the_model_cannot_take_is_an_error_alone(digits_data, monk
     task = digits_data.sources[3]
     assert {name: result.errors for name, result in found.items()} == {name: int(name == task) for name in found}
     assert found[task].samples == expected[task].samples - 1
+    (reason,) = found[task].reasons
+    assert reason.startswith("out of memory: this sample alone, ")
+    monkeypatch.setattr(type(adapter), "backbone", backbone)
+    assert evaluate(adapter, digits_data) == expected
+
+
+@pytest.mark.parametrize("error", [RuntimeError("no kernel image"), torch.OutOfMemoryError("CUDA out of memory")])
+def test_a_fault_that_hits_every_sample_is_raised_with_its_reason(error, digits_data, monkeypatch):
+    tried = []
+
+    def failing(self, batch, inputs):
+        tried.extend(batch.ids)
+        raise error
+
+    adapter = open_model(MODEL_PATH, device="cpu")
+    monkeypatch.setattr(type(adapter), "backbone", failing)
+    with pytest.raises(UnsupportedModel, match=r"none of the first \d+ samples can be judged.*(no kernel|of memory)"):
+        evaluate(adapter, digits_data, tokens_per_batch=100)
+    assert set(tried) < set(digits_data.ids), "it went on although nothing had worked"
+    with pytest.raises(UnsupportedModel, match="none of the first 1 samples"):
+        evaluate(adapter, digits_data.subset(digits_data.ids[:1]))
+
+
+def test_a_lost_device_is_raised_at_once(digits_data, monkeypatch):
+    adapter = open_model(MODEL_PATH, device="cpu")
+    backbone, forwards = type(adapter).backbone, []
+
+    def failing(self, batch, inputs):
+        forwards.append(batch)
+        if len(forwards) > 1:
+            raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+        return backbone(self, batch, inputs)
+
+    monkeypatch.setattr(type(adapter), "backbone", failing)
+    with pytest.raises(VlmsiftError, match=r"the device has failed .*illegal memory access"):
+        evaluate(adapter, digits_data, tokens_per_batch=100)
+    assert len(forwards) == 2
 
 
 def test_the_model_stays_as_it_was(digits_data):

@@ -58,8 +58,6 @@ def split_reason(reason: str) -> tuple[str, str]:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a smaller batch may help; PyTorch says it in several ways, and is not imported for this."""
-    text = f"{type(error).__name__} {error}".lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("outofmemory", "out of memory", "can't allocate")
-    )
+    """Whether a smaller batch may help; PyTorch says it in several ways."""
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or "out of memory" in text or "can't allocate" in text

@@ -14,9 +14,10 @@ import torch
 
 import vlmsift
 from tests.sample_pools import SIGNALS, llava_rows, write_pool
-from vlmsift.errors import UnsupportedModel
+from vlmsift.errors import UnsupportedModel, VlmsiftError
 from vlmsift.passes.capture import Capture
 from vlmsift.pools import open_image, open_pool
+from vlmsift.runs.run import FIXED
 from vlmsift.scoring import batches
 from vlmsift.scoring.batches import GIVE_UP, Scorer
 from vlmsift.scoring.feed import Feed, Item
@@ -208,6 +209,37 @@ def test_an_encoder_that_takes_nothing_stops_the_run_but_bad_data_does_not(
             list(scorer().parts(iter(refused), [COUNT]))
         refused[-1] = items[-1]
     assert whole(scorer(), refused)["reason"][0] == reason
+
+
+def test_images_that_are_found_nowhere_are_the_models_fault_though_text_alone_works(
+    items: list[Item], scorer: Callable[..., Scorer]
+) -> None:
+    reason = "images not located: 1 given, 0 found in the text"
+    refused = [item if not item.facts["images"] else Item(item.index, item.facts, None, reason) for item in items]
+    with pytest.raises(UnsupportedModel, match=rf"none of the first 23 samples with an image .*: {reason}.*check"):
+        whole(scorer(), refused)
+    assert whole(scorer(measured={True}), refused)["status"].count("ok") == 1
+    refused[-1] = items[-1]
+    assert whole(scorer(), refused)["status"].count("ok") == 2
+
+
+def test_a_lost_device_ends_the_run_and_spoils_no_row(
+    items: list[Item], scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fail(monkeypatch, lambda batch: "r9" in batch.ids, torch.AcceleratorError("CUDA error: device-side assert"))
+    with pytest.raises(VlmsiftError, match=r"the device has failed .*device-side assert.*Start the same command again"):
+        whole(scorer(measured={True, False}), items)
+
+
+def test_a_part_is_arrays(items: list[Item], model: vlmsift.Adapter) -> None:
+    chosen = build_signals([*SIGNALS, "one=hidden_mean:dimensions=1"])
+    part = next(Scorer(model, model.encoder(lambda ref: None), chosen, 4096).parts(iter(items), [COUNT]))
+    kinds = {name: (column.dtype, column.shape) for name, column in part.items()}
+    assert kinds.pop("hidden_mean") == (np.float32, (COUNT, 8))
+    assert {kinds[name] for name in chosen if name in kinds} == {(np.dtype(np.float32), (COUNT,))}
+    assert kinds["index"] == (np.int64, (COUNT,))
+    assert kinds["images"] == (np.int32, (COUNT,))
+    assert set(part) == {*chosen, *FIXED.names}
 
 
 def test_what_the_model_cannot_do_is_no_matter_of_samples(

@@ -97,7 +97,7 @@ class Encoder:
                 "wrong image count", f"{len(sample.images)} images, {marks} {IMAGE_MARK} marks in the text"
             )
         if self.image_token in text.replace(IMAGE_MARK, ""):
-            raise SampleError("wrong image count", f"the text writes the model's image token {self.image_token}")
+            raise SampleError("images not located", f"the text writes the model's image token {self.image_token}")
 
     def _chat(self, sample: Sample, images: list[Any]) -> Encoded:
         rendered = render(self.processor, sample.turns)
