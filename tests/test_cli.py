@@ -255,7 +255,7 @@ def test_stopped_by_hand(home: Path, model: Path, vlmsift_: Vlmsift, tmp_path: P
     def stop(*arguments: Any, **more: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(vlmsift.pipeline, "score", stop)
+    monkeypatch.setattr("vlmsift.scoring.score.score", stop)
     _, out, err = vlmsift_("score", home / "data.json", "-m", model, "-o", tmp_path / "run")
     assert out == ""
     assert "stopped; finished parts are kept, and the same command goes on from there" in err

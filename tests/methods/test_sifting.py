@@ -12,12 +12,21 @@ import pytest
 
 import vlmsift
 from tests.sample_pools import llava_rows, write_pool
+from tests.specs import with_specs
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
+from vlmsift.methods.sifting import make_method
 from vlmsift.specs import EngineSpec, PoolSpec
 from vlmsift.train import train
 
 ROWS = 24
+
+
+def sift(pool: Any, model: Any, out: Any, **flat: Any) -> vlmsift.Selection:
+    """`vlmsift.sift`, with the words of a method and the fields of specs as they stand on the command line."""
+    words = {name: flat.pop(name) for name in ("config", "signals", "selector", "recipe", "changes") if name in flat}
+    method = make_method(flat.pop("method", None), **words)
+    return vlmsift.sift(**with_specs(pool=pool, model=model, out=out, method=method, **flat))
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +41,7 @@ def pool(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("name", ["delta-attnmask", "coincide", "ifd", "random"])
 def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    selection = vlmsift.sift(
-        pool, model, tmp_path / "kept.json", method=name, keep=7, seed=3, engine=EngineSpec(workers=0)
-    )
+    selection = sift(pool, model, tmp_path / "kept.json", method=name, keep=7, seed=3, engine=EngineSpec(workers=0))
     kept = json.loads((tmp_path / "kept.json").read_text())
     assert [row["id"] for row in kept] == [row["id"] for row in llava_rows(ROWS) if row["id"] in selection.ids]
     method = METHODS[name]
@@ -46,28 +53,28 @@ def test_a_method_is_its_steps(name: str, pool: Path, model: vlmsift.Adapter, tm
 
 def test_a_method_goes_on_and_refuses_to_mix(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     how: dict[str, Any] = {"run": tmp_path / "run", "engine": EngineSpec(workers=0), "method": "perplexity-low"}
-    first = vlmsift.sift(pool, model, tmp_path / "a.json", keep="25%", **how)
-    again = vlmsift.sift(pool, model, tmp_path / "b.jsonl", keep="50%", out_format="messages", **how)
+    first = sift(pool, model, tmp_path / "a.json", keep="25%", **how)
+    again = sift(pool, model, tmp_path / "b.jsonl", keep="50%", out_format="messages", **how)
     assert set(first.ids) < set(again.ids)
     assert len((tmp_path / "b.jsonl").read_text().splitlines()) == 12
     assert "messages" in json.loads((tmp_path / "b.jsonl").read_text().splitlines()[0])
     with pytest.raises(RunMismatch, match=r"signals\.answer_loss.*: in the run .*, asked for nothing"):
-        vlmsift.sift(pool, model, tmp_path / "a.json", **{**how, "method": "el2n"})
+        sift(pool, model, tmp_path / "a.json", **{**how, "method": "el2n"})
 
 
 def test_words_in_place_of_the_method_s_own(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
     words: dict[str, Any] = {"signals": ["image_gain", "el2n"], "selector": "top:by=el2n,pick=lowest,balance=none"}
-    made = vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, **words, engine=EngineSpec(workers=0))
+    made = sift(pool, model, tmp_path / "a.json", method="el2n", keep=5, **words, engine=EngineSpec(workers=0))
     assert [column.name for column in made.run.columns()] == ["image_gain", "el2n"]
     assert made.ids == vlmsift.select(made.run, words["selector"], 5).ids
     with pytest.raises(UsageError, match="leave signals and selector out"):
-        vlmsift.sift(pool, model, tmp_path / "a.json", config="c.yaml", selector="random")
+        sift(pool, model, tmp_path / "a.json", config="c.yaml", selector="random")
     with pytest.raises(UsageError, match="keep='clean'"):
-        vlmsift.sift(pool, model, tmp_path / "a.json", method="el2n", keep="clean")
+        sift(pool, model, tmp_path / "a.json", method="el2n", keep="clean")
 
 
 def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: Path) -> None:
-    vlmsift.sift(pool, model, f"{tmp_path}/kept/", method="random", keep=5, engine=EngineSpec(workers=0))
+    sift(pool, model, f"{tmp_path}/kept/", method="random", keep=5, engine=EngineSpec(workers=0))
     assert len(vlmsift.open_pool(PoolSpec(tmp_path / "kept", images=pool.parent))) == 5
     assert (tmp_path / "kept-run" / "run.json").exists()
 
@@ -79,8 +86,8 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
         ({"keep": "clear"}, r"keep='clear' is neither a share nor a count"),
         ({"method": "el2n", "trained": True}, r"el2n needs no model that was trained on the pool"),
         ({"method": "el2n", "model": ["a", "b"]}, r"el2n measures one model, and 2 are given"),
-        ({"method": "el2n", "recipe": "llava-1.5"}, r"nothing is fine-tuned here, so recipe='llava-1.5'"),
-        ({"method": "bye", "trained": True, "changes": {"epochs": 2}}, r"nothing is fine-tuned .*'epochs': 2"),
+        ({"method": "el2n", "recipe": "llava-1.5"}, r"el2n fine-tunes nothing, so recipe='llava-1.5'"),
+        ({"method": "bye", "trained": True, "changes": {"epochs": 2}}, r"bye: nothing is fine-tuned here"),
         ({"method": "bye", "model": ["a", "b"]}, r"bye scores the end of one training, and 2 models are given"),
         ({"method": "el2n", "selector": "top:by=ifd"}, r"el2n: top chooses by 'ifd', which is not among its signals"),
         ({"method": "xmas", "signals": ["image_spectrum"]}, r"xmas: .* 'trajectory', .*name one so, as trajectory="),
@@ -88,12 +95,11 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
         ({"method": "xmas", "model": []}, r"an empty list of models measures nothing"),
         ({"method": "xmas", "model": ["a", "b", "a"]}, r"the checkpoint 'a' is given twice"),
         ({"method": "xmas", "trained": True}, r"xmas needs at least 2 checkpoints .*step-N .*one epoch"),
-        ({"method": "xmas", "revision": "main"}, r"xmas fine-tunes the model first, which takes no revision='main'"),
         ({"keep": "101%"}, r"keep='101%' is not a share .*'20%', or a count from 1 to 24"),
         ({"keep": 25}, r"keep=25 asks for 25 of the run's 24 rows"),
+        ({"out_format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),
         ({"format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),
-        ({"pool_format": "alpaca"}, r"no format 'alpaca'; known are llava, messages, sharegpt"),
-        ({"out": "pool.json"}, r"pool\.json is the pool itself; name another file"),
+        ({"out": "pool.json"}, r"pool\.json is the pool or lies in it"),
         ({"images": "no such folder"}, r"no image folder no such folder"),
     ],
 )
@@ -103,12 +109,12 @@ def test_what_can_be_known_is_told_before_scoring(
     def never(*arguments: Any, **more: Any) -> None:
         raise AssertionError("the pool was scored for hours, and only then came the error")
 
-    monkeypatch.setattr(pipeline, "score", never)
-    monkeypatch.setattr(tuning, "fine_tuned", never)
+    monkeypatch.setattr("vlmsift.scoring.score.run_score", never)
+    monkeypatch.setattr(tuning, "fine_tune", never)
     if "out" in changes:
         changes = {"out": pool}
     with pytest.raises((UsageError, FormatError), match=told):
-        vlmsift.sift(**{"pool": pool, "model": "model", "out": tmp_path / "kept.json", **changes})
+        sift(**{"pool": pool, "model": "model", "out": tmp_path / "kept.json", **changes})
     assert not (tmp_path / "kept.json").exists()
 
 
@@ -118,9 +124,7 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
     config.write_text(
         "signals: [mine=delta_attnmask:depth=0.5, answer_loss]\nselect: {by: answer_loss, pick: lowest}\n"
     )
-    chosen = vlmsift.sift(
-        pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep=6, engine=EngineSpec(workers=0)
-    )
+    chosen = sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep=6, engine=EngineSpec(workers=0))
     run = chosen.run
     assert set(run.settings["identity"]["signals"]) == {"mine", "answer_loss"}
     assert "answer_loss" in json.dumps(dict(chosen.made_by))
@@ -128,10 +132,10 @@ def test_a_config_in_place_of_a_method(toy_path, tmp_path):
     kept = losses[list(chosen.ids)]
     assert len(kept) == 6
     assert kept.mean() < losses.mean()
-    with pytest.raises(UsageError, match="measures one model"):
-        vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, trained=True)
+    with pytest.raises(UsageError, match="needs no model that was trained on the pool"):
+        sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, trained=True)
     with pytest.raises(UsageError, match="not both"):
-        vlmsift.sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)
+        sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, method="random", keep=6)
 
 
 LITTLE: dict[str, Any] = {"recipe": "llava-1.5", "changes": {"batch_size": 8}, "engine": EngineSpec(workers=0)}
@@ -139,7 +143,7 @@ LITTLE: dict[str, Any] = {"recipe": "llava-1.5", "changes": {"batch_size": 8}, "
 
 def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path, toy_path: Any, tmp_path: Path) -> None:
     told: list[tuple[int, int]] = []
-    first = vlmsift.sift(
+    first = sift(
         pool,
         toy_path("llava"),
         tmp_path / "a.json",
@@ -153,53 +157,47 @@ def test_a_fine_tune_is_made_once_and_its_checkpoints_may_be_brought(pool: Path,
     tuned = tmp_path / "a-run-tuned"
     assert sorted(path.name for path in (tuned / "snapshots").iterdir()) == ["step-1", "step-2", "step-3"]
     before = (tuned / "train.json").stat().st_mtime_ns
-    again = vlmsift.sift(
-        pool, toy_path("llava"), tmp_path / "b.json", run=tmp_path / "a-run", method="xmas", keep=6, **LITTLE
-    )
+    again = sift(pool, toy_path("llava"), tmp_path / "b.json", run=tmp_path / "a-run", method="xmas", keep=6, **LITTLE)
     assert (tuned / "train.json").stat().st_mtime_ns == before
     assert again.ids == first.ids
 
-    brought = vlmsift.sift(
-        pool, tuned / "snapshots", tmp_path / "c.json", method="xmas", keep=6, engine=EngineSpec(workers=0)
-    )
+    brought = sift(pool, tuned / "snapshots", tmp_path / "c.json", method="xmas", keep=6, engine=EngineSpec(workers=0))
     assert brought.ids == first.ids
     assert not (tmp_path / "c-run-tuned").exists()
     steps = [tuned / "snapshots" / f"step-{step}" for step in (1, 3)]
-    losses = vlmsift.sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, engine=EngineSpec(workers=0))
+    losses = sift(pool, steps, tmp_path / "d.json", method="s2l", keep=6, engine=EngineSpec(workers=0))
     assert losses.run.vector("trajectory").shape == (ROWS, 2)
     assert len(losses.ids) == 6
 
     with pytest.raises(UsageError, match=r"xmas follows checkpoints, and '.*a-run-tuned' has some: give '.*snapshots'"):
-        vlmsift.sift(pool, tuned, tmp_path / "e.json", method="xmas", keep=6)
+        sift(pool, tuned, tmp_path / "e.json", method="xmas", keep=6)
     with pytest.raises(RunMismatch, match=r"signals\.trajectory\.signal: in the run \"image_spectrum\""):
-        vlmsift.sift(
-            pool, toy_path("llava"), tmp_path / "f.json", run=tmp_path / "a-run", method="s2l", keep=6, **LITTLE
-        )
+        sift(pool, toy_path("llava"), tmp_path / "f.json", run=tmp_path / "a-run", method="s2l", keep=6, **LITTLE)
     anew = {**LITTLE, "changes": {"batch_size": 12}, "overwrite": True}
-    other = vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **anew)
+    other = sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **anew)
     assert other.run.vector("trajectory").shape == (ROWS, 2)
 
 
 def test_a_run_of_something_else_is_told_before_the_fine_tune(
     pool: Path, toy_path: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="length", keep=6, engine=EngineSpec(workers=0))
-    monkeypatch.setattr(tuning, "fine_tuned", lambda *arguments, **more: pytest.fail("it was trained first"))
+    sift(pool, toy_path("llava"), tmp_path / "a.json", method="length", keep=6, engine=EngineSpec(workers=0))
+    monkeypatch.setattr(tuning, "fine_tune", lambda *arguments, **more: pytest.fail("it was trained first"))
     with pytest.raises(RunMismatch, match=r"signals\.trajectory\.signal"):
-        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **LITTLE)
+        sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6, **LITTLE)
 
 
 def test_too_few_steps_make_no_trajectory(pool: Path, toy_path: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="the fine-tune on 24 samples has 1 step of batch_size=32"):
-        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6)
+        sift(pool, toy_path("llava"), tmp_path / "a.json", method="xmas", keep=6)
     assert not (tmp_path / "a-run-tuned").exists()
 
 
 def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_path: Path) -> None:
-    made = vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **LITTLE)
+    made = sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **LITTLE)
     assert made.made_by["keep"] == "clean"
     assert (tmp_path / "a-run-tuned" / "train.json").exists()
-    same = vlmsift.sift(
+    same = sift(
         pool,
         tmp_path / "a-run-tuned",
         tmp_path / "b.json",
@@ -211,7 +209,7 @@ def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_
     np.testing.assert_array_equal(same.run.vector("entropy_profile"), made.run.vector("entropy_profile"))
     assert len(same.ids) == 5
     along = train(pool, toy_path("llava"), tmp_path / "along", snapshots=2, changes={"batch_size": 8, "epochs": 1})
-    last = vlmsift.sift(
+    last = sift(
         pool, [tmp_path / "along" / "snapshots"], tmp_path / "c.json", method="bye", engine=EngineSpec(workers=0)
     )
     assert last.run.settings["info"]["model"] == str(along.snapshots[-1])
@@ -221,4 +219,4 @@ def test_a_cleaner_scores_the_end_of_a_fine_tune(pool: Path, toy_path: Any, tmp_
 def test_a_fine_tune_that_diverges_is_refused(pool: Path, toy_path: Any, tmp_path: Path) -> None:
     wild = {**LITTLE, "changes": {"batch_size": 8, "learning_rate": 1e9, "epochs": 3}}
     with pytest.raises(UsageError, match=r"the fine-tune in .*a-run-tuned diverged .* lower learning_rate"):
-        vlmsift.sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **wild)
+        sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **wild)
