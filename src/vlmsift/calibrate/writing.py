@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,13 +37,11 @@ def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: C
         "calibration.md": report_text(calibration),
     }
     for name, text in texts.items():
-        write_atomically(folder / name, partial(_write_text, text))
-    table = pa.Table.from_pylist([{key: _plain(value) for key, value in row.items()} for row in calibration.table])
+        write_atomically(folder / name, partial(Path.write_text, data=text, encoding="utf-8"))
+    # an undefined figure is null
+    rows = [{key: None if value != value else value for key, value in row.items()} for row in calibration.table]
+    table = pa.Table.from_pylist(rows)
     write_atomically(folder / "table.parquet", lambda path: pq.write_table(table, path))
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights: Combined | None) -> str:
@@ -92,12 +89,8 @@ def report_text(calibration: Calibration) -> str:
     return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", calibration.markdown(), ""])
 
 
-def text_records(rows: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """The main figures of the candidates as text."""
-    return [_text_record(row) for row in rows]
-
-
-def _text_record(row: Mapping[str, Any]) -> Record:
+def text_record(row: Mapping[str, Any]) -> Record:
+    """The main figures of a candidate as text."""
     record = {"signal": str(row["signal"]), "good": str(row["good_end"]), "forwards": f"{row['forwards']:.2f}"}
     for kind in (key.removeprefix("auroc_") for key in row if key.startswith("auroc_")):
         record[kind.replace("_", " ")] = number(row[f"auroc_{kind}"], 3, "-")
@@ -106,8 +99,3 @@ def _text_record(row: Mapping[str, Any]) -> Record:
     record["loss"] = number(row["spearman_answer_loss"], 3, "-")
     probed = [name for name in ("probe_exact", "probe_loss") if name in row]
     return record | {name.replace("_", " "): number(row[name], 3, "-") for name in probed}
-
-
-def _plain(value: Any) -> Any:
-    """A value that Parquet can hold; an undefined figure is null."""
-    return None if isinstance(value, float) and math.isnan(value) else value
