@@ -26,6 +26,10 @@ def test_each_cell_is_trained_once_judged_and_written_down(tmp_path: Path, data:
     found = validate(write_plan(tmp_path, data, seeds=[3]))
     assert (found.errors, found.pending) == ({}, [])
     assert [len(call.ids) for call in stand_in.trained] == [40, 8]
+    assert [(result.key.method, result.seed, result.scores["a"]) for result in found.results] == [
+        ("full", 3, 1.0),
+        ("random", 3, 0.2),
+    ]
     record = json.loads(next((tmp_path / "out" / "cells").glob("random-*.json")).read_text())
     assert record["cell"] == {
         "method": "random",

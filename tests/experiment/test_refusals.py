@@ -23,7 +23,10 @@ ALONG = {"name": "drops", "signals": ["trajectory=answer_loss"], "selector": "tr
         ({"model": "no/model/here"}, "there is no model folder"),
         ({"scorer": "no/model/here"}, "there is no model folder"),
         ({"methods": ["full", {"name": "deep", "signals": ["delta_attnmask:depth=12"]}]}, "depth=12 is outside"),
-        ({"methods": [ALONG], "recipe": {**SMALL, "batch_size": 64}}, "has 1 step of batch_size=64, and a trajectory"),
+        (
+            {"methods": ["delta-attnmask", ALONG], "recipe": {**SMALL, "batch_size": 64}},
+            "has 1 step of batch_size=64, and a trajectory",
+        ),
         ({"augmentations": [{"name": "deep", "variant": "top", "depth": 12}]}, "augmentations: deep: .*depth=12"),
     ],
 )

@@ -62,9 +62,9 @@ class Calibration:
 
     def records(self, rows: int | None = None) -> list[Record]:
         """The main figures (of the first `rows` candidates) as text."""
-        from vlmsift.calibrate.writing import text_records
+        from vlmsift.calibrate.writing import text_record
 
-        return text_records(self.table[:rows])
+        return [text_record(row) for row in self.table[:rows]]
 
     def markdown(self, rows: int | None = None) -> str:
         """The same as a Markdown table."""

@@ -23,11 +23,11 @@ from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Bench, Cell, Subset, identify, read_cells, run_cells
 from vlmsift.experiment.overlap import image_digests
 from vlmsift.experiment.plan import NONE, Augmentation
-from vlmsift.experiment.table import Result
+from vlmsift.experiment.table import Key, Result, Row, build_rows
 from vlmsift.parameters import Count, Parameters, Seed
 from vlmsift.runs.run import Run
 from vlmsift.specs import ModelSpec
-from vlmsift.tables import Record, number
+from vlmsift.tables import Record, number, spread
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
@@ -91,34 +91,35 @@ class Probe:
     """What the trainings gave.
 
     Attributes:
-        results: every training, its `key.method` the setting's column. means: column -> means over seeds,
-            `probe_exact` and `probe_loss` (nats).
+        results: every training, its `key.method` the setting's column. rows: the table of them, see `experiment.table`.
         column: the setting that taught most, chance aside; None where nothing was learnt. sentences: what that says.
         aurocs: column -> mean AUROC, to be shown beside it.
     """
 
     results: list[Result]
-    means: dict[str, dict[str, float]]
+    rows: list[Row]
     column: str | None
     sentences: list[str]
     aurocs: dict[str, float]
 
+    @property
+    def means(self) -> dict[str, dict[str, float]]:
+        """What the table of a calibration shows of it."""
+        known = (row for row in self.rows if row["accuracy"] is not None)
+        return {row["method"]: {"probe_exact": row["accuracy"], "probe_loss": row["loss"]} for row in known}
+
     def records(self) -> list[Record]:
         """Both columns, finding and teaching, as text."""
-        records: list[Record] = []
-        for column, means in sorted(self.means.items(), key=lambda pair: -pair[1]["probe_exact"]):
-            exact = _exact(self.results, column)
-            spread = f" +- {np.std(exact, ddof=1):.3f}" if len(exact) > 1 else ""
-            records.append(
-                {
-                    "setting": column,
-                    "mean AUROC": number(self.aurocs[column], 3, "nan"),
-                    "held-out exact": f"{means['probe_exact']:.3f}{spread}",
-                    "held-out loss": f"{means['probe_loss']:.3f}",
-                    "trainings": str(len(exact)),
-                }
-            )
-        return records
+        return [
+            {
+                "setting": row["method"],
+                "mean AUROC": number(self.aurocs[row["method"]], 3, "nan"),
+                "held-out exact": spread(row["accuracy"], row["accuracy_std"], 3),
+                "held-out loss": number(row["loss"], 3),
+                "trainings": str(row["seeds"]),
+            }
+            for row in sorted(self.rows, key=lambda row: -(row["accuracy"] or 0))
+        ]
 
 
 def run_probe(
@@ -184,13 +185,14 @@ def run_probe(
         for seed in range(plan.seed, plan.seed + plan.seeds)
     ]
     run_cells(bench, cells)
-    results = []
+    results, failed = [], []
     for cell, result, why in read_cells(bench, cells, len(kept)):
         if result is None:
             sentences.append(f"The training on {cell.method} with seed {cell.seed} failed and is not counted: {why}")
+            failed.append(cell.key)
         else:
             results.append(result)
-    return conclude(results, {column: judged[column].mean.value for column in columns}, sentences)
+    return conclude(results, {column: judged[column].mean.value for column in columns}, sentences, failed)
 
 
 def arms(judged: Mapping[str, Judged], default: str | None) -> list[str]:
@@ -218,39 +220,24 @@ def _chosen(run: Run, figures: Judged, rows: Ints, budget: int, seed: int) -> tu
     return select(run, word, budget, where=where, seed=seed).ids
 
 
-def conclude(results: list[Result], aurocs: dict[str, float], sentences: Sequence[str] = ()) -> Probe:
+def conclude(
+    results: list[Result], aurocs: dict[str, float], sentences: Sequence[str] = (), failed: Sequence[Key] = ()
+) -> Probe:
     """Means over seeds, the setting that taught most, and sentences; a training that diverged counts for nothing."""
-    told, means = list(sentences), {}
-    for column in aurocs:
-        good = [result for result in results if result.key.method == column and not result.diverged]
-        if diverged := sum(result.key.method == column for result in results) - len(good):
-            told.append(f"{diverged} trainings on {column} diverged and are not counted.")
-        if good:
-            loss = np.mean([_mean(result.losses) for result in good])
-            means[column] = {"probe_exact": float(np.mean(_exact(results, column))), "probe_loss": float(loss)}
-    order = sorted(means, key=lambda column: (-means[column]["probe_exact"], means[column]["probe_loss"]))
-    best = next((column for column in order if column != "random"), None)
-    if best is None:
-        told.append("The probe cannot tell: every training failed or diverged.")
-        return Probe(results, means, None, told, aurocs)
-    spread = max(
-        (float(np.std(exact, ddof=1)) for name in means if len(exact := _exact(results, name)) > 1), default=0.0
+    lines = list(sentences)
+    rows, notes = build_rows(results, failed)
+    lines += [f"A training is not counted: {note}." for note in notes]
+    learnt = sorted(
+        (row for row in rows if row["accuracy"] is not None), key=lambda row: (-row["accuracy"], row["loss"])
     )
-    told.append(f"Probe: {best} taught most ({means[best]['probe_exact']:.3f} exact), so it is recommended.")
-    for other in order:
-        gap = means[best]["probe_exact"] - means[other]["probe_exact"]
-        if other != best and gap <= spread:
-            name = "a random choice" if other == "random" else other
-            value = means[other]["probe_exact"]
-            told.append(f"It is not told apart from {name} ({value:.3f}): seeds differ by {spread:.3f}.")
-    return Probe(results, means, best, told, aurocs)
-
-
-def _exact(results: Sequence[Result], column: str) -> list[float]:
-    """Exact match, mean over tasks, of each training on a setting that did not diverge."""
-    return [_mean(result.scores) for result in results if result.key.method == column and not result.diverged]
-
-
-def _mean(values: Mapping[str, float | None]) -> float:
-    """Over the tasks where it is known."""
-    return float(np.nanmean(np.array(list(values.values()), np.float64)))
+    best = next((row for row in learnt if row["method"] != "random"), None)
+    if best is None:
+        lines.append("The probe cannot tell: every training failed or diverged.")
+        return Probe(results, rows, None, lines, aurocs)
+    lines.append(f"Probe: {best['method']} taught most ({best['accuracy']:.3f} exact), so it is recommended.")
+    largest = max(row["accuracy_std"] or 0.0 for row in learnt)
+    for row in learnt:
+        if row is not best and best["accuracy"] - row["accuracy"] <= largest:
+            name = "a random choice" if row["method"] == "random" else row["method"]
+            lines.append(f"It is not told apart from {name} ({row['accuracy']:.3f}): seeds differ by {largest:.3f}.")
+    return Probe(results, rows, best["method"], lines, aurocs)

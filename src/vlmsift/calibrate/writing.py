@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.files import plain, replacing, write_text
@@ -86,12 +86,8 @@ def report_text(calibration: Calibration) -> str:
     return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", calibration.markdown(), ""])
 
 
-def text_records(rows: Sequence[Mapping[str, Any]]) -> list[Record]:
-    """The main figures of the candidates as text."""
-    return [_text_record(row) for row in rows]
-
-
-def _text_record(row: Mapping[str, Any]) -> Record:
+def text_record(row: Mapping[str, Any]) -> Record:
+    """The main figures of a candidate as text."""
     record = {"signal": str(row["signal"]), "good": str(row["good_end"]), "forwards": f"{row['forwards']:.2f}"}
     for kind in (key.removeprefix("auroc_") for key in row if key.startswith("auroc_")):
         record[kind.replace("_", " ")] = number(row[f"auroc_{kind}"], 3, "-")
