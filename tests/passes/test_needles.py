@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.helpers import opened
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.errors import UsageError
 from vlmsift.models import Adapter, Encoder
 from vlmsift.passes.needles import COLOURS, image_probe, probe_picture, text_probe

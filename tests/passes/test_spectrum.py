@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.check import eager_attentions
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model
