@@ -152,8 +152,9 @@ def test_a_slightly_wrong_re_run_is_noticed(llava, monkeypatch):
     assert set(failed(check_adapter(llava))) == {"masked re-run"}
 
 
-def test_a_loss_that_is_not_the_model_s_is_noticed(llava):
-    llava.text_config.final_logit_softcapping = 30.0  # this model's own code knows no soft cap
+def test_a_loss_that_is_not_the_model_s_is_noticed(llava, monkeypatch):
+    right = Adapter.head
+    monkeypatch.setattr(Adapter, "head", lambda self, hidden: right(self, hidden) * 1.001)
     assert set(failed(check_adapter(llava))) == {"loss"}
 
 

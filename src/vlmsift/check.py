@@ -81,7 +81,7 @@ def weights_digest(adapter: Adapter) -> str:
     digest = hashlib.sha256()
     for name, tensor in adapter.model.state_dict().items():
         digest.update(name.encode())
-        digest.update(tensor.detach().cpu().flatten().view(torch.uint8).numpy().tobytes())
+        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())  # also of 0 dimensions
     return digest.hexdigest()
 
 

@@ -7,7 +7,7 @@ import torch
 
 from tests.augment.helpers import entering, gradients, trainable, training_batch, weights_equal
 from tests.models.helpers import batch_of, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.augment import VARIANTS, Rankings, context_of, masked_states
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.passes.attention_received import AttentionReceived

@@ -33,6 +33,21 @@ END = {
     "gemma3": "<end_of_turn>",
     "paligemma": "<eos>",
     "mistral3": "</s>",
+    "aya_vision": "<|END_RESPONSE|>",
+    "cohere2_vision": "<|END_RESPONSE|>",
+    "glm4v": "<|endoftext|>",
+    "deepseek_vl": "<|end_of_sentence|>",
+    "janus": "<|end_of_sentence|>",
+    "aria": "<|im_end|>",
+    "vipllava": "",
+    "qwen3_vl_moe": "<|im_end|>",
+    "gemma4": "<turn|>",
+    "ovis2": "<|im_end|>",
+    "llama4": "<|eot|>",
+    "idefics2": "<end_of_utterance>",
+    "got_ocr2": "<|im_end|>",
+    "emu3": "<|extra_204|>",
+    "granite4_vision": "<|end_of_text|>",
 }
 """family -> what ends an assistant's turn."""
 
@@ -73,10 +88,13 @@ def varied(family: str) -> list[Sample]:
             ask(f"more-{count}", "how many?", "one" * count, *[f"50x50#{n}" for n in range(count)])
             for count in (2, 1, 2)
         ]
+    words = sample("words", "hello", "good day to you")
+    if family == "got_ocr2":  # takes no text alone
+        words = ask("words", "hello", "good day to you", "70x70#7")
     return [
         *samples,
         sample("turns", "<image>\nwhat?", "a dog", "and <image> here?", "no, two", images=("60x60#8", "110x50#9")),
-        sample("words", "hello", "good day to you"),
+        words,
         sample("told", "again", "yes", "why, with <image>?", "so it is", images=("50x120#3",), system="be short"),
     ]
 

@@ -8,18 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tokenizers
 import torch
+from tokenizers import decoders, normalizers, pre_tokenizers
 
 from tests.models.helpers import END, ask, batch_of, opened, picture, sample, varied
 from tests.toys import FAMILIES
 from vlmsift.errors import SampleError
-from vlmsift.models import Adapter
+from vlmsift.models import Adapter, open_model
 from vlmsift.models.conversation import render, to_messages
+from vlmsift.specs import ModelSpec
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 
 SIZE = "60x60#1"
 CHAT = [family for family in FAMILIES if family != "paligemma"]
-SPACED = ("llava", "llava_next", "smolvlm", "idefics3")
+SPACED = ("llava", "llava_next", "smolvlm", "idefics3", "deepseek_vl", "janus", "idefics2", "emu3")
 """Families whose template puts a space before the answer."""
 
 ASKED = {
@@ -39,6 +42,7 @@ TALKED = {
     "no image": sample("s", "what?", "Q"),
 }
 EVERY_CASE = [(family, name) for family in FAMILIES for name in ASKED] + [(f, name) for f in CHAT for name in TALKED]
+EVERY_CASE.remove(("got_ocr2", "no image"))  # which it refuses
 
 
 @pytest.fixture(params=FAMILIES)
@@ -122,11 +126,10 @@ def test_image_index_follows_the_turns(family, toy_path):
 def own_batch(adapter: Adapter, samples: list[Sample]) -> dict[str, Any]:
     """What the processor itself makes of the samples, all at once."""
     processor = adapter.processor
-    how: dict[str, Any] = {
-        "padding": True,
-        "return_tensors": "pt",
-        "images": [[*map(picture, s.images)] for s in samples],
-    }
+    images: list[Any] = [[*map(picture, one.images)] for one in samples]
+    if adapter.model.config.model_type == "got_ocr2":
+        images = [image for pictures in images for image in pictures]
+    how: dict[str, Any] = {"padding": True, "return_tensors": "pt", "images": images}
     if adapter.quirk.prefix_suffix:
         questions = [one.turns[0].text.replace(IMAGE_MARK, "").strip() for one in samples]
         texts = [processor.image_token * len(one.images) + text for one, text in zip(samples, questions, strict=True)]
@@ -229,3 +232,81 @@ def test_tensors_that_a_processor_cannot_join_are_not_left_out(toy_path):
 
     with pytest.raises(SampleError, match=r"^refused by the processor: "):
         replace(encoder, processor=Ragged()).encode(ASKED["two images"])
+
+
+class Shifting:
+    """A processor whose account of its images is wrong by some characters."""
+
+    def __init__(self, processor: Any, by: int) -> None:
+        self.inner, self.by = processor, by
+        self.tokenizer, self.chat_template = processor.tokenizer, processor.chat_template
+        self.apply_chat_template = processor.apply_chat_template
+
+    def __call__(self, **arguments: Any) -> dict[str, Any]:
+        output = dict(self.inner(**arguments))
+        for part in output["text_replacement_offsets"][0]:
+            part["new_span"] = tuple(place + self.by for place in part["new_span"])
+        return output
+
+
+@pytest.mark.parametrize("by", [-9, 1, 9])
+def test_a_span_that_does_not_hold_the_answer_is_refused(by, toy_path):
+    encoder = opened(toy_path("llava")).encoder(picture)
+    encoder = replace(encoder, processor=Shifting(encoder.processor, by))
+    with pytest.raises(
+        SampleError, match=r"^answer not located: the supervised tokens read .*, the answer 'two dogs</s>'"
+    ):
+        encoder.encode(sample("s", "what?", "two dogs", "<image>and?", "no", images=[SIZE]))
+
+
+@pytest.mark.parametrize("answer", ["A Cat", "\ufb01ne", "two  words", "Ａ ｃat", "日本 🎉"])
+@pytest.mark.parametrize(
+    "normalizer",
+    [
+        normalizers.Lowercase(),
+        normalizers.NFKC(),
+        normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]),
+        normalizers.Replace(tokenizers.Regex(" {2,}"), " "),
+    ],
+    ids=["lowercase", "compatible forms", "sentence piece", "single spaces"],
+)
+def test_a_tokenizer_that_normalises_makes_no_good_sample_an_error(normalizer, answer, toy_path):
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu"))
+    adapter.processor.tokenizer.backend_tokenizer.normalizer = normalizer
+    assert supervised(adapter, ask("s", "what?", answer, SIZE))
+
+
+def test_a_letter_that_a_tokenizer_does_not_know_makes_no_good_sample_an_error(toy_path):
+    adapter = open_model(ModelSpec(toy_path("llava"), device="cpu"))
+    tokenizer = adapter.processor.tokenizer
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")  # letters, no longer bytes
+    tokenizer.backend_tokenizer.decoder = decoders.Fuse()
+    tokenizer.backend_tokenizer.model.unk_token = tokenizer.unk_token = "~"
+    assert "~b" in supervised(adapter, ask("s", "what?", "éa日b", SIZE))
+
+
+@pytest.mark.parametrize("family", ["llava", "idefics2", "janus"])
+def test_images_and_answers_side_by_side(family, toy_path):
+    """Nothing but a mark in a turn, two marks without a space, an answer between two images."""
+    one = sample("s", "<image>", "a", "<image><image>", "b", images=[SIZE, "90x50#2", "40x80#3"])
+    adapter = opened(toy_path(family))
+    assert supervised(adapter, one).replace(" ", "") == f"a{END[family]}b{END[family]}"
+    encoded = adapter.encoder(picture).encode(one)
+    counts = [int((encoded.image_index == number).sum()) for number in range(3)]
+    assert len(set(counts)) == 1
+    assert sum(counts) == int((encoded.input_ids == adapter.image_token_id).sum())
+
+
+def test_a_processor_s_complaint_is_its_last(toy_path):
+    """Nested images are offered first, flat ones then; what the second is refused for is told."""
+    encoder = opened(toy_path("llava")).encoder(picture)
+    offered: list[Any] = []
+
+    class Refusing(Shifting):
+        def __call__(self, **arguments: Any) -> dict[str, Any]:
+            offered.append(arguments["images"])
+            raise ValueError(f"attempt {len(offered)}")
+
+    with pytest.raises(SampleError, match=r"^refused by the processor: attempt 2$"):
+        replace(encoder, processor=Refusing(encoder.processor, 0)).encode(ASKED["two images"])
+    assert [isinstance(images[0], list) for images in offered] == [True, False]

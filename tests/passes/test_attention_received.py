@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import Adapter
 from vlmsift.passes import attention
 from vlmsift.passes.attention import Rows, Seen

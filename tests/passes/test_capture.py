@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import AttentionInterface, AttentionMaskInterface
 
 from tests.models.helpers import batch_of, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.check import weights_digest
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model

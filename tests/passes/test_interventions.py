@@ -15,7 +15,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from tests.models.helpers import ask, batch_of, hand_batch, opened, varied
 from tests.passes.test_capture import bypass
 from tests.passes.test_measure import counted, eager_without_keys
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.errors import UnsupportedModel, UsageError
 from vlmsift.models import Adapter, open_model
 from vlmsift.passes import attention

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from tests.models.helpers import batch_of, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import Adapter
 from vlmsift.passes import attention
 from vlmsift.passes import capture as capture_module

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.models.helpers import opened
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.demo import START_PATH
 from vlmsift.errors import UsageError
 from vlmsift.models import Adapter, Encoder, open_model

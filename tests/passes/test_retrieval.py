@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from tests.models.helpers import hand_batch, opened
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.errors import UsageError
 from vlmsift.models import Adapter, Encoder
 from vlmsift.passes.attention import Rows, Seen

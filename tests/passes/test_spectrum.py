@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model
 from vlmsift.passes import attention, spectrum

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.models.helpers import batch_of, hand_batch, opened, varied
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import Adapter
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.masking import Masking

@@ -123,7 +123,7 @@ def test_other_models_and_vectors_are_refused_before_scoring(
         vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", signals=["hidden_mean"])
     with pytest.raises(UsageError, match=r"is open already; name checkpoints by their folders"):
         vlmsift.score(pool, [vlmsift.open_model(START_PATH), MODEL_PATH], tmp_path / "run", signals=WORDS)  # type: ignore[list-item]
-    with pytest.raises(UsageError, match=r"'.*nowhere' cannot be opened as a model"):
+    with pytest.raises(UsageError, match=r"there is no model folder '.*nowhere'"):
         vlmsift.score(pool, [START_PATH, tmp_path / "nowhere"], tmp_path / "run", signals=WORDS)
     make_run(tmp_path / "other", {"loss": np.arange(4)})
     (tmp_path / "damaged").mkdir()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import TYPE_CHECKING
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from tests.toys.parts import Toy
 
-FAMILIES: tuple[str, ...] = (
+MECHANISMS: tuple[str, ...] = (
     "llava",
     "llava_next",
     "llava_onevision",
@@ -29,22 +30,41 @@ FAMILIES: tuple[str, ...] = (
     "paligemma",
     "mistral3",
 )
+"""Between them they have what the passes must be right about: each pass meets its slow twin on all of them."""
+FAMILIES: tuple[str, ...] = (
+    *MECHANISMS,
+    "aya_vision",
+    "cohere2_vision",
+    "glm4v",
+    "deepseek_vl",
+    "janus",
+    "aria",
+    "vipllava",
+    "qwen3_vl_moe",
+    "gemma4",
+    "ovis2",
+    "llama4",
+    "idefics2",
+    "got_ocr2",
+    "emu3",
+    "granite4_vision",
+)
+"""All that are proved: encoding, loss, attention and re-run as `vlmsift check` does, and every signal's contract."""
 VARIANTS: tuple[str, ...] = ("pixtral",)
 """Buildable too, but not a family of their own: pixtral is a LlavaConfig around a Pixtral vision tower."""
 
 # The others fall back on image processors made of PIL and NumPy.
 NEEDS_TORCHVISION: frozenset[str] = frozenset(
     {"llava_onevision", "qwen2_vl", "qwen2_5_vl", "qwen3_vl", "internvl", "smolvlm", "mistral3", "pixtral"}
+    | {"qwen3_vl_moe", "aya_vision", "cohere2_vision", "glm4v", "gemma4", "llama4"}
 )
 
 
 def _builder(family: str) -> Callable[[], Toy]:
-    from tests.toys import gemma, idefics, internvl, llava, mistral, qwen
-
-    for module in (llava, qwen, internvl, idefics, gemma, mistral):
-        if hasattr(module, family):
-            return getattr(module, family)
-    raise ValueError(f"no toy named {family!r}; there are {', '.join(FAMILIES + VARIANTS)}")
+    if family not in FAMILIES + VARIANTS:
+        raise ValueError(f"no toy named {family!r}; there are {', '.join(FAMILIES + VARIANTS)}")
+    modules = (import_module(f"tests.toys.{path.stem}") for path in sorted(Path(__file__).parent.glob("[a-z]*.py")))
+    return next(getattr(module, family) for module in modules if hasattr(module, family))
 
 
 def make_toy(family: str, folder: Path, seed: int = 0) -> Path:

@@ -1,4 +1,4 @@
-"""SmolVLM and Idefics3: rows and columns of tiles named by tokens, then the whole image; a Llama."""
+"""SmolVLM and Idefics3 (rows and columns of tiles named by tokens, then the whole image) and Idefics2 (a resampler)."""
 
 from __future__ import annotations
 
@@ -83,5 +83,28 @@ def idefics3() -> Toy:
         tokenizer,
         image_seq_len=4,
         chat_template=templates.IDEFICS3,
+    )
+    return Toy(config, processor)
+
+
+def idefics2() -> Toy:
+    """3 tokens for each of four quarters and the whole image; its processor keeps no account of what it replaced."""
+    from transformers import Idefics2Config, Idefics2ImageProcessorPil, Idefics2Processor, MistralConfig
+
+    tokenizer = byte_tokenizer(
+        ["<unk>", "<s>", "</s>", "<fake_token_around_image>", "<image>", "<end_of_utterance>"],
+        adds_bos=True,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<unk>",
+    )
+    images = Idefics2ImageProcessorPil(size={"shortest_edge": SIDE, "longest_edge": 2 * SIDE}, do_image_splitting=True)
+    processor = Idefics2Processor(images, tokenizer, image_seq_len=3, chat_template=templates.IDEFICS2)
+    resampler = {"resampler_n_latents": 3, "resampler_depth": 1, "resampler_n_heads": 2, "resampler_head_dim": 16}
+    config = Idefics2Config(
+        vision_config=vision_settings(2 * SIDE),
+        perceiver_config={**resampler, "num_key_value_heads": 1, "hidden_size": 64},
+        text_config=MistralConfig(**text_settings(tokenizer, sliding_window=None)),
+        image_token_id=tokenizer.convert_tokens_to_ids("<image>"),
     )
     return Toy(config, processor)

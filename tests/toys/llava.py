@@ -1,4 +1,4 @@
-"""LLaVA (one square image), LLaVA-NeXT and LLaVA-OneVision (tiles chosen by the image's shape)."""
+"""LLaVA and ViP-LLaVA (one square image), LLaVA-NeXT and LLaVA-OneVision (tiles chosen by the image's shape)."""
 
 from __future__ import annotations
 
@@ -32,6 +32,29 @@ def llava() -> Toy:
         vision_feature_select_strategy="default",
         num_additional_image_tokens=1,
         chat_template=templates.LLAVA,
+    )
+    return Toy(config, processor)
+
+
+def vipllava() -> Toy:
+    """Features of two vision layers side by side, class token dropped; nothing special ends a turn."""
+    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaProcessor, VipLlavaConfig
+
+    tokenizer = _llama_tokenizer()
+    config = VipLlavaConfig(
+        vision_config=CLIPVisionConfig(**vision_settings(SIDE, num_hidden_layers=3, projection_dim=32)),
+        text_config=LlamaConfig(**text_settings(tokenizer)),
+        image_token_index=tokenizer.image_token_id,
+        vision_feature_layers=[-2, 1],
+        image_seq_length=(SIDE // 8) ** 2,
+    )
+    processor = LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        tokenizer,
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=templates.VIPLLAVA,
     )
     return Toy(config, processor)
 

@@ -88,12 +88,21 @@ def qwen2_5_vl() -> Toy:
 
 def qwen3_vl() -> Toy:
     """Visual features enter again after text layers 0 and 1 of 5; rotary sections interleaved; norms on q and k."""
-    from transformers import (
-        Qwen2VLImageProcessor,
-        Qwen3VLConfig,
-        Qwen3VLProcessor,
-        Qwen3VLVideoProcessor,
-    )
+    from transformers import Qwen3VLConfig, Qwen3VLProcessor
+
+    return _qwen3(Qwen3VLConfig, Qwen3VLProcessor)
+
+
+def qwen3_vl_moe() -> Toy:
+    """Two of four experts for each token, in every layer."""
+    from transformers import Qwen3VLMoeConfig, Qwen3VLProcessor
+
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    return _qwen3(Qwen3VLMoeConfig, Qwen3VLProcessor, **experts)
+
+
+def _qwen3(config_class, processor_class, **more: object) -> Toy:
+    from transformers import Qwen2VLImageProcessor, Qwen3VLVideoProcessor
 
     tokenizer = _tokenizer()
     vision = {
@@ -112,8 +121,8 @@ def qwen3_vl() -> Toy:
         hidden_size=48,
         head_dim=16,
         rope_parameters=_rope([4, 2, 2], mrope_interleaved=True),
+        **more,
     )
-    config = Qwen3VLConfig(vision_config=vision, text_config=text, **_token_ids(tokenizer))
-    video = Qwen3VLVideoProcessor(**PIXELS)
-    processor = Qwen3VLProcessor(Qwen2VLImageProcessor(**PIXELS), tokenizer, video, chat_template=templates.QWEN3_VL)
-    return Toy(config, processor)
+    config = config_class(vision_config=vision, text_config=text, **_token_ids(tokenizer))
+    images, video = Qwen2VLImageProcessor(**PIXELS), Qwen3VLVideoProcessor(**PIXELS)
+    return Toy(config, processor_class(images, tokenizer, video, chat_template=templates.QWEN3_VL))

@@ -107,3 +107,47 @@ MISTRAL3 = (
     "{{ message['content'] if message['content'] is string else message['content'][0]['text'] }}{{ eos_token }}"
     "{% endif %}{% endfor %}"
 )
+
+# Texts behind their images; the answer stands between two tokens of its own.
+COHERE = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message['role'] == 'assistant' %}"
+    "{{ '<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>' }}" + _TEXTS + "{{ '<|END_RESPONSE|>' }}"
+    "{% else %}{{ '<|START_OF_TURN_TOKEN|><|' + message['role'] | upper + '_TOKEN|>' }}"
+    "{% for part in message['content'] if part['type'] == 'image' %}{{ 'IMAGE' }}{% endfor %}" + _TEXTS + "{% endif %}"
+    "{{ '<|END_OF_TURN_TOKEN|>' }}{% endfor %}"
+)
+AYA_VISION = COHERE.replace("IMAGE", "<image>")
+COHERE2_VISION = COHERE.replace("IMAGE", "<|IMG_PATCH|>")
+
+# Roles are special tokens.
+_ROLES = (
+    "{% for message in messages %}{{ 'OPEN' }}"
+    "{% for part in message['content'] %}"
+    "{% if part['type'] == 'image' %}{{ 'IMAGE' }}{% else %}{{ part['text'] }}{% endif %}"
+    "{% endfor %}{{ 'END' }}{% endfor %}"
+)
+
+
+def _roles(start: str, opening: str, image: str, end: str) -> str:
+    """`opening` is Jinja's own between quotes: `' + message['role'] + '` stands where the role goes."""
+    return start + _ROLES.replace("OPEN", opening).replace("IMAGE", image).replace("END", end)
+
+
+_ROLE = "' + message['role'] + '"
+GLM4V = _roles("[gMASK]<sop>", f"<|{_ROLE}|>\\n", "<|begin_of_image|><|image|><|end_of_image|>", "<|endoftext|>")
+ARIA = _roles("", f"<|im_start|>{_ROLE}\\n", "<fim_prefix><|img|><fim_suffix>", "<|im_end|>\\n")
+LLAMA4 = _roles("<|begin_of_text|>", f"<|header_start|>{_ROLE}<|header_end|>\\n\\n", "<|image|>", "<|eot|>")
+GEMMA4 = _roles("{{ bos_token }}", f"<|turn>{_ROLE}\\n", "<|image|>", "<turn|>\\n")
+GOT_OCR2 = _roles("", f"<|im_start|>{_ROLE}\\n", "<img><imgpad></img>", "<|im_end|>")
+OVIS2 = _roles("", f"<|im_start|>{_ROLE}\\n", "<image>\\n", "<|im_end|>\\n")
+GRANITE4_VISION = _roles("", f"<|start_of_role|>{_ROLE}<|end_of_role|>", "<image>\\n", "<|end_of_text|>\\n")
+# Nothing special ends a turn.
+VIPLLAVA = _roles("", "###' + message['role'] | capitalize + ':", "<image>\\n", "")
+DEEPSEEK_VL = _roles("", "' + message['role'] | capitalize + ': ", "<image_placeholder>", "<|end_of_sentence|>")
+JANUS = _roles("", "' + '<|' + message['role'] | capitalize + '|>: ", "<image_placeholder>\\n", "<|end_of_sentence|>")
+# The processor types the opening token itself.
+EMU3 = _roles("", "' + message['role'] | upper + ': ", "<image>", "<|extra_204|>")
+
+# No space after the colon where an image follows; the end token stands in the answer's line.
+IDEFICS2 = _UTTERANCES

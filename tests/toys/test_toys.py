@@ -34,8 +34,9 @@ def encoded(processor: Any, images: list[Image.Image]) -> dict[str, Any]:
         ]
         text = processor.apply_chat_template(turns)
     has_bos = text.startswith(processor.tokenizer.bos_token or "\0")
-    inputs = processor(text=[text], images=images, return_tensors="pt", add_special_tokens=not has_bos)
-    return {name: value for name, value in inputs.items() if name != "labels"}
+    inputs = dict(processor(text=[text], images=images, return_tensors="pt", add_special_tokens=not has_bos))
+    inputs.pop("labels", None)
+    return {name: value.float() if value.is_floating_point() else value for name, value in inputs.items()}
 
 
 @torch.no_grad()
@@ -90,10 +91,11 @@ def test_text_attention_can_be_set_alone(opened):
     model, processor = opened
     inputs = encoded(processor, [picture(60, 60, 1)])
     before = logits(model, inputs)
-    vision = model.config.vision_config._attn_implementation
+    tower = getattr(model.config, "vision_config", None) or model.config.vq_config
+    vision = tower._attn_implementation
     model.set_attn_implementation({"text_config": "eager"})
     assert model.config.get_text_config()._attn_implementation == "eager"
-    assert model.config.vision_config._attn_implementation == vision
+    assert tower._attn_implementation == vision
     torch.testing.assert_close(logits(model, inputs), before, atol=1e-4, rtol=0)
 
 

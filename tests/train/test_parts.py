@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.toys import FAMILIES
+from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import open_model
 from vlmsift.specs import ModelSpec
 from vlmsift.train.parts import part_names

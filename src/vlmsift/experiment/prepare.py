@@ -59,7 +59,7 @@ def prepare(plan: Plan) -> Prepared:
             nothing, or a test set that shares images with the pool. FormatError: a data set that cannot be read.
         MissingExtra: training needs a package that is not installed.
     """
-    from vlmsift.models.named import check_model
+    from vlmsift.models.opening import check_model
     from vlmsift.train.job import check_setting
 
     changes = dict(plan.recipe) if isinstance(plan.recipe, dict) else {"name": plan.recipe}

@@ -1,25 +1,32 @@
 """Any Hugging Face vision-language model behind one face.
 
-In: a model's name or folder. Out: `Adapter`, which knows the text decoder's layers, its final norm and head, the image
-token, and how to encode samples. Nothing here is per family; the few exceptions are values in quirks.py.
+In: a loaded model and its processor. Out: `Adapter`, which knows the text decoder's layers, its final norm and head,
+the image token, and how to encode samples. Nothing here is per family; the few exceptions are values in quirks.py.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.errors import UnsupportedModel
 from vlmsift.models.encode import Encoder
-from vlmsift.models.named import check_model
 from vlmsift.models.quirks import Quirk, quirk_of
-from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch, ImageRef
+
+FINAL_NORMS = ("norm", "embedding_norm", "final_layer_norm", "final_layernorm")
+"""What text decoders call the norm behind their last layer."""
+CROSS_ATTENTION = ("cross_attn", "crossattention", "encoder_attn")
+"""What text decoders call a module that looks at the image beside the text."""
+_CROSSED = (
+    "{}: {} shows its text layers the image by cross-attention; vlmsift reads models that put image features among the "
+    "text's positions"
+)
 
 
 @dataclass(frozen=True)
@@ -63,15 +70,44 @@ class Adapter:
 
     def backbone(self, batch: Batch, inputs: dict[str, Any]) -> Tensor:
         """Run everything below the head: (B, T, D), after the final norm. Images are encoded here, once."""
-        outputs = self.model.base_model(**inputs, use_cache=False, return_dict=True)
-        last: Tensor = outputs.last_hidden_state
-        return last
+        base = self.model.base_model
+        if base is not self.model:
+            last: Tensor = base(**inputs, use_cache=False, return_dict=True).last_hidden_state
+            return last
+
+        # a model without a body of its own would go on to (B, T, V) logits, so it is left behind its text decoder
+        def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
+            raise _Left(output[0])
+
+        handle = self.text.register_forward_hook(leave)
+        try:
+            self.model(**inputs, use_cache=False, return_dict=True)
+        except _Left as left:
+            return left.hidden
+        finally:
+            handle.remove()
+        raise UnsupportedModel(f"{self.name}: {type(self.model).__name__} did not run its text decoder")
 
     def head(self, hidden: Tensor) -> Tensor:
-        """(N, D) final hidden states -> (N, V) float32 logits, with the model's own soft cap if it has one."""
-        logits: Tensor = self.model.get_output_embeddings()(hidden).float()
-        cap = getattr(self.text_config, "final_logit_softcapping", None)
+        """(N, D) final hidden states -> (N, V) float32 logits, scaled and capped as the model's own forward does."""
+        logits: Tensor = self.model.get_output_embeddings()(hidden).float()  # (N, V)
+        if divisor := self._read_in_forward("logits_scaling"):  # Granite
+            logits = logits / divisor
+        if factor := self._read_in_forward("logit_scale"):  # Cohere; its image models have the value, but leave it
+            logits = logits * factor
+        cap = self._read_in_forward("final_logit_softcapping")  # Gemma
         return logits if cap is None else torch.tanh(logits / cap) * cap
+
+    def _read_in_forward(self, name: str) -> float | None:
+        """A value of the text config, if the model's own forward reads one of that name.
+
+        A text model that is part of several image models leaves its values in all their configurations; whether they
+        are applied to the logits is decided by each image model's code.
+        """
+        code = getattr(inspect.unwrap(type(self.model).forward), "__code__", None)
+        read = code is not None and name in (*code.co_names, *code.co_consts)
+        value: float | None = getattr(self.text_config, name, None) if read else None
+        return value
 
     def inputs(self, batch: Batch) -> dict[str, Any]:
         """The batch's inputs on the model's device, floating ones in its dtype.
@@ -92,82 +128,6 @@ class Adapter:
     def encoder(self, open_image: Callable[[ImageRef], Any]) -> Encoder:
         """What turns samples into batches; safe to send to worker processes."""
         return Encoder(self.processor, self.image_token_id, self.quirk, self.context, open_image)
-
-
-def open_model(
-    name: str | Path | ModelSpec,
-    *,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    chat_template: str | None = None,
-    trust_remote_code: bool = False,
-) -> Adapter:
-    """Load a model and its processor through the Auto classes, ready to be measured (eval mode, frozen).
-
-    Args:
-        device: "auto" (CUDA if there is one), "cpu", "cuda:1", or "spread" over all devices (needs accelerate).
-        dtype: "auto" (the checkpoint's own, float32 on a CPU where that is float16), "float32", "bfloat16", "float16".
-        chat_template: Jinja text to use instead of the processor's own.
-
-    Raises:
-        UsageError: no such model, or an argument that cannot be meant.
-        UnsupportedModel: the model loads, but vlmsift cannot look inside it correctly.
-    """
-    if isinstance(name, ModelSpec):
-        check_model(name)
-        return open_model(
-            name.one,
-            device=name.device,
-            dtype=name.dtype,
-            revision=name.revision,
-            chat_template=name.template,
-            trust_remote_code=name.trust_remote_code,
-        )
-    import transformers
-
-    from vlmsift.models.silence_transformers import silence_transformers
-
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    kinds: dict[str, Any] = {
-        "auto": "auto",
-        "float32": torch.float32,
-        "bfloat16": torch.bfloat16,
-        "float16": torch.float16,
-    }
-    if dtype not in kinds:
-        raise UsageError(f"dtype {dtype!r} is unknown; choose one of {', '.join(kinds)}")
-    if not Path(name).exists() and (str(name).count("/") != 1 or str(name).startswith((".", "~", "/"))):
-        raise UsageError(f"there is no model folder {str(name)!r}; check the path, or give a hub name (owner/model)")
-    where: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
-    try:
-        with silence_transformers():
-            processor = transformers.AutoProcessor.from_pretrained(name, **where)
-            model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
-                name,
-                dtype=kinds[dtype],
-                output_loading_info=True,
-                **where,
-                **({"device_map": "auto"} if device == "spread" else {}),
-            )
-    except Exception as error:  # loaders raise many kinds: broken JSON, broken weights, a missing package
-        raise _explained(str(name), error) from error
-    if missing := sorted(loaded["missing_keys"]):
-        raise UnsupportedModel(
-            f"{name}: its weights lack {len(missing)} tensors that its configuration asks for ({', '.join(missing[:3])}"
-            f"{', ...' if len(missing) > 3 else ''}); they would be drawn at random. Give a complete checkpoint"
-        )
-    if device != "spread":
-        try:
-            model = model.to(device)
-        except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"device {device!r} cannot be used here: {error}") from error
-    if device == "cpu" and dtype == "auto" and model.dtype == torch.float16:
-        model = model.float()
-    if chat_template is not None:
-        processor.chat_template = chat_template
-    return adapt(model, processor, name=str(name), revision=revision or getattr(model.config, "_commit_hash", None))
 
 
 def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision: str | None = None) -> Adapter:
@@ -200,10 +160,13 @@ def look_inside(
     Without a processor the adapter cannot encode.
     """
     config = model.config
-    text = _text_decoder(model, config.get_text_config())
-    norm = getattr(text, "norm", None)
+    refuse_config(config, name)
+    text = _find_text_decoder(model, config.get_text_config())
+    norm = next((getattr(text, norm) for norm in FINAL_NORMS if hasattr(text, norm)), None)
     if norm is None:
         raise UnsupportedModel(f"{name}: the text decoder {type(text).__name__} has no final `norm`")
+    if any(part.rpartition(".")[2] in CROSS_ATTENTION for part, _ in text.named_modules()):
+        raise UnsupportedModel(_CROSSED.format(name, type(model).__name__))
     image_token_id = getattr(config, "image_token_id", None) or getattr(config, "image_token_index", None)
     if image_token_id is None:
         raise UnsupportedModel(
@@ -215,7 +178,32 @@ def look_inside(
     return Adapter(model, processor, text, text.layers, norm, image_token_id, context, quirk, name, revision)
 
 
-def _text_decoder(model: Any, text_config: Any) -> Any:
+def refuse_config(config: Any, name: str) -> None:
+    """What a configuration alone rules out, before any weight is read.
+
+    Raises:
+        UnsupportedModel: an encoder-decoder, cross-attention to the image, or no layers.
+    """
+    text_config, kind = config.get_text_config(), type(config).__name__
+    if any(getattr(part, "is_encoder_decoder", False) for part in (config, text_config)):
+        raise UnsupportedModel(f"{name}: {kind} is an encoder-decoder; vlmsift reads models that only decode")
+    if getattr(text_config, "cross_attention_layers", None):
+        raise UnsupportedModel(_CROSSED.format(name, kind))
+    if getattr(text_config, "num_hidden_layers", None) == 0:
+        raise UnsupportedModel(
+            f"{name}: its configuration says 0 text layers (num_hidden_layers); there is nothing in it"
+        )
+
+
+class _Left(Exception):
+    """The way out of a forward whose remainder nobody needs."""
+
+    def __init__(self, hidden: Tensor) -> None:
+        super().__init__()
+        self.hidden = hidden  # (B, T, D)
+
+
+def _find_text_decoder(model: Any, text_config: Any) -> Any:
     """The module that runs the text layers: it has that configuration, and as many `layers` as it says."""
     module: Any
     for module in model.modules():
@@ -230,22 +218,4 @@ def _text_decoder(model: Any, text_config: Any) -> Any:
     raise UnsupportedModel(
         f"{type(model).__name__}: no text decoder with {getattr(text_config, 'num_hidden_layers', '?')} `layers` was "
         "found in it"
-    )
-
-
-def _explained(name: str, error: Exception) -> Exception:
-    """A loading failure as a sentence that says what to do."""
-    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    text = str(error).lower()
-    if "torchvision" in text:
-        return UnsupportedModel(f"{name}: its processor needs torchvision: pip install torchvision ({reason})")
-    if "trust_remote_code" in text:
-        return UnsupportedModel(f"{name}: it runs code of its own; pass --trust-remote-code if you trust its author")
-    if isinstance(error, ImportError):
-        return UnsupportedModel(f"{name}: a package is missing: {reason}")
-    if Path(name).exists() and not isinstance(error, OSError):
-        return UnsupportedModel(f"{name}: it cannot be opened as an image-text model: {reason}")
-    return UsageError(
-        f"no model could be loaded from {name!r}: {reason} Give a folder written by save_pretrained, or a model's full "
-        "name on the Hugging Face hub (owner/name)."
     )

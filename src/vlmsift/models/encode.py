@@ -7,7 +7,8 @@ account of what it replaced, never from constants.
 
 from __future__ import annotations
 
-from bisect import bisect_right
+import re
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -103,28 +104,83 @@ class Encoder:
         rendered = render(self.processor, sample.turns)
         bos = self.processor.tokenizer.bos_token
         output = self._process(
+            images,
             text=[rendered.text],
-            images=[images] if images else None,
             return_offsets_mapping=True,
             return_text_replacement_offsets=True,
             add_special_tokens=not (bos and rendered.text.startswith(bos)),
         )
-        input_ids = torch.as_tensor(output.pop("input_ids"))[0]
-        offsets = torch.as_tensor(output.pop("offset_mapping"))[0]
-        replaced = (output.pop("text_replacement_offsets", None) or [[]])[0]
-        ends = [part["span"][1] for part in replaced]
-        shifts = [0] + [part["new_span"][1] - part["span"][1] for part in replaced]
-        starts_at, ends_at = offsets[:, 0], offsets[:, 1]
+        input_ids = torch.as_tensor(output.pop("input_ids"))[0]  # (T,)
+        offsets = torch.as_tensor(output.pop("offset_mapping"))[0]  # (T, 2), characters of the processor's text
+        account = list(output.pop("text_replacement_offsets", [[]])[0])  # an empty one may have become a tensor
+        replaced, length = (
+            self._read_account(rendered.text, offsets, account)
+            if account or not images
+            else self._find_runs(rendered.text, offsets, input_ids, len(images))
+        )
+        # a place moves with the nearest thing behind it whose place is known: an image, or the end of the text
+        behind = [*replaced, (len(rendered.text), length, length)]
+        starts_at, ends_at = offsets.unbind(1)
         labels = torch.full_like(input_ids, IGNORED)
-        for start, end in rendered.spans:
-            start, end = (place + shifts[bisect_right(ends, place)] for place in (start, end))
+        for first, last in rendered.spans:
+            start, end = (_move(place, behind) for place in (first, last))
             inside = (starts_at < end) & (ends_at > start)
+            self._prove(rendered.text[first:last], input_ids[inside])
             labels[inside] = input_ids[inside]
         image_index = torch.full_like(input_ids, -1)
-        for number, part in enumerate(part for part in replaced if part["type"] == "image"):
-            start, end = part["new_span"]
+        for number, (_, start, end) in enumerate(replaced):
             image_index[(starts_at >= start) & (ends_at <= end) & (input_ids == self.image_token_id)] = number
         return self._sorted(sample, input_ids, labels, image_index, output)
+
+    def _read_account(self, text: str, offsets: Tensor, account: list[Any]) -> tuple[list[tuple[int, int, int]], int]:
+        """The images by the processor's own account: (place in our text, start and end in its text); its length.
+
+        What it types in front of our text (a bos token, a system prompt) moves everything.
+        """
+        grown = sum(part["new_span"][1] - part["new_span"][0] - part["span"][1] + part["span"][0] for part in account)
+        typed = max(0, int(offsets.max()) - len(text) - grown)
+        parts = [(part["span"][0] - typed, *part["new_span"]) for part in account if part["type"] == "image"]
+        return parts, typed + len(text) + grown
+
+    def _find_runs(
+        self, text: str, offsets: Tensor, input_ids: Tensor, count: int
+    ) -> tuple[list[tuple[int, int, int]], int]:
+        """The same for a processor that keeps no account: an image is a row of as many runs of image tokens as others.
+
+        What it types before an image is as long as before the first one.
+        """
+        at_image = input_ids == self.image_token_id  # (T,)
+        starts = offsets[at_image & ~at_image.roll(1), 0].tolist()  # one per run; the last token is never an image's
+        ends = offsets[at_image & ~at_image.roll(-1), 1].tolist()
+        places = [mark.start() for mark in re.finditer(re.escape(self.processor.image_token), text)]
+        share, rest = divmod(len(starts), count)
+        if rest or not share or len(places) != count:
+            raise SampleError(
+                "wrong image count",
+                f"{count} given, {len(places)} in the text, {len(starts)} runs of {self.image_token}",
+            )
+        opening = starts[0] - places[0]
+        return (
+            list(zip(places, [start - opening for start in starts[::share]], ends[share - 1 :: share], strict=True)),
+            int(offsets.max()),
+        )
+
+    def _prove(self, answer: str, token_ids: Tensor) -> None:
+        """Raise SampleError unless these supervised tokens read as the answer with its end token.
+
+        A token that also holds a bit of the text beside the answer may stand at either end.
+        """
+        tokenizer = self.processor.tokenizer
+        decoded = tokenizer.decode(token_ids, clean_up_tokenization_spaces=False)
+        if answer in decoded:
+            return
+        normalizer = tokenizer.backend_tokenizer.normalizer
+        shown = _bare(normalizer.normalize_str(answer) if normalizer else answer)
+        known = [re.escape(_bare(piece)) for piece in decoded.split(tokenizer.unk_token or "\0")]
+        if shown not in _bare(decoded) and not (len(known) > 1 and re.fullmatch(".+".join(known), shown)):
+            raise SampleError(
+                "answer not located", f"the supervised tokens read {decoded[:60]!r}, the answer {answer[:60]!r}"
+            )
 
     def _prefix_suffix(self, sample: Sample, images: list[Any]) -> Encoded:
         """One question and one answer; supervised is what the processor types as suffix.
@@ -136,22 +192,28 @@ class Encoder:
             raise SampleError("not for this model", "it takes one image prompt and one answer")
         question = next(turn.text for turn in sample.turns if turn.role == "user")
         prompt = self.processor.image_token * len(images) + question.replace(IMAGE_MARK, "").strip()
-        output = self._process(
-            text=[prompt], images=[images], suffix=[sample.answer], return_text_replacement_offsets=False
-        )
+        output = self._process(images, text=[prompt], suffix=[sample.answer], return_text_replacement_offsets=False)
         output.pop("labels", None)
-        input_ids = torch.as_tensor(output.pop("input_ids"))[0]
+        input_ids = torch.as_tensor(output.pop("input_ids"))[0]  # (T,)
         supervised = torch.as_tensor(output["token_type_ids"])[0] == 1
+        self._prove(sample.answer, input_ids[supervised])
         at_image = input_ids == self.image_token_id
         per_image = max(1, int(at_image.sum()) // len(images))
         image_index = torch.where(at_image, (at_image.cumsum(0) - 1) // per_image, -1)
         return self._sorted(sample, input_ids, input_ids.where(supervised, IGNORED), image_index, output)
 
-    def _process(self, **arguments: Any) -> dict[str, Any]:
-        try:
-            return dict(self.processor(padding=False, truncation=False, return_tensors=None, **arguments))
-        except Exception as error:  # processors raise many kinds; the sample, not the run, is at fault
-            raise SampleError("refused by the processor", f"{error}") from error
+    def _process(self, images: list[Any], **arguments: Any) -> dict[str, Any]:
+        """The processor's output for one sample; images as one sample's list, or flat where it takes them so."""
+        how = {"padding": False, "truncation": False, "return_tensors": "pt", **arguments}
+        refusal = ""
+        for form in ([images], images) if images else (None,):
+            try:
+                return dict(self.processor(images=form, **how))
+            except ValueError as error:
+                refusal = f"{error}"
+            except Exception as error:  # processors raise many kinds; the sample, not the run, is at fault
+                raise SampleError("refused by the processor", f"{error}") from error
+        raise SampleError("refused by the processor", refusal)
 
     def _sorted(
         self, sample: Sample, input_ids: Tensor, labels: Tensor, image_index: Tensor, output: dict[str, Any]
@@ -202,6 +264,17 @@ class Encoder:
             valid=valid,
             query_mask=query_mask & valid,
         )
+
+
+def _move(place: int, behind: list[tuple[int, int, int]]) -> int:
+    """A place in our text -> in the processor's, as far from the first thing that is not before it."""
+    ours, theirs = next((ours, theirs) for ours, theirs, _ in behind if ours >= place)
+    return theirs - (ours - place)
+
+
+def _bare(text: str) -> str:
+    """A text without what tokenizers and their decoders add, take or change: white space, case, forms of letters."""
+    return "".join(unicodedata.normalize("NFKC", text.replace("\u2581", " ")).casefold().split())
 
 
 def _tensor(value: Any) -> Tensor | None:

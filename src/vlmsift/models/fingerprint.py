@@ -7,9 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from vlmsift.errors import UsageError
 from vlmsift.models.adapter import Adapter
-from vlmsift.models.silence_transformers import silence_transformers
+from vlmsift.models.opening import load_config
 
 
 def fingerprint(adapter: Adapter) -> dict[str, Any]:
@@ -42,16 +41,6 @@ def fingerprint(adapter: Adapter) -> dict[str, Any]:
 
 
 def config_of(name: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> dict[str, Any]:
-    """A model's config, without its weights. Raises UsageError where there is none."""
-    import transformers
-
-    try:
-        with silence_transformers():
-            config = transformers.AutoConfig.from_pretrained(
-                name, revision=revision, trust_remote_code=trust_remote_code
-            )
-    except (OSError, ValueError) as error:
-        said = " ".join(str(error).split())
-        raise UsageError(f"{str(name)!r} cannot be opened as a model ({said}); name a model folder") from error
-    found: dict[str, Any] = config.to_dict()
-    return found
+    """A model's config, without its weights. Raises UsageError or UnsupportedModel where there is none."""
+    config: dict[str, Any] = load_config(str(name), revision, trust_remote_code).to_dict()
+    return config

@@ -107,7 +107,7 @@ def _checked_models(
     models: Sequence[Any], spec: ModelSpec, signals: Mapping[str, Signal], out: Path, overwrite: bool
 ) -> tuple[Any, ...]:
     """The models, several of which must be checkpoints of one training that is followed by numbers."""
-    from vlmsift.models.named import check_model
+    from vlmsift.models.opening import check_model
 
     for name in models:
         check_model(replace(spec, model=name))

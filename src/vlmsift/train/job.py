@@ -68,7 +68,7 @@ def check_setting(
     Raises:
         UsageError: a recipe, model, device or precision that cannot be meant. MissingExtra: a package is missing.
     """
-    from vlmsift.models.named import check_model
+    from vlmsift.models.opening import check_model
 
     chosen = recipe_of(recipe, changes)
     spec = as_spec(ModelSpec, model)
