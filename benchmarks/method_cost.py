@@ -38,7 +38,7 @@ def cost_table(scoring: Scoring, names: Sequence[str], rows: int, rounds: int, k
             if len(seconds.setdefault(name, [])) <= number:
                 seconds[name].append(_score(scoring, name, part))
                 write_atomically(path, lambda temporary: temporary.write_text(json.dumps(seconds)))
-    depth = open_model(scoring.model, **CPU).depth
+    depth = open_model(ModelSpec(scoring.model, **CPU)).depth
     head = ["method", "forwards", f"counted, L = {depth}", f"scoring {rows:,} s", "choosing s", "once before s"]
     table = markdown(head, [_row(scoring, name, depth, seconds, rounds, keep) for name in names])
     return (

@@ -85,7 +85,7 @@ class Scoring:
         """The model's retrieval `heads`, the number of `probes` that found them, and `seconds`; found once."""
         path = self.folder / f"heads-{self.probes}.json"
         if not path.exists():
-            model, started = open_model(self.model, **CPU), time.perf_counter()
+            model, started = open_model(ModelSpec(self.model, **CPU)), time.perf_counter()
             signal = settled({"searched": AttentionInfluence(probes=self.probes)}, model)["searched"]
             found = {**parameters(signal), "seconds": time.perf_counter() - started}
             write_atomically(path, lambda temporary: temporary.write_text(json.dumps(found)))

@@ -133,7 +133,7 @@ def test_a_fault_that_hits_every_sample_is_raised_with_its_reason(error, digits_
         tried.extend(batch.ids)
         raise error
 
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     monkeypatch.setattr(type(adapter), "backbone", failing)
     with pytest.raises(UnsupportedModel, match=r"none of the first \d+ samples can be judged.*(no kernel|of memory)"):
         evaluate(adapter, digits_data, tokens_per_batch=100)
@@ -143,7 +143,7 @@ def test_a_fault_that_hits_every_sample_is_raised_with_its_reason(error, digits_
 
 
 def test_a_lost_device_is_raised_at_once(digits_data, monkeypatch):
-    adapter = open_model(MODEL_PATH, device="cpu")
+    adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     backbone, forwards = type(adapter).backbone, []
 
     def failing(self, batch, inputs):

@@ -65,7 +65,7 @@ def test_a_chat_template_can_be_given(toy_path):
 def test_an_argument_that_cannot_be_meant(arguments, sentence, toy_path):
     name = arguments.pop("name", None) or toy_path("llava")
     with pytest.raises(UsageError, match=sentence):
-        open_model(name, **{"device": "cpu", **arguments})
+        open_model(ModelSpec(name, **{"device": "cpu", **arguments}))
 
 
 def changed(folder: Path, **changes: Any) -> None:

@@ -106,7 +106,6 @@ def check_sift(
     from vlmsift.methods import find_method
     from vlmsift.methods.tuning import check_tuning, refuse_unmeasured, to_score
     from vlmsift.pools import open_pool
-    from vlmsift.pools.export import checked_target
     from vlmsift.scoring.job import check_score
 
     name = method if isinstance(method, str) else method.called or "this method"
@@ -118,7 +117,7 @@ def check_sift(
         selector.check_clean()
     else:
         parse_keep(keep, len(pool))
-    checked_target(pool, out, out_format)
+    pool.check_export(out, out_format)
     place = Path(out)
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
     spec = as_spec(ModelSpec, model)
