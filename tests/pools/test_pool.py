@@ -138,8 +138,10 @@ def test_the_bytes_are_read_once_until_they_change(tmp_path: Path) -> None:
     assert len({pool.fingerprint(), pool.fingerprint(), open_pool(path).fingerprint()}) == 1
     assert _digest.cache_info().misses == reads + 1
     found = []
-    for name in ("r1", "r2", "r3"):  # of one size, and perhaps within one tick of the clock
+    tick = time.time_ns() + 10**12
+    for name in ("r1", "r2", "r3"):  # of one size, and within one tick of the clock
         path.write_text(path.read_text().replace(found[-1][0] if found else "r0", name))
+        os.utime(path, ns=(tick, tick))
         found.append((name, pool.fingerprint()))
     assert len({digest for _, digest in found}) == 3
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -231,6 +232,37 @@ def test_two_starters_end_with_the_same_finished_run(tmp_path: Path) -> None:
         assert {path.name for path in folder.rglob("*") if path.is_file()} == {
             path.name for path in alone.folder.rglob("*") if path.is_file()
         }
+
+
+@pytest.mark.parametrize("moment", ["listed", "written"])
+def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, put_new, listdir = settings(8, {"gain": 1}), files.Folder.put_new, os.listdir
+
+    def begin() -> None:
+        monkeypatch.undo()
+        Run.create_or_resume(tmp_path / "run", other)
+
+    def listed(path: Path) -> list[str]:
+        begin()
+        return ["signals"]  # a list is not of one moment: the run.json before it may be missing
+
+    def written(self: files.Folder, name: str, content: bytes) -> bool:
+        begin()
+        return put_new(self, name, content)
+
+    for asked in (settings(8, {"loss": 1}), other):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run").mkdir()
+        if moment == "listed":
+            monkeypatch.setattr("vlmsift.runs.run.os.listdir", listed)
+        else:
+            monkeypatch.setattr(files.Folder, "put_new", written)
+        if asked is other:
+            assert len(Run.create_or_resume(tmp_path / "run", asked).settings["sessions"]) == 2
+        else:
+            with pytest.raises(RunMismatch, match=r"signals\.gain\.width: in the run 1, asked for nothing"):
+                Run.create_or_resume(tmp_path / "run", asked)
+    assert os.listdir is listdir
 
 
 def test_a_vector_of_width_one_stays_a_vector(tmp_path: Path) -> None:
