@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -11,29 +12,41 @@ from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
 
+SECONDS = 60
+"""Longest that a condition may take; one over a million rows takes under a second."""
+MEMORY = "4GB"
 
-def matching(table: Any, where: str) -> NDArray[np.int64]:
+
+def matching(table: Any, where: str, seconds: float = SECONDS) -> NDArray[np.int64]:
     """Values of the column `index`, ascending, of the rows where the SQL condition `where` holds; null counts as no.
 
     One condition, and nothing else: DuckDB parses it as a single expression, without files, extensions or settings.
-    It may hold a subquery over `run`. Raises UsageError that quotes DuckDB and names the columns.
+    It may hold a subquery over `run`. Raises UsageError that quotes DuckDB and names the columns; also where it takes
+    longer than `seconds`, or more than `MEMORY` beside the table.
     """
     import duckdb
 
     scalars = table.select([field.name for field in table.schema if not pa.types.is_nested(field.type)])
     closed = ("enable_external_access", "autoload_known_extensions", "autoinstall_known_extensions")
-    connection = duckdb.connect(":memory:", config=dict.fromkeys(closed, "false"))
+    limits = {"memory_limit": MEMORY, "temp_directory": ""}  # nothing is put on the disk when memory is short
+    connection = duckdb.connect(":memory:", config={**dict.fromkeys(closed, "false"), **limits})
+    timer = Timer(seconds, connection.interrupt)
+    timer.start()
     try:
         connection.register("run", scalars)
         connection.execute("SET lock_configuration = true")
         # twice: bare, so that no bracket can be closed; in brackets, because some versions overlook a trailing LIMIT
         found = connection.view("run").filter(where).filter(f"({where}\n)")
         rows = found.project('"index"').fetchnumpy()["index"]
+    except duckdb.InterruptException as error:
+        cure = "Leave out a subquery over all pairs of rows, or one that calls itself."
+        raise UsageError(f"where={where!r} did not end within {seconds:g} seconds. {cure}") from error
     except duckdb.Error as error:
         said = str(error).strip().splitlines()[0]
         columns = ", ".join(scalars.column_names)
         raise UsageError(f"where={where!r} is not a condition on this run: {said}. Columns: {columns}.") from error
     finally:
+        timer.cancel()
         connection.close()
     return np.sort(np.asarray(rows, np.int64))
 
