@@ -1,4 +1,4 @@
-"""`python -m vlmsift.cli`."""
+"""`python -m vlmsift`."""
 
 from vlmsift.cli import main
 
