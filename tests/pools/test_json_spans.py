@@ -49,7 +49,17 @@ def test_a_list_in_an_object_is_found() -> None:
     assert pieces(text, array_spans(text, 0, PATH)) == [{"a": 1}, {"a": [2]}]
 
 
-@pytest.mark.parametrize("row", ['{"a": NaN}', '{"a": [-Infinity]}', '{"a": "\\ud83d"}', "[" * 600 + "]" * 600])
+@pytest.mark.parametrize(
+    "row",
+    [
+        '{"a": NaN}',
+        r'{"a": "\\", "n": NaN, "b": "]"}',
+        r'{"n": NaN, "b": "\"]"}',
+        '{"a": [-Infinity]}',
+        '{"a": "\\ud83d"}',
+        "[" * 600 + "]" * 600,
+    ],
+)
 def test_what_python_writes_beyond_json_is_taken(row: str) -> None:
     text = f'[ {{"b": "]}}"}},\n {row} , 3]'.encode()
     spans = array_spans(text, 0, PATH)

@@ -6,6 +6,7 @@ in a row.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -24,21 +25,34 @@ _LOOKED_AT = 64
 
 
 def open_pool(
-    path: str | Path, images: str | Path | None = None, format: str | None = None, source_field: str | None = None
+    path: str | Path | Pool,
+    images: str | Path | None = None,
+    format: str | None = None,
+    source_field: str | None = None,
 ) -> Pool:
     """Open a data set to choose from.
 
     Args:
         path: a `.json`, `.jsonl` or `.parquet` file, a folder of JSONL or Parquet parts, or a folder that the method
-            `save_to_disk` of a Hugging Face data set wrote.
+            `save_to_disk` of a Hugging Face data set wrote. An open pool is given back as it is.
         images: the folder that image paths are relative to; by default the folder of the file.
         format: "llava", "messages" or "sharegpt"; by default guessed from the first rows.
         source_field: the field that names a row's sub-data-set or task; by default `source`, `task` or `dataset`.
 
     Raises:
         FormatError: nothing there, nothing that can be read as rows, or rows of no known format; says what was found.
-        UsageError: an unknown `format`, an image folder that does not exist, or a `source_field` that no row has.
+        UsageError: something else than a path, an unknown `format`, an image folder that does not exist, or a
+            `source_field` that no row has.
     """
+    if isinstance(path, Pool):
+        return path
+    if not isinstance(path, (str, os.PathLike)):
+        cure = (
+            "call its save_to_disk(FOLDER) and give"
+            if hasattr(path, "save_to_disk")
+            else "write its rows to a file, and give"
+        )
+        raise UsageError(f"a {type(path).__name__} is no pool: {cure} the path")
     path = Path(path).expanduser()
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")

@@ -9,6 +9,7 @@ import json
 import mmap
 import re
 from array import array
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -20,8 +21,7 @@ from vlmsift.errors import FormatError
 Spans = NDArray[np.int64]
 Buffer = bytes | mmap.mmap
 
-# A whole string, so that brackets inside a text are not counted, or one structural character.
-_TOKEN = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[\[\]{},]', re.DOTALL)
+_TOKEN = re.compile(rb'["\[\]{},]')
 _BLOCK = 1 << 24
 
 
@@ -33,8 +33,7 @@ def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
     """
     spans = array("q")
     depth, start, end = 0, begin + 1, -1
-    for token in _TOKEN.finditer(buffer, begin):
-        at = token.start()
+    for at in _structure(buffer, begin):
         character = buffer[at]
         if depth == 1 and character in b",]":
             start, stop = _trim(buffer, start, at)
@@ -53,6 +52,28 @@ def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
         line = line_of(buffer, end)
         raise FormatError(f"{path}: more text follows the end of the list in line {line} (byte {end}). Remove it.")
     return np.array(spans, np.int64).reshape(-1, 2)
+
+
+def _structure(buffer: Buffer, begin: int) -> Iterator[int]:
+    """Places of brackets and commas; those inside a text are not counted."""
+    at = begin
+    while token := _TOKEN.search(buffer, at):
+        at = token.end()
+        if buffer[token.start()] == ord('"'):
+            at = _string_end(buffer, at)
+        else:
+            yield token.start()
+
+
+def _string_end(buffer: Buffer, at: int) -> int:
+    """Where a string ends whose text begins at byte `at`: behind a quote with an even number of backslashes before."""
+    while (quote := buffer.find(b'"', at)) >= 0:
+        at = before = quote + 1
+        while buffer[before - 2] == ord("\\"):
+            before -= 1
+        if (at - before) % 2 == 0:
+            return at
+    return len(buffer)
 
 
 def _trim(buffer: Buffer, start: int, stop: int) -> tuple[int, int]:

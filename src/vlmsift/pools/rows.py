@@ -79,6 +79,9 @@ def _parts(path: Path, suffix: str) -> tuple[Path, ...]:
 def _open_files(files: tuple[Path, ...]) -> Rows:
     from vlmsift.pools.text_rows import TextRows
 
+    if special := [file for file in files if not file.is_file()]:
+        what = "a folder" if special[0].is_dir() else "a pipe, a socket or a device"
+        raise FormatError(f"{special[0]}: {what}, not a file. Write the rows to a file: they are read more than once.")
     try:
         with files[0].open("rb") as file:
             start = file.read(64)

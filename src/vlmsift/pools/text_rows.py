@@ -22,8 +22,9 @@ from vlmsift.errors import FormatError, SampleError
 from vlmsift.pools.json_faults import Buffer, Spans
 from vlmsift.pools.json_spans import array_spans, is_lines, line_spans
 
-# A raw line break cannot stand inside a JSON string, so the white space around one is never part of a value.
-_BREAK = re.compile(rb"\s*[\r\n]\s*")
+# A raw line break cannot stand inside a JSON string, so the white space around one is never part of a value. A match
+# begins where white space does: tried from each of a million spaces, the search would take a million times as long.
+_BREAK = re.compile(rb"(?<!\s)\s*[\r\n]\s*")
 
 
 class TextRows:
