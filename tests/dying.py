@@ -16,7 +16,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(  # what a child would otherwise import, each for itself
     [
         "__main__",
-        *(f"vlmsift.{name}" for name in ("cli", "show", "pipeline", "engines.local", "selectors", "signals")),
+        *(f"vlmsift.{name}" for name in ("cli", "terminal", "pipeline", "scoring.score", "selectors", "signals")),
         *("vlmsift.models.fingerprint", "vlmsift.pools.text_rows", "torch.utils.data", "PIL.PngImagePlugin"),
         *(f"transformers.models.llava.{name}_llava" for name in ("modeling", "processing")),
         *("transformers.models.clip.modeling_clip", "transformers.models.llama.modeling_llama"),
@@ -58,7 +58,7 @@ def _work(arguments: list[str], step: int) -> None:
     os.setsid()
     if step:
         left = iter(range(step - 1, -1, -1))
-        for name in ("fsync", "replace", "rename"):
+        for name in ("fsync", "replace", "rename", "link"):
             setattr(os, name, _dying(getattr(os, name), left))
     main(arguments)
 

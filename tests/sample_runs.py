@@ -15,7 +15,13 @@ def settings(rows: int, signals: dict[str, int], part_size: int = 4, **identity:
     """What `Run.create_or_resume` takes; `signals` maps a name to its width."""
     columns = {name: {"width": width, "unit": "nats", "higher_means": "more"} for name, width in signals.items()}
     return {
-        "identity": {"rows": rows, "part_size": part_size, "signals": columns, **identity},
+        "identity": {
+            "data": {"fingerprint": "f"},
+            "rows": rows,
+            "part_size": part_size,
+            "signals": columns,
+            **identity,
+        },
         "info": {"device": "cpu"},
     }
 

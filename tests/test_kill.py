@@ -130,15 +130,15 @@ def test_a_selection_is_the_old_one_or_the_new(step: int, run: Path) -> None:
     assert killed == (file.read_bytes() if step == 3 else old)
 
 
-@pytest.mark.parametrize(("step", "code"), [(1, KILLED), (2, 0)])
+@pytest.mark.parametrize(("step", "code"), [(1, KILLED), (2, KILLED), (3, KILLED), (4, 0)])
 def test_an_exported_file_is_the_old_one_or_the_new(step: int, code: int, run: Path, tmp_path: Path) -> None:
     out = tmp_path / "out" / "kept.json"
     out.parent.mkdir()
-    out.write_text("old")
+    out.write_text(old := '[{"id": "old"}]')
     assert run_to_death(["select", str(run), "--keep=4", "--balance=none"], 0) == 0
     export = ["export", str(run), f"--out={out}"]
     assert run_to_death(export, step) == code
-    assert (out.read_text() == "old") == (code == KILLED)
+    assert (out.read_text() == old) == (step < 3)
     assert run_to_death(export, 0) == 0
     assert len(json.loads(out.read_text())) == 4
     assert [path.name for path in out.parent.iterdir()] == ["kept.json"]

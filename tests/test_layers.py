@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "errors": "",
     "parameters": "errors",
     "files": "errors",
-    "pools": "types errors",
+    "pools": "types errors files",
     "models": "types errors",
     "passes": "types errors models",
     "signals": "types errors parameters models passes",
@@ -42,6 +42,7 @@ MAY_IMPORT = {
     "demo": "types errors files pools models runs selectors pipeline train evaluate terminal",
     "cli": "types errors parameters models selectors runs check pipeline methods augment train calibrate experiment "
     "terminal demo",
+    "__main__": "cli",
     "__init__": "types pools models runs pipeline methods augment",
 }
 

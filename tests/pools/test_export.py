@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pools.helpers import SUFFIXES, llava_row, meaning, png, reopened, varied_llava_rows, write
+from tests.pools.helpers import SUFFIXES, llava_row, meaning, png, reopened, text_pool, varied_llava_rows, write
 from vlmsift.errors import FormatError, UsageError
 from vlmsift.pools import FORMATS, Pool, open_image, open_pool
 
@@ -123,21 +124,30 @@ def test_indices_may_be_numpy_negative_and_repeated(tmp_path: Path) -> None:
         ("a.parquet", "parquet"),
         ("new/", "dataset"),
         ("there", "dataset"),
+        ("there.v2", "dataset"),
+        ("kept", "dataset"),
         ("a.v2", "jsonl"),
         ("deep/er/a.json", "json"),
     ],
 )
 def test_the_name_says_the_container(out: str, container: str, tmp_path: Path) -> None:
-    (tmp_path / "there").mkdir()
+    for name in ("there", "there.v2"):
+        (tmp_path / name).mkdir()
     pool = open_pool(write(tmp_path, [llava_row(0)], "jsonl"))
     written = pool.export([0], str(tmp_path) + "/" + out)
     assert written == tmp_path / out
+    assert open_pool(written).container == container
+    assert pool.export([0], tmp_path / out) == written, "as a Path, which knows no closing slash"
     assert open_pool(written).container == container
 
 
 def refusals(pool: Pool, folder: Path) -> list[tuple[dict[str, Any], str]]:
     (folder / "full").mkdir()
     (folder / "full" / "keep.txt").touch()
+    for name in ("empty", "half"):
+        (folder / name).mkdir()
+    (folder / "half" / "dataset_info.json").touch()
+    (folder / "notes.json").write_text('{"mine": 1}')
     return [
         ({"indices": [], "out": folder / "x.json"}, "no row was chosen"),
         ({"indices": [4], "out": folder / "x.json"}, "row 4 of a pool with 4 rows"),
@@ -147,6 +157,9 @@ def refusals(pool: Pool, folder: Path) -> list[tuple[dict[str, Any], str]]:
         ({"indices": [0], "out": folder / "full" / ".." / pool.path.name}, "is the pool"),
         ({"indices": [0], "out": folder / "full"}, "folder that holds other things"),
         ({"indices": [0], "out": folder / "full", "container": "json"}, "folder that holds other things"),
+        ({"indices": [0], "out": folder / "empty", "container": "json"}, "folder that holds no saved data set"),
+        ({"indices": [0], "out": folder / "half"}, "folder that holds no saved data set"),
+        ({"indices": [0], "out": folder / "notes.json"}, "notes.json is there, and no export wrote it"),
         ({"indices": [0], "out": str(folder / "full" / "keep.txt"), "container": "dataset"}, "is a file"),
     ]
 
@@ -158,8 +171,43 @@ def test_refused_exports_leave_everything_as_it_was(tmp_path: Path) -> None:
     for arguments, reason in cases:
         with pytest.raises(UsageError, match=reason):
             pool.export(**arguments)
-    assert sorted(part.name for part in tmp_path.iterdir()) == ["full", "pool.json"]
+        if "row" not in reason:  # the others can be told before anything is chosen
+            with pytest.raises(UsageError, match=reason):
+                pool.check_export(**{key: value for key, value in arguments.items() if key != "indices"})
+    assert sorted(part.name for part in tmp_path.iterdir()) == ["empty", "full", "half", "notes.json", "pool.json"]
     assert pool.path.read_bytes() == before
+
+
+def test_a_saved_data_set_with_other_things_beside_it_is_left_alone(tmp_path: Path) -> None:
+    pool = open_pool(write(tmp_path, varied_llava_rows(), "json"))
+    out = pool.check_export(tmp_path / "kept")
+    assert not out.exists()
+    for chosen in ([0, 1], [3]):
+        assert reopened(pool.export(chosen, out), pool).ids == [pool.ids[index] for index in chosen]
+    (out / "precious.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    with pytest.raises(UsageError, match=r"kept is a folder that holds other things \('precious.txt'\)"):
+        pool.export([0], out)
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_an_empty_file_and_an_earlier_export_are_replaced(tmp_path: Path) -> None:
+    pool = open_pool(write(tmp_path, varied_llava_rows(), "json"))
+    out = tmp_path / "kept.jsonl"
+    out.touch()
+    for chosen in ([0], [1, 3]):
+        assert len(open_pool(pool.export(chosen, out))) == len(chosen)
+
+
+def test_a_million_spaces_are_gone_through_once(tmp_path: Path) -> None:
+    """Where a row must fit one line, line breaks between its tokens go, and nothing in its texts."""
+    value = f'[{{"from": "gpt", "value": "{" " * 1_000_000}"}}]'
+    path = text_pool(tmp_path, f'[{{"conversations":\r\n {value}\n \n}}]')
+    pool = open_pool(path)
+    started = time.monotonic()
+    line = pool.export([0], tmp_path / "out.jsonl").read_text()
+    assert time.monotonic() - started < 20
+    assert line == f'{{"conversations":{value}}}\n'
 
 
 def test_no_export_into_the_folder_of_the_pool(tmp_path: Path) -> None:
@@ -172,11 +220,11 @@ def test_no_export_into_the_folder_of_the_pool(tmp_path: Path) -> None:
 def test_mixed_types_are_named_and_leave_nothing(to: str, tmp_path: Path) -> None:
     rows = [llava_row(0), llava_row(1, image=["a.png"])]
     pool = open_pool(write(tmp_path, rows, "json"))
-    (tmp_path / "out.parquet").write_text("old")
+    old = pool.export([0], tmp_path / "out.parquet").read_bytes()
     with pytest.raises(FormatError, match=r"field 'image' \(list, str\).*Export them as \.jsonl"):
         pool.export([0, 1], target(tmp_path, to))
     assert sorted(part.name for part in tmp_path.iterdir()) == ["out.parquet", "pool.json"]
-    assert (tmp_path / "out.parquet").read_text() == "old"
+    assert (tmp_path / "out.parquet").read_bytes() == old
 
 
 def test_an_unusable_row_cannot_be_converted(tmp_path: Path) -> None:

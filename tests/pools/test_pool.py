@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from tests.pools.helpers import llava_row, text_pool, varied_llava_rows, write
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.pools import open_pool
+from vlmsift.pools.pool import _digest
 
 CONTAINERS = ["json", "jsonl", "parquet", "dataset"]
 TURNS = [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]
@@ -126,6 +128,55 @@ def test_the_fingerprint_covers_every_part(tmp_path: Path) -> None:
     before = open_pool(tmp_path).fingerprint()
     write(tmp_path, [llava_row(9)], "jsonl", "1")
     assert open_pool(tmp_path).fingerprint() != before
+
+
+def test_the_bytes_are_read_once_until_they_change(tmp_path: Path) -> None:
+    path = write(tmp_path, [llava_row(0)], "jsonl")
+    os.utime(path, (10**9, 10**9))
+    pool, reads = open_pool(path), _digest.cache_info().misses
+    assert len({pool.fingerprint(), pool.fingerprint(), open_pool(path).fingerprint()}) == 1
+    assert _digest.cache_info().misses == reads + 1
+    found = []
+    tick = time.time_ns() + 10**12
+    for name in ("r1", "r2", "r3"):  # of one size, and within one tick of the clock
+        path.write_text(path.read_text().replace(found[-1][0] if found else "r0", name))
+        os.utime(path, ns=(tick, tick))
+        found.append((name, pool.fingerprint()))
+    assert len({digest for _, digest in found}) == 3
+
+
+def test_what_is_no_path(tmp_path: Path) -> None:
+    import datasets
+
+    pool = open_pool(write(tmp_path, [llava_row(0)], "json"))
+    assert open_pool(pool) is pool
+    with pytest.raises(UsageError, match=r"a Dataset is no pool: call its save_to_disk\(FOLDER\) and give the path"):
+        open_pool(datasets.Dataset.from_list([llava_row(0)]))  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="a list is no pool: write its rows to a file, and give the path"):
+        open_pool([llava_row(0)])  # type: ignore[arg-type]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes")
+def test_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "rows.jsonl")
+    for path in (tmp_path / "rows.jsonl", tmp_path):
+        with pytest.raises(FormatError, match=r"rows\.jsonl: a pipe, a socket or a device, not a file"):
+            open_pool(path)
+
+
+def test_a_text_beyond_all_measure_is_a_reason(tmp_path: Path) -> None:
+    """It would keep templates and tokenizers busy for minutes. The file is split in time all the same."""
+    turns = [{"from": "human", "value": "q"}, {"from": "gpt", "value": 'a "b" ' * 2_000_000}]
+    text = json.dumps([{"id": "long", "conversations": turns, "nan": float("nan")}, llava_row(0)])
+    started = time.monotonic()
+    pool = open_pool(text_pool(tmp_path, text))
+    assert list(pool.ids) == ["long", "r0"]
+    with pytest.raises(
+        SampleError, match=r"text too long: 12,000,001 characters, the limit is 1,000,000; split it, or drop"
+    ):
+        pool[0]
+    assert time.monotonic() - started < 60
+    assert len(pool[1].turns) == 4
 
 
 def test_the_image_folder(tmp_path: Path) -> None:

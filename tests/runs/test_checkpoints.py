@@ -69,6 +69,19 @@ def test_a_column_per_signal_holds_a_number_per_checkpoint(pool: Path, tmp_path:
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 4
 
 
+def test_a_vector_of_one_number_is_a_vector(pool: Path, tmp_path: Path) -> None:
+    words = ["hidden_mean:dimensions=1", "answer_loss"]
+    run = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    assert [column.is_list for column in run.columns()] == [True, False]
+    np.testing.assert_allclose(
+        np.abs(run.vector("hidden_mean")), [[np.nan] if row == 5 else [1] for row in range(ROWS)]
+    )
+    again = vlmsift.score(pool, MODEL_PATH, tmp_path / "run", signals=words, workers=0)
+    assert again.signals_hash() == run.signals_hash()
+    with pytest.raises(UsageError, match="'hidden_mean' is a vector already"):
+        join([run, run], tmp_path / "joined")
+
+
 def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None:
     how: dict[str, Any] = {"signals": WORDS, "workers": 0, "part_size": 4}
     whole = vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
@@ -137,7 +150,6 @@ def of(folder: Path, weights: str, values: Any = (1.0, 2.0), **changes: Any) -> 
     model = {"name": weights, "revision": None, "weights": weights, "family": "llava", "dtype": "float32"}
     run = make_run(folder, {"loss": np.array(values)})
     identity = {**run.settings["identity"], "model": {**model, "processor": "p", **changes.pop("model", {})}, **changes}
-    identity.setdefault("data", "d")
     run.settings = {**run.settings, "identity": identity, "info": {"model": weights}}
     return run
 
@@ -148,7 +160,7 @@ def test_runs_that_do_not_belong_together_are_not_joined(tmp_path: Path) -> None
     np.testing.assert_array_equal(joined.vector("loss"), [[1.0, 3.0], [2.0, np.nan]])
     cases: list[tuple[list[Run], str]] = [
         ([first], "1 checkpoint makes no trajectory; give at least 2"),
-        ([first, of(tmp_path / "d", "d", data="other")], "were scored with other data: other and d"),
+        ([first, of(tmp_path / "d", "d", data="other")], "were scored with other data: other and {'fingerprint': 'f'}"),
         ([first, of(tmp_path / "e", "e", model={"family": "qwen2_vl"})], "differ in family: 'qwen2_vl' and 'llava'"),
     ]
     for number, (runs, told) in enumerate(cases):

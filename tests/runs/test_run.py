@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import signal
@@ -17,10 +18,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.sample_runs import make_run, rows_of, settings
-from vlmsift import files
+from vlmsift import files, selectors
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.runs.query import as_vectors
-from vlmsift.runs.run import FIXED, Column, Run
+from vlmsift.runs.checkpoints import check_checkpoints
+from vlmsift.runs.query import as_vectors, matching
+from vlmsift.runs.run import FIXED, Column, Run, check_run_folder, drop_parts, recorded
 
 NAN = float("nan")
 
@@ -130,12 +132,13 @@ def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None
 
 def test_overwrite_begins_anew_in_a_run_and_nowhere_else(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"loss": np.zeros(8)})
-    (run.folder / "selections").mkdir()
-    (run.folder / "selections" / "old.parquet").touch()
+    assert selectors.save(selectors.select(run, by="loss", keep=2), run, "old").exists()
+    (run.folder / "selections" / "mine.parquet").touch()
     (run.folder / "notes.txt").write_text("mine")
     anew = Run.create_or_resume(run.folder, settings(4, {"gain": 1}), overwrite=True)
     assert anew.finished_parts() == set()
-    assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == ["notes.txt", "run.json"]
+    kept = ["mine.parquet", "notes.txt", "run.json"]
+    assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == kept
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     for overwrite in (False, True):
@@ -144,16 +147,137 @@ def test_overwrite_begins_anew_in_a_run_and_nowhere_else(tmp_path: Path) -> None
     assert (tmp_path / "thesis" / "thesis.tex").exists()
 
 
+@pytest.mark.parametrize("way", ["a run.json", "a part", "a part of another run"])
+def test_overwrite_throws_nothing_away_that_is_not_proven_to_be_ours(way: str, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    run = make_run(folder, {"loss": np.zeros(8)})
+    told = r"part-000001\.parquet is not a part of the run there, so nothing is thrown away"
+    if way == "a run.json":
+        told = r"run\.json cannot be read as a run's settings \(Object missing required field `schema`\)"
+        (folder / "run.json").write_text('{"experiment": "theirs"}')
+    elif way == "a part":
+        (folder / "signals" / "part-000001.parquet").write_text("theirs")
+    else:
+        other = make_run(tmp_path / "other", {"loss": np.zeros(8), "gain": np.zeros(8)})
+        shutil.copy(other.folder / "signals" / "part-000001.parquet", folder / "signals")
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for throw in (
+        lambda: Run.create_or_resume(folder, settings(4, {"gain": 1}), overwrite=True),
+        lambda: check_run_folder(folder, overwrite=True),
+        lambda: drop_parts(folder),
+        lambda: check_checkpoints(folder, 2, overwrite=True),
+    ):
+        with pytest.raises(UsageError, match=told):
+            throw()
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    assert run.folder == folder
+
+
+def test_what_can_be_no_run_folder_is_told_by_what_is_recorded(tmp_path: Path) -> None:
+    """So it is told before a model is opened."""
+    assert recorded(tmp_path / "new") == recorded(tmp_path) == {}
+    assert recorded(make_run(tmp_path / "run", {"loss": [1]}).folder)["rows"] == 1
+    (tmp_path / "file").touch()
+    for place, told in ((tmp_path, "not empty and not a run"), (tmp_path / "file", "is a file")):
+        with pytest.raises(UsageError, match=told):
+            recorded(place)
+
+
 def test_leftovers_of_a_killed_start_are_ignored_and_removed(tmp_path: Path) -> None:
-    (tmp_path / "run").mkdir()
-    (tmp_path / "run" / "run.json.17.tmp").write_text("{")
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    ending = f"{files._machine()}.{dead.pid}.0123abcd.tmp"
+    for name in (f".run.json.{ending}", f".run.json.elsewhere-0.{dead.pid}.0123abcd.tmp"):
+        (tmp_path / "run").mkdir(exist_ok=True)
+        (tmp_path / "run" / name).write_text("{")
     run = Run.create_or_resume(tmp_path / "run", settings(8, {"loss": 1}))
     (run.folder / "signals").mkdir()
-    (run.folder / "signals" / "part-000000.parquet.17.tmp").write_bytes(b"PAR1")
+    (run.folder / "signals" / f".part-000000.parquet.{ending}").write_bytes(b"PAR1")
     (run.folder / "mine.tmp").touch()
     assert run.finished_parts() == set()
     Run.create_or_resume(run.folder, settings(8, {"loss": 1}))
-    assert sorted(path.name for path in run.folder.rglob("*.tmp")) == ["mine.tmp"]
+    left = sorted(path.name for path in run.folder.rglob("*.tmp"))
+    assert left == [f".run.json.elsewhere-0.{dead.pid}.0123abcd.tmp", "mine.tmp"]
+
+
+STARTER = """
+import os, sys, time, numpy as np
+from tests.sample_runs import rows_of, settings
+from vlmsift.runs.run import Run
+folders, start = sys.argv[2:], sys.argv[1]
+open(start + "." + str(os.getpid()), "x")
+while not os.path.exists(start):
+    time.sleep(0.0005)
+for folder in folders:
+    run = Run.create_or_resume(folder, settings(40, {"states": 8}, 4))
+    for part in range(10):
+        if part not in run.finished_parts():
+            index = part * 4 + np.arange(4)
+            run.write_part(part, rows_of({"states": np.full((4, 8), part)}, index=index, id=[f"s{i}" for i in index]))
+"""
+
+
+def test_two_starters_end_with_the_same_finished_run(tmp_path: Path) -> None:
+    folders = [tmp_path / f"run-{number}" for number in range(12)]
+    command = [sys.executable, "-c", STARTER, str(tmp_path / "start"), *map(str, folders)]
+    starters = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    while len(list(tmp_path.glob("start.*"))) < 2 and all(one.poll() is None for one in starters):
+        time.sleep(0.01)
+    (tmp_path / "start").touch()
+    assert [one.communicate()[1] for one in starters] == ["", ""]
+    index = np.arange(40)
+    alone = make_run(tmp_path / "alone", {"states": np.repeat(index // 4, 8).reshape(40, 8)})
+    for folder in folders:
+        assert Run.open(folder).signals_hash() == alone.signals_hash()
+        assert {path.name for path in folder.rglob("*") if path.is_file()} == {
+            path.name for path in alone.folder.rglob("*") if path.is_file()
+        }
+
+
+@pytest.mark.parametrize("moment", ["listed", "written"])
+def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other, put_new, listdir = settings(8, {"gain": 1}), files.Folder.put_new, os.listdir
+
+    def begin() -> None:
+        monkeypatch.undo()
+        Run.create_or_resume(tmp_path / "run", other)
+
+    def listed(path: Path) -> list[str]:
+        begin()
+        return ["signals"]  # a list is not of one moment: the run.json before it may be missing
+
+    def written(self: files.Folder, name: str, content: bytes) -> bool:
+        begin()
+        return put_new(self, name, content)
+
+    for asked in (settings(8, {"loss": 1}), other):
+        shutil.rmtree(tmp_path / "run", ignore_errors=True)
+        (tmp_path / "run").mkdir()
+        if moment == "listed":
+            monkeypatch.setattr("vlmsift.runs.run.os.listdir", listed)
+        else:
+            monkeypatch.setattr(files.Folder, "put_new", written)
+        if asked is other:
+            assert len(Run.create_or_resume(tmp_path / "run", asked).settings["sessions"]) == 2
+        else:
+            with pytest.raises(RunMismatch, match=r"signals\.gain\.width: in the run 1, asked for nothing"):
+                Run.create_or_resume(tmp_path / "run", asked)
+    assert os.listdir is listdir
+
+
+def test_a_vector_of_width_one_stays_a_vector(tmp_path: Path) -> None:
+    asked = settings(3, {"states": 1, "loss": 1})
+    asked["identity"]["signals"]["states"]["vector"] = True
+    run = Run.create_or_resume(tmp_path, asked)
+    run.write_part(0, rows_of({"states": [[1], [NAN], [3]], "loss": [1, NAN, 3]}))
+    read = Run.open(tmp_path)
+    assert read.table(["states", "loss"]).to_pylist() == [
+        {"states": [1.0], "loss": 1.0},
+        {"states": None, "loss": None},
+        {"states": [3.0], "loss": 3.0},
+    ]
+    np.testing.assert_array_equal(read.vector("states"), [[1], [NAN], [3]])
+    assert read.query("loss > 1").tolist() == [2]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +287,8 @@ def test_leftovers_of_a_killed_start_are_ignored_and_removed(tmp_path: Path) -> 
         ("{", "cannot be read as a run's settings"),
         ("[]", "cannot be read as a run's settings"),
         ('{"schema": 2}', "newer vlmsift"),
-        ('{"schema": 1, "identity": {"rows": 2, "part_size": 1, "signals": {}}}', "no finished part"),
+        ('{"schema": 1, "identity": {"rows": 2, "part_size": 1, "signals": {}}, "info": {}}', "field `data`"),
+        (json.dumps({"schema": 1, "sessions": [], **settings(2, {})}), "no finished part"),
     ],
 )
 def test_what_is_no_run_is_not_opened(tmp_path: Path, content: str | None, said: str) -> None:
@@ -187,27 +312,6 @@ def test_a_damaged_part_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:50])
     with pytest.raises(UsageError, match=r"part-000001\.parquet(?s:.*)Delete that part"):
         run.table()
-
-
-def test_a_failed_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-
-    def fail(temporary: Path) -> None:
-        temporary.write_text("half")
-        raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        files.write_atomically(path, fail)
-    assert [(item.name, item.read_text()) for item in tmp_path.iterdir()] == [("file", "old")]
-
-
-def test_who_reads_the_old_file_goes_on_reading_it(tmp_path: Path) -> None:
-    path = tmp_path / "file"
-    path.write_text("old")
-    with path.open() as reader:
-        files.write_atomically(path, lambda temporary: temporary.write_text("new"))
-        assert (reader.read(), path.read_text()) == ("old", "new")
 
 
 WRITER = """
@@ -312,3 +416,23 @@ def test_query_finds_rows(scored: Run, where: str, rows: list[int]) -> None:
 def test_query_takes_a_condition_and_nothing_else(scored: Run, where: str) -> None:
     with pytest.raises(UsageError, match=r"(?s)is not a condition on this run: .*Columns: index, id, .*delta"):
         scored.query(where)
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        "(with recursive r as (select 1 as n union all select n + 1 from r) select count(*) from r) > 0",
+        "(select count(*) from run a, run b, run c, run d, range(1000000000) where a.delta + b.delta < d.delta) > 0",
+    ],
+)
+def test_a_query_without_an_end_is_ended(scored: Run, where: str) -> None:
+    started = time.monotonic()
+    with pytest.raises(UsageError, match=r"did not end within 0\.5 seconds\. Leave out a subquery"):
+        matching(scored.table(), where, seconds=0.5)
+    assert time.monotonic() - started < 30
+
+
+def test_a_query_that_needs_more_memory_than_it_may_is_refused(scored: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmsift.runs.query.MEMORY", "50MB")
+    with pytest.raises(UsageError, match="is not a condition on this run: Out of Memory"):
+        scored.query("(select count(distinct i) from range(100000000) t(i)) > 0")

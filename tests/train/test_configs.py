@@ -118,6 +118,9 @@ def test_a_folder_with_other_things(pool_path, toy, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="holds other things"):
         write_configs(pool_path, toy, tmp_path)
+    (tmp_path / "dataset_info.json").write_text('{"their_data": {}}')  # as LLaMA-Factory's own folder has it
+    with pytest.raises(UsageError, match="holds other things"):
+        write_configs(pool_path, toy, tmp_path)
 
 
 def test_no_usable_row(tmp_path, toy):

@@ -149,7 +149,7 @@ def test_tied_weights_stay_tied_in_another_precision(toy_path, tmp_path):
 def test_a_finished_training_has_them_and_another_number_is_refused(data, toy, tmp_path):
     first = quick(data, toy, tmp_path / "out", **FEW)
     assert quick(data, toy, tmp_path / "out", **FEW) == first
-    with pytest.raises(RunMismatch, match="another snapshots: 3 there, 2 now"):
+    with pytest.raises(RunMismatch, match="snapshots: in the training 3, asked for 2"):
         quick(data, toy, tmp_path / "out", epochs=3, snapshots=2)
     assert quick(data, toy, tmp_path / "out", epochs=3, resume=False).snapshots == ()
     assert not (tmp_path / "out/snapshots").exists()
@@ -161,7 +161,7 @@ def test_a_record_from_before_snapshots_is_one_without(data, toy, tmp_path):
     del old["identity"]["snapshots"]
     (tmp_path / "out/train.json").write_text(json.dumps(old))
     assert quick(data, toy, tmp_path / "out").snapshots == ()
-    with pytest.raises(RunMismatch, match="snapshots: None there, 3 now"):
+    with pytest.raises(RunMismatch, match="snapshots: in the training nothing, asked for 3"):
         quick(data, toy, tmp_path / "out", snapshots=3)
 
 

@@ -154,10 +154,15 @@ def test_a_finished_training_is_returned_and_another_is_refused(data, toy, tmp_p
     stamp = (tmp_path / "out/train.json").stat().st_mtime_ns
     assert quick(data, toy, tmp_path / "out") == first
     assert (tmp_path / "out/train.json").stat().st_mtime_ns == stamp
-    with pytest.raises(RunMismatch, match=r"another recipe \(learning_rate\): 0.001 there, 0.002 now"):
+    with pytest.raises(RunMismatch, match=r"recipe\.learning_rate: in the training 0\.001, asked for 0\.002"):
         quick(data, toy, tmp_path / "out", learning_rate=2e-3)
-    with pytest.raises(RunMismatch, match=r"another data \(ids\)"):
+    with pytest.raises(RunMismatch, match=r"  data\.ids: in the training "):
         quick(data.subset(["r1", "r2"]), toy, tmp_path / "out")
+    (tmp_path / "out/notes.txt").write_text("mine")
+    assert quick(data, toy, tmp_path / "out") == first
+    with pytest.raises(UsageError, match=r"holds other things \('notes.txt'\)"):
+        quick(data, toy, tmp_path / "out", learning_rate=2e-3, resume=False)
+    (tmp_path / "out/notes.txt").unlink()
     assert quick(data, toy, tmp_path / "out", learning_rate=2e-3, resume=False).steps == 2
 
 

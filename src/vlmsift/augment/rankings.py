@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vlmsift.errors import FormatError
-from vlmsift.files import write_atomically
+from vlmsift.files import replacing
 from vlmsift.models import Adapter, Encoded
 from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture
@@ -63,7 +63,8 @@ class Rankings:
         path = Path(path)
         values = pa.array([row.tolist() for row in self.known.values()], pa.list_(pa.float32()))
         table = pa.table({"key": pa.array(list(self.known), pa.binary()), "received": values})
-        write_atomically(path, lambda temporary: pq.write_table(table, temporary))
+        with replacing(path) as temporary:
+            pq.write_table(table, temporary)
         return path
 
     @classmethod

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.files import write_atomically
+from vlmsift.files import plain, replacing, write_text
 
 if TYPE_CHECKING:
     from vlmsift.calibrate import Calibration
@@ -37,13 +35,10 @@ def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: C
         "calibration.md": report_text(calibration),
     }
     for name, text in texts.items():
-        write_atomically(folder / name, partial(_write_text, text))
-    table = pa.Table.from_pylist([{key: _plain(value) for key, value in row.items()} for row in calibration.table])
-    write_atomically(folder / "table.parquet", lambda path: pq.write_table(table, path))
-
-
-def _write_text(text: str, path: Path) -> None:
-    path.write_text(text, encoding="utf-8")
+        write_text(folder / name, text)
+    table = pa.Table.from_pylist(plain(calibration.table))  # an undefined figure is null
+    with replacing(folder / "table.parquet") as temporary:
+        pq.write_table(table, temporary)
 
 
 def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights: Combined | None) -> str:
@@ -103,8 +98,3 @@ def markdown_table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None or math.isnan(value) else f"{value:.3f}"
-
-
-def _plain(value: Any) -> Any:
-    """A value that Parquet can hold; an undefined figure is null."""
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from vlmsift.files import replacing
+
 
 def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], shares: dict[str, list[float]]) -> Path:
     """Draw and write `path`, atomically.
@@ -43,9 +45,8 @@ def draw_figure(path: Path, pool: Path, table: Any, aurocs: dict[str, float], sh
     methods.axvline((table.kind == "clean").mean(), color="grey", linestyle="--")
     methods.set(title="clean samples among the kept 20 %", xlabel="share (dashed: whole pool)", xlim=(0, 1))
     _draw_extremes(below, pool, table)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     return path
 
 

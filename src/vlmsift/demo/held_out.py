@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 
 from vlmsift.demo.questions import draw_samples
-from vlmsift.files import write_atomically
+from vlmsift.files import write_text
 
 SEED = 5
 """Of the questions; the embedded model's card was measured on others."""
@@ -28,5 +28,5 @@ def write_held_out(out: Path, count: int = 1500, seed: int = SEED) -> Path:
         rows.append({"id": sample.id, "source": sample.source, "image": image, "conversations": turns})
     path = out / "test.json"
     text = json.dumps(rows, indent=1) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_text(path, text)
     return path

@@ -11,9 +11,6 @@ Ids and file names are positions in a shuffled order, so that neither says which
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,6 +20,7 @@ import numpy as np
 from vlmsift.demo.digits import BLANK, Scene, to_png
 from vlmsift.demo.questions import Question, draw
 from vlmsift.errors import UsageError
+from vlmsift.files import replacing
 from vlmsift.types import IMAGE_MARK
 
 if TYPE_CHECKING:
@@ -30,6 +28,7 @@ if TYPE_CHECKING:
 
 Kind = Literal["clean", "wrong_image", "wrong_answer", "blank_image", "duplicate"]
 SPOILED: tuple[Kind, ...] = ("wrong_image", "wrong_answer", "blank_image", "duplicate")
+CONTENT = {"images", "pool.json", "truth.jsonl"}
 SMALLEST = 20
 MOST_SPOILED = 0.8
 
@@ -69,17 +68,9 @@ def make_pool(out: Path, size: int = 3000, seed: int = 0, spoiled: float = 0.5) 
     if out.exists() and not _is_ours(out):
         raise UsageError(f"{str(out)!r} exists and is not a demo pool; name a new or empty folder")
     entries = _compose(np.random.default_rng(seed), size, round(size * spoiled))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Written aside and renamed: a pool folder is whole or absent, whenever the process is stopped.
-    aside = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}-", suffix=".tmp"))
-    try:
+    with replacing(out, CONTENT.__contains__, sync=False) as aside:
+        aside.mkdir()
         _write(aside, entries)
-        aside.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        os.replace(aside, out)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
     return out / "pool.json"
 
 
@@ -140,7 +131,7 @@ def _pick(rng: Generator, options: list[Any]) -> Any:
 
 def _is_ours(out: Path) -> bool:
     """Whether a path is an empty folder or holds just what `make_pool` writes."""
-    return out.is_dir() and {entry.name for entry in out.iterdir()} in (set(), {"images", "pool.json", "truth.jsonl"})
+    return out.is_dir() and {entry.name for entry in out.iterdir()} in (set(), CONTENT)
 
 
 def _write(folder: Path, entries: list[_Entry]) -> None:

@@ -6,18 +6,23 @@ values, or *converted* to another format.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import FormatError, SampleError, UsageError
+from vlmsift.files import check_output, remove_leftovers, replacing
 from vlmsift.pools.known import FORMATS
-from vlmsift.pools.rows import CONTAINERS, SUFFIXES, TEXT, Rows
-from vlmsift.pools.writing import ImageFolder, remove_leftovers, replacing, write_text
+from vlmsift.pools.rows import CONTAINERS, SUFFIXES, TEXT, Rows, open_rows
+from vlmsift.pools.writing import ImageFolder, write_text
 from vlmsift.types import Sample
 
 if TYPE_CHECKING:
     from vlmsift.pools.pool import Pool
+
+_SAVED = re.compile(r"state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-\w+\.arrow")
+"""What a saved data set consists of; caches are what `datasets` puts beside it."""
 
 
 def export_rows(
@@ -34,44 +39,63 @@ def export_rows(
         UsageError: an unknown format or container, no rows, or an `out` that would destroy something.
         FormatError: a row that the target cannot hold.
     """
-    container = container or _container_of(out) or pool.container
-    format = format or pool.format
-    target = Path(out)
-    for what, value, known in (("format", format, FORMATS), ("container", container, CONTAINERS)):
-        if value not in known:
-            raise UsageError(f"no {what} {value!r}; known are {', '.join(known)}")
+    target, container, format = checked_target(pool, out, format, container)
     if not chosen:
         raise UsageError(f"nothing to write to {out}: no row was chosen")
-    _refuse_target(pool.path, target, container)
     values = _Values(pool, rows, chosen, format)
-    with replacing(target) as temporary:
+    with replacing(target, _is_saved) as temporary:
         if format == pool.format and (container in TEXT) == (pool.container in TEXT):
             rows.copy(chosen, temporary, container)
         elif container in TEXT:
-            write_text(map(ImageFolder(target).unpack, values), temporary, container)
+            images = ImageFolder(target)
+            write_text(map(images.unpack, values), temporary, container)
+            images.sync()
         else:
             from vlmsift.pools.arrow_writing import write_rows
 
             values.decide_storage()
             write_rows(values, temporary, container)
-    remove_leftovers(target)
+    remove_leftovers(target.parent, target.name)
     return target
 
 
+def checked_target(
+    pool: Pool, out: str | Path, format: str | None = None, container: str | None = None
+) -> tuple[Path, str, str]:
+    """Where an export goes, its container and its format, by the rules of `Pool.export`; nothing is touched.
+
+    Raises:
+        UsageError: an unknown format or container, or an `out` that would destroy something.
+    """
+    out_container = container or _container_of(out) or pool.container
+    format = format or pool.format
+    for what, value, known in (("format", format, FORMATS), ("container", out_container, CONTAINERS)):
+        if value not in known:
+            raise UsageError(f"no {what} {value!r}; known are {', '.join(known)}")
+    target = Path(out)
+    if pool.path.resolve() in (target.resolve(), *target.resolve().parents):
+        raise UsageError(f"{out} is the pool or lies in it: rows would be lost or doubled. Choose another name.")
+    as_folder = out_container == "dataset"
+    check_output(target, folder=as_folder, ours=_is_saved if as_folder else lambda name: False)
+    if target.is_dir() and (not as_folder or (any(target.iterdir()) and not (target / "state.json").exists())):
+        raise UsageError(f"{out} is a folder that holds no saved data set. Choose another name.")
+    if target.is_file() and target.stat().st_size:
+        try:
+            open_rows(target)
+        except FormatError as error:
+            raise UsageError(f"{out} is there, and no export wrote it. Choose another name. ({error})") from error
+    return target, out_container, format
+
+
+def _is_saved(name: str) -> bool:
+    return _SAVED.fullmatch(name) is not None
+
+
 def _container_of(out: str | Path) -> str | None:
-    """What the name of an output says about its container."""
-    if str(out).endswith("/") or Path(out).is_dir():
+    """What the name of an output says about its container; a suffix of another kind says nothing."""
+    if str(out).endswith("/") or Path(out).is_dir() or not Path(out).suffix:
         return "dataset"
     return SUFFIXES.get(Path(out).suffix.lower())
-
-
-def _refuse_target(source: Path, out: Path, container: str) -> None:
-    if source.resolve() in (out.resolve(), *out.resolve().parents):
-        raise UsageError(f"{out} is the pool or lies in it: rows would be lost or doubled. Choose another name.")
-    if out.is_dir() and (container != "dataset" or (any(out.iterdir()) and not (out / "state.json").exists())):
-        raise UsageError(f"{out} is a folder that holds other things. Choose another name.")
-    if container == "dataset" and out.is_file():
-        raise UsageError(f"{out} is a file, and a data set is a folder. Choose another name.")
 
 
 class _Values:

@@ -3,18 +3,37 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.pools.export import export_rows
+from vlmsift.pools.export import checked_target, export_rows
 from vlmsift.pools.ids import ID_FIELDS, own_id, text_of, unique_ids
 from vlmsift.pools.known import FORMATS
 from vlmsift.pools.rows import Rows
 from vlmsift.types import Sample
 
 SOURCE_FIELDS = ("source", "task", "dataset")
+LONGEST = 1_000_000
+"""Characters of a sample's turns together; templates and tokenizers take seconds for so many, and minutes for more."""
+
+
+_TICK = 2_000_000_000
+"""Nanoseconds; the coarsest clock of a file system (FAT)."""
+
+
+@lru_cache(maxsize=8)
+def _digest(states: tuple[tuple[str, int, int, int], ...]) -> str:
+    """Of files, each given by its path, size, time of change and number on the disk."""
+    digest = hashlib.sha256()
+    for path, size, *_ in states:
+        digest.update(size.to_bytes(8, "big"))
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+    return digest.hexdigest()
 
 
 class Pool:
@@ -55,6 +74,10 @@ class Pool:
         index = self._checked(index)
         row = self._rows[index]
         turns, images = FORMATS[self.format].read(row)
+        if (length := sum(len(turn.text) for turn in turns)) > LONGEST:
+            raise SampleError(
+                "text too long", f"{length:,} characters, the limit is {LONGEST:,}; split it, or drop the row"
+            )
         for turn in turns:
             try:
                 turn.text.encode("utf-8")
@@ -93,15 +116,13 @@ class Pool:
     def fingerprint(self) -> str:
         """sha256 (hex) of all bytes of the rows' files, in order; neither names nor times count. About 2 s per GB.
 
-        Images that lie in files of their own are not read.
+        Images that lie in files of their own are not read. Files that have not changed are not read again.
         """
-        digest = hashlib.sha256()
-        for path in self._rows.files:
-            digest.update(path.stat().st_size.to_bytes(8, "big"))
-            with path.open("rb") as file:
-                while block := file.read(1 << 20):
-                    digest.update(block)
-        return digest.hexdigest()
+        found = [(path, path.stat()) for path in self._rows.files]
+        states = tuple((str(path), state.st_size, state.st_mtime_ns, state.st_ino) for path, state in found)
+        # a file may change again within one tick of its clock
+        settled = all(state.st_mtime_ns < time.time_ns() - _TICK for _, state in found)
+        return (_digest if settled else _digest.__wrapped__)(states)
 
     def export(
         self, indices: Sequence[int], out: str | Path, format: str | None = None, container: str | None = None
@@ -117,15 +138,19 @@ class Pool:
 
         Args:
             indices: rows, best first or in file order; the order is kept.
-            out: `.json`, `.jsonl`, `.parquet`, or (an existing folder, or a name with a closing `/`) a saved data set.
+            out: `.json`, `.jsonl` (`.ndjson`) or `.parquet` for such a file; a name without a suffix, or with a
+                closing `/`, or an existing folder for a saved data set. Another suffix says nothing.
             format: "llava", "messages" or "sharegpt"; by default the pool's own.
             container: "json", "jsonl", "parquet" or "dataset"; by default what `out` says, else the pool's own.
+
+        What has that name is replaced where it is a file of rows, or a folder with nothing but a saved data set.
 
         Returns:
             The path written.
 
         Raises:
-            UsageError: an unknown format, container or row, no rows at all, or an `out` that would destroy something.
+            UsageError: an unknown format, container or row, no rows at all, or an `out` that would destroy something
+                (`check_export` tells before).
             FormatError: a row that the target cannot hold.
         """
         try:
@@ -133,3 +158,7 @@ class Pool:
         except IndexError as error:
             raise UsageError(f"{error}; nothing was written to {out}") from None
         return export_rows(self, self._rows, chosen, out, format, container)
+
+    def check_export(self, out: str | Path, format: str | None = None, container: str | None = None) -> Path:
+        """Where `export` would write. Raises UsageError where it would refuse to, whatever the rows; writes nothing."""
+        return checked_target(self, out, format, container)[0]

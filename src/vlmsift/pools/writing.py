@@ -1,48 +1,16 @@
-"""Writes files whole or not at all. In: rows as Python values, images as bytes. Out: JSON or JSONL, and image files."""
+"""Writes rows as text. In: rows as Python values, images as bytes. Out: JSON or JSONL, and image files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from glob import escape
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from vlmsift.files import replacing, sync_all
+
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
-
-
-@contextmanager
-def replacing(out: Path) -> Iterator[Path]:
-    """A temporary name beside `out` to write a file or folder to; at the end it becomes `out`, on an error it goes."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        if out.is_dir() and temporary.is_dir():
-            # A folder cannot be replaced in one step: step the old one aside first.
-            old = out.with_name(f".{out.name}.{os.getpid()}.old.tmp")
-            os.replace(out, old)
-            os.replace(temporary, out)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, out)
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
-
-
-def remove_leftovers(out: Path) -> None:
-    """Remove what `replacing` left beside `out` when it was killed. One process at a time writes to a target."""
-    for path in out.parent.glob(f".{escape(out.name)}.*.tmp"):
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
 
 
 def write_text(rows: Iterable[Mapping[str, Any]], out: Path, container: str) -> None:
@@ -75,10 +43,15 @@ class ImageFolder:
         suffix = next((suffix for start, suffix in _SUFFIXES.items() if image.startswith(start)), ".bin")
         path = f"{self._name}/{hashlib.sha256(image).hexdigest()[:32]}{suffix}"
         target = self._out.parent / path
-        if not target.exists():
-            with replacing(target) as temporary:
+        # one that a crash of the machine cut off is written again
+        if not target.exists() or target.stat().st_size != len(image):
+            with replacing(target, sync=False) as temporary:
                 temporary.write_bytes(image)
         return path
+
+    def sync(self) -> None:
+        """Bring all of them to the disk at once, before a file that names them is finished."""
+        sync_all(self._out.parent / self._name)
 
     def unpack(self, value: Any) -> Any:
         """The same value with every bytes, or {bytes, path} as `datasets` stores images, replaced by a path."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from vlmsift.errors import RunMismatch, SampleError, UsageError, split_reason
 from vlmsift.files import flat
-from vlmsift.runs.run import FIXED, Run, recorded
+from vlmsift.runs.run import FIXED, Run, check_run_folder, recorded
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
 _FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
@@ -67,7 +67,11 @@ def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_checkpoints(out: str | Path, count: int, overwrite: bool) -> None:
-    """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one."""
+    """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one.
+
+    UsageError where it is no run at all, and not empty.
+    """
+    check_run_folder(out, overwrite)
     identity = {} if overwrite else recorded(out)
     known = identity.get("checkpoints", [None])
     if identity and len(known) != count:
@@ -126,7 +130,7 @@ def _compare(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> No
                     f"and {identities[0]['model'][key]!r}; a trajectory follows one model"
                 )
     for name, entry in identities[0]["signals"].items():
-        if entry["width"] > 1:
+        if entry["width"] > 1 or entry.get("vector"):
             raise UsageError(f"{name!r} is a vector already; a trajectory follows one number, as in answer_loss")
 
 

@@ -5,13 +5,13 @@
     run/selections/NAME.parquet       a saved selection (written by `vlmsift.selectors`)
     run/checkpoints/                  of a run that was joined from several: theirs (see `vlmsift.runs.checkpoints`)
 
-One process at a time writes a run. What the numbers mean, and which model gave them, is not known here.
+Several processes may write the same run: each part is the same bytes, whoever writes it, and the last whole one stays.
+What the numbers mean, and which model gave them, is not known here.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import re
 from collections import Counter
@@ -21,6 +21,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -29,7 +30,17 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError, split_reason
-from vlmsift.files import compare, plain, write_atomically
+from vlmsift.files import (
+    Folder,
+    as_json,
+    check_output,
+    compare,
+    is_temporary,
+    plain,
+    read_json,
+    remove_leftovers,
+    write_atomically,
+)
 from vlmsift.runs.query import as_vectors, matching
 
 SCHEMA = 1
@@ -51,25 +62,58 @@ FIXED = pa.schema(
 
 INSIDE = "checkpoints"
 """Folder inside a run for the runs of the checkpoints that it was joined from."""
-_PART = re.compile(r"part-(\d{6,})\.parquet")
+SELECTION = b"vlmsift.made_by"
+"""Key in the metadata of a saved selection: how it was made."""
+_PART = re.compile(r"signals/part-(\d{6,})\.parquet")
 
 
 @dataclass(frozen=True)
 class Column:
-    """A signal as stored: float32, or a list of `width` float32 where `width` > 1; undefined is null.
+    """A signal as stored: float32, or a list of `width` float32; undefined is null.
 
     The list type is Parquet's own; many readers fail on nulls in Arrow's fixed-size one.
+
+    Attributes:
+        vector: it is a list even where `width` is 1; one that is wider is a list in any case.
     """
 
     name: str
     width: int = 1
     unit: str = ""
     higher_means: str = ""
+    vector: bool = False
+
+    @property
+    def is_list(self) -> bool:
+        """Whether a value is a list of numbers."""
+        return self.vector or self.width > 1
 
     @property
     def field(self) -> Any:
         """The column as a `pyarrow.Field`."""
-        return pa.field(self.name, pa.float32() if self.width == 1 else pa.list_(pa.float32()))
+        return pa.field(self.name, pa.list_(pa.float32()) if self.is_list else pa.float32())
+
+
+class _Data(msgspec.Struct):
+    fingerprint: str
+
+
+class _Identity(msgspec.Struct):
+    data: _Data
+    rows: int
+    part_size: int
+    signals: dict[str, dict[str, Any]]
+
+
+class _Settings(msgspec.Struct):
+    """What no run.json may lack."""
+
+    identity: _Identity
+    info: dict[str, Any]
+
+
+class _Layout(msgspec.Struct):
+    schema: int
 
 
 class Run:
@@ -85,34 +129,37 @@ class Run:
     ) -> Run:
         """Begin a run in a new or empty folder, or go on with the same one.
 
-        `settings["identity"]` (nested, JSON) holds all that changes a number, with at least `rows` (of the pool),
-        `part_size` and `signals`, a mapping of name to `{"width", "unit", "higher_means", ...}`. `settings["info"]`
-        may differ from start to start: the first is kept, and each is listed in `sessions`.
+        `settings["identity"]` (nested, JSON) holds all that changes a number, with at least `data` (its `fingerprint`),
+        `rows` (of the pool), `part_size` and `signals`, a mapping of name to `{"width", "unit", "higher_means", ...}`,
+        with `"vector": True` for a vector of width 1. `settings["info"]` may differ from start to start: the first is
+        kept, and each is listed in `sessions`.
 
         Raises:
             RunMismatch: the folder holds a run with another identity; each difference is named.
-            UsageError: the folder is not empty and not a run, or its run.json cannot be used.
+            UsageError: the folder is not empty and not a run, or its run.json cannot be used; with `overwrite`, a part
+                in it is not one of that run.
         """
         folder = Path(folder)
         identity, info = plain(settings["identity"]), plain(settings.get("info", {}))
         if taken := [name for name in identity["signals"] if name in FIXED.names and name != "answer_tokens"]:
             raise UsageError(f"a signal cannot be called {taken[0]!r}: each run has a column of that name. Rename it.")
+        check_run_folder(folder)
+        for place in (folder, folder / "signals", folder / "selections"):
+            remove_leftovers(place)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": []}
-        if (folder / "run.json").exists():
-            _remove(*(folder.glob(f"{place}*.tmp") for place in ("run.json.", "signals/", "selections/")))
-            if overwrite:
-                # run.json goes last, by being replaced: killed half-way, this is still the old run with fewer parts
-                drop_parts(folder)
-            else:
-                record = _read(folder)
-                compare(folder, record["identity"], identity)
-        elif folder.exists():
-            _refuse_foreign(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        record["sessions"] = [*record["sessions"], {"started": now, **info}]
-        text = json.dumps(record, indent=2, ensure_ascii=False) + "\n"
-        write_atomically(folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+        session = {"started": now, **info}
+        record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": [session]}
+        home, begun = Folder(folder), (folder / "run.json").exists()
+        if not begun and home.put_new("run.json", as_json(record).encode()):
+            return cls(folder, record)
+        if overwrite:
+            # run.json goes last, by being replaced: killed half-way, this is still the old run with fewer parts
+            drop_parts(folder)
+        else:
+            known = _read(folder)
+            compare(folder, known["identity"], identity)
+            record = {**known, "sessions": [*known["sessions"], session]}
+        home.put("run.json", as_json(record).encode())
         return cls(folder, record)
 
     @classmethod
@@ -135,7 +182,7 @@ class Run:
 
     def columns(self) -> list[Column]:
         """The signals of this run, in the order they were asked for."""
-        known = {"width", "unit", "higher_means"}
+        known = {"width", "unit", "higher_means", "vector"}
         signals = self.settings["identity"]["signals"].items()
         return [Column(name, **{key: signal[key] for key in known & signal.keys()}) for name, signal in signals]
 
@@ -146,8 +193,8 @@ class Run:
 
     def finished_parts(self) -> set[int]:
         """Numbers of the parts that are complete."""
-        found = (_PART.fullmatch(path.name) for path in self.folder.glob("signals/part-*.parquet"))
-        return {int(match[1]) for match in found if match}
+        names = Folder(self.folder).list("signals/part-")
+        return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
 
     def write_part(self, part: int, rows: Mapping[str, Sequence[Any] | NDArray[Any]]) -> None:
         """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
@@ -161,7 +208,7 @@ class Run:
         first, end = part * self.part_size, min((part + 1) * self.part_size, self.pool_rows)
         if not np.array_equal(index[order], np.arange(first, end)) or first >= end:
             raise ValueError(f"part {part} of {self.pool_rows} rows takes rows {first} to {end - 1}, got {index}")
-        schema, widths = self.schema, self._widths()
+        schema, widths = self.schema, {column.name: column.width for column in self.columns()}
         if unknown := [name for name in rows if name not in schema.names]:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
         arrays = [
@@ -192,10 +239,10 @@ class Run:
 
     def vector(self, column: str) -> NDArray[np.float32]:
         """(N, K) float32 of a vector signal, in the pool's order; rows of NaN where it is undefined."""
-        width = self._widths().get(column, 1)
-        if width == 1:
+        widths = {one.name: one.width for one in self.columns() if one.is_list}
+        if column not in widths:
             raise UsageError(f"{self.folder} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
-        vectors = np.empty((len(self.table(["index"])), width), np.float32)
+        vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)
         start = 0
         for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
             part = as_vectors(self._scan([column], files=[file])[column])
@@ -225,9 +272,6 @@ class Run:
             digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
         return digest.hexdigest()
 
-    def _widths(self) -> dict[str, int]:
-        return {column.name: column.width for column in self.columns()}
-
     def _scan(self, columns: Any, condition: Any = None, files: Sequence[Path] | None = None) -> Any:
         chosen = [str(file) for file in (self._files() if files is None else files)]
         try:
@@ -249,7 +293,7 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
     values = rows[field.name]
     if len(values) != count:
         raise ValueError(f"column {field.name!r} has {len(values)} values for {count} rows")
-    if width == 1:
+    if not pa.types.is_nested(field.type):
         return pa.array(values, field.type, from_pandas=True)
     vectors = np.asarray(values, np.float32)
     if vectors.shape != (count, width):
@@ -261,8 +305,27 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
 
 
 def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The identity of the run in a folder; empty where there is none. Raises UsageError where it cannot be read."""
+    """The identity of the run in a folder; empty where there is none. Raises UsageError as `check_run_folder`."""
+    check_run_folder(folder)
     return dict(_read(Path(folder))["identity"]) if (Path(folder) / "run.json").exists() else {}
+
+
+def check_run_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> None:
+    """Raise UsageError where no run can be begun, nor gone on with: a file, a device, a folder with other things.
+
+    Args:
+        overwrite: what lies there is to be thrown away, so it must be proven to be a run of ours.
+    """
+    folder = Path(folder)
+    check_output(folder, folder=True)
+    others = (
+        [name for name in os.listdir(folder) if not is_temporary(name) and name != INSIDE] if folder.exists() else []
+    )
+    # another process may have begun the run since they were listed
+    if others and not (folder / "run.json").exists():
+        raise UsageError(f"{folder} is not empty and not a run (it holds {min(others)!r}). Name another --out folder.")
+    if overwrite:
+        _droppable(folder)
 
 
 def _read(folder: Path) -> dict[str, Any]:
@@ -270,37 +333,48 @@ def _read(folder: Path) -> dict[str, Any]:
     if not folder.is_dir():
         raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        version = int(record["schema"])
-        if version <= SCHEMA and "signals" not in record["identity"]:
-            raise KeyError("signals")
+        record: dict[str, Any] = read_json(path)
+        version = msgspec.convert(record, _Layout).schema
+        if version <= SCHEMA:
+            msgspec.convert(record, _Settings)
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
-    except (ValueError, TypeError, KeyError, OSError) as error:
+    except ValueError as error:  # no JSON, or without what a run has
         cure = "Restore it, or score into another --out folder."
         raise UsageError(f"{path} cannot be read as a run's settings ({error}). {cure}") from error
     if version > SCHEMA:
         raise UsageError(f"{path} is of a newer vlmsift (layout {version}, this one reads {SCHEMA}). Update vlmsift.")
-    return dict(record)
-
-
-def _refuse_foreign(folder: Path) -> None:
-    """Raise UsageError unless `folder` is empty but for the remains of a start that was killed; remove those."""
-    if not folder.is_dir():
-        raise UsageError(f"{folder} is a file. Name another --out folder.")
-    remains = list(folder.glob("run.json.*.tmp"))
-    others = sorted(path.name for path in folder.iterdir() if path not in remains and path.name != INSIDE)
-    if others:
-        raise UsageError(f"{folder} is not empty and not a run (it holds {others[0]!r}). Name another --out folder.")
-    _remove(remains)
+    return record
 
 
 def drop_parts(folder: Path) -> None:
-    """Throw away a run's signals and selections, but not its settings."""
-    _remove(folder.glob("selections/*.parquet"), folder.glob("signals/part-*.parquet"))
+    """Throw away a run's signals and selections, but not its settings; nothing where there is no run.
+
+    Raises:
+        UsageError: what lies there is not proven to be a run of ours; then all of it stays.
+    """
+    home = Folder(folder)
+    for name in _droppable(folder):
+        home.remove(name)
 
 
-def _remove(*groups: Any) -> None:
-    for group in groups:
-        for path in list(group):
-            path.unlink()
+def _droppable(folder: Path) -> list[str]:
+    """Names of the files that `drop_parts` removes."""
+    if not (folder / "run.json").exists():
+        return []
+    run, home = Run(folder, _read(folder)), Folder(folder)
+    parts = [name for name in home.list("signals/") if _PART.fullmatch(name)]
+    for name in parts:
+        if (schema := _schema(folder / name)) is None or not schema.equals(run.schema):
+            cure = "Move it away, or name another --out folder."
+            raise UsageError(f"{folder / name} is not a part of the run there, so nothing is thrown away. {cure}")
+    return [name for name in home.list("selections/") if _schema(folder / name, SELECTION) is not None] + parts
+
+
+def _schema(path: Path, key: bytes | None = None) -> Any:
+    """The `pyarrow.Schema` of a Parquet file; None where it is no such file, or its metadata has no `key`."""
+    try:
+        schema = pq.read_schema(path)
+    except (OSError, pa.ArrowException):
+        return None
+    return schema if key is None or key in (schema.metadata or {}) else None

@@ -118,14 +118,16 @@ class Scorer:
         return columns | {"": measured[Head()]}
 
     def _undefined(self, signal: Signal) -> Any:
-        width = signal_width(signal, self.capture.adapter)
-        return math.nan if width == 1 else [math.nan] * width
+        column = column_of(signal, self.capture.adapter)
+        return [math.nan] * column["width"] if column["width"] > 1 or "vector" in column else math.nan
 
 
-def signal_width(signal: Signal, adapter: Adapter) -> int:
-    """How many numbers a signal keeps per sample; 1 unless it says otherwise."""
-    width = getattr(signal, "width", None)
-    return int(width(adapter.text_config.hidden_size, adapter.depth)) if callable(width) else 1
+def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
+    """How many numbers a signal keeps per sample, as its run's identity tells it: a vector of one number says so."""
+    if not callable(width := getattr(signal, "width", None)):
+        return {"width": 1}
+    numbers = int(width(adapter.text_config.hidden_size, adapter.depth))
+    return {"width": numbers} if numbers > 1 else {"width": 1, "vector": True}
 
 
 def _row(encoded: Encoded, values: dict[str, Tensor]) -> dict[str, Any]:

@@ -215,7 +215,7 @@ class _Scoring:
         from vlmsift.models.fingerprint import fingerprint
         from vlmsift.passes.capture import Capture
         from vlmsift.pools import open_image
-        from vlmsift.scoring.batches import Scorer, signal_width
+        from vlmsift.scoring.batches import Scorer, column_of
         from vlmsift.scoring.feed import Feed
         from vlmsift.signals import parameters, settled
 
@@ -236,7 +236,7 @@ class _Scoring:
                 column: {
                     "signal": signal.name,
                     "parameters": parameters(signal),
-                    "width": signal_width(signal, model),
+                    **column_of(signal, model),
                     "unit": signal.unit,
                     "higher_means": signal.higher_means,
                 }

@@ -135,7 +135,7 @@ def show_run(run: Run, state: Progress | None) -> None:
         if count > 0:
             say(f"  {name} is undefined (null) for {count:,} scored rows")
     say(f"the run is in {run.folder}")
-    first = next((column.name for column in run.columns() if column.width == 1), None)
+    first = next((column.name for column in run.columns() if not column.is_list), None)
     if first is not None and summary["ok"]:
         say(f"next: vlmsift select {shlex.quote(str(run.folder))} --by {first} --keep 20%")
 

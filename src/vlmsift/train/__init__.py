@@ -90,7 +90,7 @@ def train(
         raise UsageError(f"dtype {dtype!r} is no precision to train in; choose auto, float32 or bfloat16")
     if type(snapshots) is not int or snapshots < 0:
         raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
-    record.check_output_folder(out)
+    record.check_output_folder(out, resume)
     if isinstance(data, (str, Path)):
         from vlmsift.pools import open_pool
 
@@ -181,13 +181,13 @@ def _trained(
 
 def _save(writer: Writer, model: Any, work: Path, out: Path, write_record: Callable[[Path], None]) -> None:
     """Write model, processor and record to a folder aside, which with the snapshots then becomes `out`."""
-    from vlmsift.pools.writing import remove_leftovers, replacing
+    from vlmsift.files import remove_leftovers, replacing
 
-    with replacing(out) as temporary:
+    with replacing(out, record.written_to(out)) as temporary:
         writer(temporary)
         if hasattr(model, "merge_and_unload"):  # a PEFT model
             model.save_pretrained(temporary / "adapter")
         write_record(temporary)
         if (work / record.SNAPSHOTS).exists():  # at the very end: until then a training that failed here can go on
             os.replace(work / record.SNAPSHOTS, temporary / record.SNAPSHOTS)
-    remove_leftovers(out)
+    remove_leftovers(out.parent, out.name)

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from vlmsift import files
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.files import check_output, read_json, replacing
 from vlmsift.pools import FORMATS, Pool, open_pool
-from vlmsift.pools.writing import ImageFolder, replacing, write_text
+from vlmsift.pools.writing import ImageFolder, write_text
 from vlmsift.train.recipes import Recipe, recipe_of
 from vlmsift.types import Sample
 
@@ -34,6 +36,8 @@ TEMPLATES = {
     "mistral3": "mistral_small",
 }
 """`model_type` -> LLaMA-Factory's template, where there is only one. ms-swift finds its own."""
+SUBSET = "vlmsift_subset"
+"""LLaMA-Factory's name for the data."""
 NO_TEMPLATE = "NAME_THE_TEMPLATE"
 """Stands where the family is unknown; LLaMA-Factory refuses it by name."""
 
@@ -93,12 +97,17 @@ def write_configs(
         )
     pool = data if isinstance(data, Pool) else open_pool(data, images=images, format=format)
     folder = Path(out).resolve()
-    if folder.is_dir() and any(folder.iterdir()) and not (folder / "dataset_info.json").exists():
+    check_output(folder, folder=True)
+    about = folder / "dataset_info.json"
+    # a folder of LLaMA-Factory's own has such a file, too
+    if folder.is_dir() and any(folder.iterdir()) and not (about.exists() and set(read_json(about)) == {SUBSET}):
         raise UsageError(f"{str(out)!r} holds other things; name a new or empty folder")
     folder.mkdir(parents=True, exist_ok=True)
     file, skipped = folder / "data.jsonl", dict[str, str]()
     with replacing(file) as temporary:
-        write_text(_rows(pool, folder, skipped), temporary, "jsonl")
+        images_of_rows = ImageFolder(file)
+        write_text(_rows(pool, folder, skipped, images_of_rows), temporary, "jsonl")
+        images_of_rows.sync()
         if len(skipped) == len(pool):
             raise UsageError(f"{pool.path}: not one of {len(pool)} rows can be used; {next(iter(skipped.items()), '')}")
     family = _family(model)
@@ -106,14 +115,13 @@ def write_configs(
     name = str(Path(model).resolve()) if Path(model).exists() else str(model)
     common = _common(chosen, devices, seed)
     written = {
-        "dataset_info.json": {"vlmsift_subset": _described(file.name)},
+        about.name: {SUBSET: _described(file.name)},
         "llama_factory.yaml": _llama_factory(chosen, name, folder, template) | common,
         "ms_swift.yaml": _ms_swift(chosen, name, file, folder) | common,
     }
     for target, values in written.items():
         text = json.dumps(values, indent=2) if target.endswith("json") else yaml.safe_dump(values, sort_keys=False)
-        with replacing(folder / target) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        files.write_text(folder / target, text)
     return Configs(
         folder,
         file,
@@ -126,9 +134,8 @@ def write_configs(
     )
 
 
-def _rows(pool: Pool, folder: Path, skipped: dict[str, str]) -> Iterator[dict[str, Any]]:
+def _rows(pool: Pool, folder: Path, skipped: dict[str, str], keep: ImageFolder) -> Iterator[dict[str, Any]]:
     """Every usable row in ShareGPT's spelling; images are whole paths, and files where they were bytes."""
-    keep = ImageFolder(folder / "data.jsonl")
     for index in range(len(pool)):
         try:
             sample: Sample = pool[index]
@@ -197,7 +204,7 @@ def _llama_factory(recipe: Recipe, model: str, folder: Path, template: str) -> d
         "freeze_vision_tower": "vision" not in recipe.train,
         "freeze_multi_modal_projector": "projector" not in recipe.train,
         "freeze_language_model": "text" not in recipe.train,
-        "dataset": "vlmsift_subset",
+        "dataset": SUBSET,
         "dataset_dir": str(folder),
         "template": template,
         "cutoff_len": recipe.max_length,

@@ -6,19 +6,21 @@
 from __future__ import annotations
 
 import functools
-import json
 import math
+import os
 import platform
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.errors import UsageError
+from vlmsift.files import check_output, compare, read_json, write_json
 
 RECORD = "train.json"
+CURE = "Name another folder, or start anew (resume=False, --anew)."
 SNAPSHOTS = "snapshots"
 """The folder of them, in the work folder at first, then in `out`."""
 DIVERGED = 3.0
@@ -74,10 +76,25 @@ def described(context: Any) -> str | None:
     return None if context is None else text
 
 
-def check_output_folder(out: Path) -> None:
-    """Raises UsageError where `out` holds something other than the result of a training."""
-    if out.is_file() or (out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists()):
+def check_output_folder(out: Path, resume: bool) -> None:
+    """Raises UsageError where `out` is not, or cannot become, the result of a training.
+
+    Args:
+        resume: False = what lies there will be replaced, so nothing else may lie with it.
+    """
+    check_output(out, folder=True)
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
         raise UsageError(f"{str(out)!r} exists and is not the result of a training; name a new or empty folder")
+    if not resume:
+        check_output(out, ours=written_to(out))
+
+
+def written_to(out: Path) -> Callable[[str], bool]:
+    """Whether a name in `out` is of the training that it holds. Records of older versions do not tell: all are."""
+    if not (out / RECORD).exists():
+        return lambda name: False
+    files = read_json(out / RECORD).get("files")
+    return lambda name: files is None or name in files
 
 
 def finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
@@ -88,8 +105,8 @@ def finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
     """
     if not (out / RECORD).exists():
         return None
-    record = json.loads((out / RECORD).read_text(encoding="utf-8"))
-    _refuse_other(out, record["identity"], identity)
+    record = read_json(out / RECORD)
+    compare(out, record["identity"], identity, "training", CURE)
     losses = tuple(map(float, record["losses"]))
     result = record["result"]
     return Trained(
@@ -124,14 +141,13 @@ def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     if (work / RECORD).exists():
-        found = json.loads((work / RECORD).read_text(encoding="utf-8"))
-        _refuse_other(work, found["identity"], identity)
+        compare(work, read_json(work / RECORD)["identity"], identity, "training", CURE)
         # the trainer writes its state last, so a checkpoint with it is whole
         whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
         return max(whole, key=step_of, default=None)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
-    _write(work / RECORD, {"identity": identity})
+    write_json(work / RECORD, {"identity": identity})
     return None
 
 
@@ -148,36 +164,15 @@ def write(folder: Path, result: Trained, identity: Mapping[str, Any], more: Mapp
         "identity": identity,
         **more,
         "versions": _versions(),
+        "files": sorted({*os.listdir(folder), RECORD, SNAPSHOTS}),
         "skipped": result.skipped,
         "losses": [_number(loss) for loss in result.losses],
     }
-    _write(folder / RECORD, content)
-
-
-def _write(path: Path, content: Any) -> None:
-    from vlmsift.files import write_atomically  # brings pyarrow in
-
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_json(folder / RECORD, content)
 
 
 def _number(value: float) -> float | str:
     return value if math.isfinite(value) else str(value)
-
-
-def _refuse_other(where: Path, found: Mapping[str, Any], wanted: Mapping[str, Any]) -> None:
-    plain = json.loads(json.dumps(wanted))
-    for what in dict.fromkeys([*plain, *found]):
-        theirs, ours = found.get(what), plain.get(what)
-        if theirs == ours:
-            continue
-        if isinstance(theirs, dict) and isinstance(ours, dict):
-            field_name = next(name for name in dict.fromkeys([*ours, *theirs]) if theirs.get(name) != ours.get(name))
-            what, theirs, ours = f"{what} ({field_name})", theirs.get(field_name), ours.get(field_name)
-        raise RunMismatch(
-            f"{where} was made with another {what}: {theirs!r} there, {ours!r} now. Name another folder, or start anew "
-            "(resume=False, --anew)"
-        )
 
 
 def _versions() -> dict[str, str]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from transformers import TrainerCallback
 
-from vlmsift.pools.writing import replacing
+from vlmsift.files import replacing
 from vlmsift.train import record
 
 
