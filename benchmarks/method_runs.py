@@ -96,7 +96,7 @@ class Scoring:
         # a method without signals draws: any run tells it which samples there are
         signals = self.signals(name) or ["answer_tokens"]
         return pipeline.score(
-            self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU
+            self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, workers=0, **CPU
         )
 
     def choose_all(self, names: Sequence[str], keep: str, seeds: int) -> Chosen:

@@ -8,8 +8,8 @@ _DELTA = "Delta-AttnMask (arXiv 2508.09199)"
 _RISE = "Keeps the largest rise of the loss on the answer"
 _DELTA_COST = "1 + (L - d) / L"
 _FOLLOWED = (
-    "a fine-tune on the pool with checkpoints: {}, about {} forwards per sample; then each is scored. Meant for a small "
-    "model: give one by --proxy"
+    "a fine-tune on the pool with checkpoints: {}, about {} forwards per sample; then each is scored. Meant for a "
+    "small model: give one by --proxy"
 )
 _BASELINE = "a common baseline"
 
