@@ -96,7 +96,13 @@ class Scoring:
         """A method's signals of the pool; a finished run is found again."""
         # a method without signals draws: any run tells it which samples there are
         signals = self.signals(name) or ["answer_tokens"]
-        return score(self.pool, self.models(COMPARED[name]), self.folder / "runs" / name, signals=signals, **CPU)
+        return score(
+            PoolSpec(str(self.pool)),
+            ModelSpec(self.models(COMPARED[name]), **CPU),
+            self.folder / "runs" / name,
+            signals=signals,
+            workers=0,
+        )
 
     def choose_all(self, names: Sequence[str], keep: str, seeds: int) -> Chosen:
         """What each of the methods keeps, by each of the seeds; says which methods cannot choose, and why."""

@@ -10,23 +10,26 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import vlmsift
 from tests.methods import toy
 from tests.methods.contracts import CONTRACTS
 from tests.methods.samples import Bench
+from tests.models.helpers import hand_batch
 from vlmsift.cli import main
 from vlmsift.demo import START_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
 from vlmsift.methods import METHODS, find_method
+from vlmsift.passes.masking import choose_tokens
 from vlmsift.selectors import SELECTORS
 from vlmsift.signals import SIGNALS
 from vlmsift.terminal.methods import methods_markdown
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "methods.md"
 ASKED_FOR = """xmas attention-influence bye coincide s2l semdedup ifd el2n perplexity-low perplexity-middle
-perplexity-high image-gain facility-location k-center length random full delta-attnmask"""
+perplexity-high image-gain facility-location k-center length random full delta-attnmask delta-attnmask-late"""
 
 
 def test_every_method_asked_for_is_there() -> None:
@@ -50,6 +53,15 @@ def test_a_method_is_a_recipe_that_exists(name: str) -> None:
     assert (method.training is not None) <= ("fine-tune" in method.needs), "what it costs is told"
     if "balance" in vars(selector) and selector.balance == "auto":
         assert "hidden_mean" in columns, "clusters need a vector"
+
+
+def test_late_masks_a_fifth_of_the_context_sinks_included_before_the_last_layer() -> None:
+    """Ten tokens of prompt and image: the sink that receives most, and the next; neither answers nor special tokens."""
+    masking: Any = find_method("delta-attnmask-late").build_signals()["delta_late"]
+    scores = torch.tensor([[9.0, 8.0, 0.1, 0.1, 0.1, 0.1, 0.2, 0.1, 0.1, 0.1, 0.1, 5.0, 5.0]])
+    chosen = choose_tokens(masking, hand_batch("spppppiiiiiaa"), scores)
+    assert chosen.nonzero()[:, 1].tolist() == [1, 6]
+    assert masking.layer(24) == 23
 
 
 def test_a_name_that_is_unknown() -> None:

@@ -118,9 +118,9 @@ def test_a_source_has_as_many_clusters_as_it_bears(monkeypatch: pytest.MonkeyPat
         return np.zeros(len(vectors), np.int64)
 
     monkeypatch.setattr(trajectories, "k_means", spy)
-    source = ["small"] * 50 + ["large"] * 10_000
-    Trajectories(inside="random", balance="source")(candidates({"trajectory": np.zeros((10_050, 2))}, source=source), 3)
-    assert sorted(asked) == [(50, 5), (10_000, 100)]
+    source = ["small"] * 50 + ["large"] * 300
+    Trajectories(inside="random", balance="source")(candidates({"trajectory": np.zeros((350, 2))}, source=source), 3)
+    assert sorted(asked) == [(50, 5), (300, 100)]
 
 
 def test_text_only_rows_as_one_cluster_get_as_much_as_a_cluster() -> None:
@@ -173,7 +173,8 @@ def test_scale_lets_a_small_checkpoint_count() -> None:
         (50, {}, 5),
         (50, {"inside": "random"}, 5),
         (50, {"clusters": 7}, 7),
-        (800, {"inside": "random"}, 20),
+        (299, {"inside": "random"}, 12),
+        (300, {"inside": "random"}, 100),
         (10_000, {"inside": "random"}, 100),
         (99_999, {}, 224),
         (100_000, {}, 1000),

@@ -53,3 +53,7 @@ def test_the_projection_keeps_norm_halves_and_angles():
 @pytest.mark.parametrize(("dimensions", "width"), [(0, 640), (100, 100), (640, 640), (1024, 640)])
 def test_width(dimensions, width):
     assert ConceptStates(5, dimensions).width(64, 3) == width
+
+
+def test_nothing_is_projected_unless_asked():
+    assert ConceptStates().width(2048, 24) == 2 * 5 * 2048  # 82 kB

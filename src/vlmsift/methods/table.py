@@ -90,7 +90,7 @@ METHODS: dict[str, Method] = {
         "budget by how like the others and how sparse a cluster is, and inside keeps what mirrors it. The released "
         "code stops after the last of the five layers; here the forward is whole. A sample takes 40 bytes per hidden "
         "dimension, on disk and in memory (82 kB where it has 2,048); concept_states:dimensions=1024 projects to 4 kB, "
-        "and keeps others.",
+        "and may keep others.",
     ),
     "s2l": Method(
         signals=("trajectory=answer_loss",),
@@ -99,7 +99,7 @@ METHODS: dict[str, Method] = {
         source="S2L (arXiv 2403.07384)",
         about="Follows the loss on the answer over the checkpoints of a fine-tune on the pool, of a small proxy in the "
         "paper, clusters these trajectories inside each source, and draws evenly from sources, then from their "
-        "clusters: 100 of each source, or the square root of half its samples where it has fewer than 10,000.",
+        "clusters: 100 of each source, or the square root of half its samples where it has fewer than 300.",
         needs=_FOLLOWED.format("three epochs", 9),
         training=Training(snapshots=7, changes={"batch_size": 32, "epochs": 3.0}),
     ),

@@ -17,7 +17,7 @@ from vlmsift.errors import UsageError
 from vlmsift.parameters import Count
 
 PUBLISHED = {"stable": 1000, "random": 100}  # clusters of XMAS and of S2L
-ROOMY = 100  # rows per cluster from which on a pool bears the published number
+ROOMY = {"stable": 100, "random": 3}  # rows per cluster from which on these numbers are taken
 SMALL = 2  # clusters of at most so many members only fill up
 
 
@@ -37,8 +37,9 @@ class Trajectories(Selector):
     Attributes:
         vector: the signal, (N, T) for T checkpoints.
         inside: "stable", ascending instability sum_j |s_j - s_(j-1)|; "random", a seeded draw.
-        clusters: how many; None = the published number (1000 for "stable", 100 for "random") where the N rows that are
-            clustered together are `ROOMY` for each, else sqrt(N / 2). More than N means sqrt(N / 2) too.
+        clusters: how many; None = the published number where the N rows that are clustered together bear it, else
+            sqrt(N / 2): 1000 for "stable", from 100 rows each on; 100 for "random", which the released code takes in
+            every source, from 3 rows each on, so that they do more than fill up. More than N means sqrt(N / 2) too.
         scale: divide each checkpoint by its standard deviation first. The papers do not, so that the checkpoint of
             largest spread decides.
         balance: "none", the pool is clustered as a whole; or "source", each source is clustered for itself, and sources
@@ -87,7 +88,8 @@ class Trajectories(Selector):
     def _clusters(self, paths: NDArray[np.float32], seed: int) -> NDArray[np.int64]:
         """(n,) cluster numbers of rows that are clustered together, (n, T)."""
         published = PUBLISHED[self.inside]
-        wanted = self.clusters or (published if len(paths) >= ROOMY * published else default_clusters(len(paths)))
+        bears = len(paths) >= ROOMY[self.inside] * published
+        wanted = self.clusters or (published if bears else default_clusters(len(paths)))
         spread = paths.std(axis=0, dtype=np.float64).astype(np.float32) if self.scale and len(paths) else np.float32(1)
         return k_means(paths / np.where(spread > 0, spread, np.float32(1)), wanted, seed, spherical=False)
 

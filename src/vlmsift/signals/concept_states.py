@@ -24,7 +24,7 @@ class ConceptStates(Parameters):
     text-only sample is 0, so its text half has all the length; the released code shows it a blank image instead.
 
     A sample takes 8 * layers * D bytes, on disk and in memory while its pool is clustered: 82 kB where D = 2,048, 8 GB
-    for 100,000 samples. Where that is too much, `dimensions` projects them, and then COINCIDE picks others.
+    for 100,000 samples. Where that is too much, `dimensions` projects them, and then COINCIDE may pick others.
 
     Source: COINCIDE (arXiv 2406.10995), the features that it clusters; it interleaves the halves, which changes no
     distance, and stores them in half precision.
