@@ -13,10 +13,10 @@ from method_runs import CPU, Scoring
 from method_tables import markdown
 
 from vlmsift import pipeline
-from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
 from vlmsift.methods import METHODS
 from vlmsift.models import open_model
+from vlmsift.signals import forwards
 from vlmsift.signals.attention_influence import AttentionInfluence
 
 Seconds = dict[str, list[float]]

@@ -26,7 +26,6 @@ from vlmsift.methods import METHODS, Method
 from vlmsift.models import open_model
 from vlmsift.runs.run import Run
 from vlmsift.selectors import Top
-from vlmsift.signals import parameters, settled
 from vlmsift.signals.attention_influence import AttentionInfluence
 from vlmsift.train import Trained, train
 from vlmsift.types import Signal
@@ -82,8 +81,8 @@ class Scoring:
         path = self.folder / f"heads-{self.probes}.json"
         if not path.exists():
             model, started = open_model(self.model, **CPU), time.perf_counter()
-            signal = settled({"searched": AttentionInfluence(probes=self.probes)}, model)["searched"]
-            found = {**parameters(signal), "seconds": time.perf_counter() - started}
+            signal = AttentionInfluence(probes=self.probes).bind(model, [])
+            found = {**signal.parameters(), "seconds": time.perf_counter() - started}
             write_atomically(path, lambda temporary: temporary.write_text(json.dumps(found)))
         read: dict[str, Any] = json.loads(path.read_text())
         return read

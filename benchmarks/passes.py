@@ -28,9 +28,10 @@ from torch import Tensor
 from vlmsift.models import Adapter, open_model
 from vlmsift.models.quirks import PLAIN
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.types import Batch
 
 SHAPES = {  # text decoders: hidden, layers, heads, key-value heads, mlp, vocabulary

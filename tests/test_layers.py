@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "files": "errors",
     "pools": "types errors",
     "models": "types errors",
-    "passes": "types errors models",
+    "passes": "types errors parameters models",
     "signals": "types errors parameters models passes",
     "runs": "types errors files models",
     "choosing": "types errors files runs",
@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "evaluate": "types errors pools models scoring train",
     "calibrate": "types errors files pools models passes signals runs selectors pipeline train evaluate",
     "experiment": "types errors files pools models signals runs choosing selectors pipeline methods augment train "
-    "evaluate calibrate",
+    "evaluate",
     "terminal": "types errors signals runs check pipeline methods train calibrate experiment",
     "demo": "types errors files pools models runs selectors pipeline train evaluate terminal",
     "cli": "types errors parameters models selectors runs check pipeline methods augment train calibrate experiment "
@@ -48,7 +48,7 @@ MAY_IMPORT = {
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.
 ONLY_IN = {
     "torch": "models/ passes/ signals/ scoring/ check.py augment/ train/ evaluate.py demo/",
-    "transformers": "models/ passes/capture.py augment/attention.py train/ demo/",
+    "transformers": "models/ passes/intervene.py train/ demo/",
     "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
     "datasets": "pools/",
     "duckdb": "runs/",

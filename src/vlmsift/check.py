@@ -19,9 +19,10 @@ from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture, set_text_attention
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens, replace_states
-from vlmsift.passes.measure import MaskedLoss, measure, on_device
+from vlmsift.passes.measure import measure, on_device
 from vlmsift.types import IMAGE_MARK, Batch, Sample, Turn
 
 TOLERANCE = 1e-5

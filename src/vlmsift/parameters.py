@@ -15,10 +15,12 @@ from vlmsift.errors import UsageError
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 """More than nothing, at most everything."""
+Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+"""Neither never nor always."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
+_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "multiple_of": "a multiple of"}
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
 _Made = TypeVar("_Made")
 
@@ -91,13 +93,26 @@ def parse_changes(words: Iterable[str]) -> dict[str, Any]:
     return values
 
 
-def make(cls: type[_Made], owner: str, values: Mapping[str, Any]) -> _Made:
-    """The dataclass `cls` from a mapping, as a file holds one. Raises UsageError for a key that it does not have."""
+def make(cls: type[_Made], owner: str, values: Any) -> _Made:
+    """The dataclass `cls` from a mapping, as a file holds one.
+
+    Raises:
+        UsageError: it is no mapping, a key that the class does not have, or one that it needs and was not given.
+    """
     fields: Any = cls
     known = field_types(fields)
+    if not isinstance(values, Mapping):
+        raise UsageError(f"{owner}: {values!r} cannot be meant; give {', '.join(known)}")
     if unknown := [key for key in values if key not in known]:
         raise UsageError(f"{owner} has no {unknown[0]!r}; it has {', '.join(known)}")
+    needed = [field.name for field in dataclasses.fields(fields) if _has_no_default(field)]
+    if missing := [name for name in needed if name not in values]:
+        raise UsageError(f"{owner} lacks {missing[0]!r}; give {', '.join(needed)}")
     return cls(**values)
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def describe(hint: Any) -> str:

@@ -43,7 +43,7 @@ def test_top_masks_the_choice_of_delta_attnmask_and_nothing_else(toy_path, famil
     plain = entering(adapter, inputs)
     with masked_states(adapter, "top", probability=1.0, **SETTING) as augmented:
         changed = entering(adapter, inputs)
-        chosen = augmented.plan.change.chosen
+        chosen = augmented.step.intervention.chosen
     assert torch.equal(chosen, wanted)
     assert chosen.any(1).tolist() == batch.image_mask.any(1).tolist()
     differs = (plain[layer] != changed[layer]).any(-1)
@@ -136,7 +136,7 @@ def test_one_pass_chooses_what_a_second_forward_over_the_same_layers_chooses(toy
     for form in ("second", "one-pass"):
         with masked_states(adapter, "top", probability=1.0, form=form, layers="below", **SETTING) as augmented:
             losses.append(adapter.model(**inputs).loss)
-            chosen.append(augmented.plan.change.chosen)
+            chosen.append(augmented.step.intervention.chosen)
     assert torch.equal(*chosen)
     torch.testing.assert_close(*losses)
 
@@ -151,10 +151,10 @@ def test_only_the_drawn_samples_are_changed_and_the_seed_decides(toy_path):
             rows = []
             for _ in range(6):
                 adapter.model(**inputs)
-                plan = augmented.plan
-                rows.append([False] * 4 if plan is None else plan.taking_part.tolist())
-                if plan is not None:
-                    assert torch.equal(plan.change.chosen.any(1), plan.taking_part)
+                step = augmented.step
+                rows.append([False] * 4 if step is None else step.taking_part.tolist())
+                if step is not None:
+                    assert torch.equal(step.intervention.chosen.any(1), step.taking_part)
             assert augmented.seen == 24
             assert augmented.augmented == sum(map(sum, rows))
             drawn.append(rows)
@@ -183,13 +183,13 @@ def test_cached_rankings_are_made_once_and_choose_the_same(toy_path, family, mon
     monkeypatch.setattr(adapter.text, "forward", _counted(adapter.text.forward, decoded))
     with masked_states(adapter, probability=1.0, form="cached", rankings=rankings, **SETTING) as augmented:
         adapter.model(**inputs)
-        first = augmented.plan.change.chosen
+        first = augmented.step.intervention.chosen
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, first)
+        assert torch.equal(augmented.step.intervention.chosen, first)
     assert len(decoded) == 3  # two steps, one ranking
     with masked_states(adapter, probability=1.0, **SETTING) as augmented:
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, first)
+        assert torch.equal(augmented.step.intervention.chosen, first)
     assert len(rankings.known) == len(batch)
 
 
@@ -227,7 +227,7 @@ def test_a_left_padded_batch_is_masked_alike(toy_path):
         batch = batch_of(opened(folder), varied("llava")[:3], side)
         with masked_states(adapter, probability=1.0, **SETTING) as augmented:
             loss = adapter.model(**batch.inputs, labels=batch.labels).loss
-            chosen = augmented.plan.change.chosen
+            chosen = augmented.step.intervention.chosen
         sides.append((loss, [chosen[row][batch.valid[row]].tolist() for row in range(3)]))
     torch.testing.assert_close(sides[0][0], sides[1][0])
     assert sides[0][1] == sides[1][1]
@@ -297,7 +297,7 @@ def test_ranking_by_all_rows_needs_no_labels(toy_path):
     inputs.pop("labels")
     with masked_states(adapter, probability=1.0, rows="all", **SETTING) as augmented:
         adapter.model(**inputs)
-        assert augmented.plan.change.chosen.any()
+        assert augmented.step.intervention.chosen.any()
     assert AttentionReceived("all") != AttentionReceived("answer")
 
 
@@ -310,10 +310,10 @@ def test_a_word_makes_a_context(toy_path):
         adapter.model(**inputs)
         assert augmented.variant == VARIANTS["top"](depth=0.5, ratio=0.25)
         assert (augmented.probability, augmented.seed) == (1.0, 3)
-        found = augmented.plan.change.chosen
+        found = augmented.step.intervention.chosen
     with masked_states(adapter, probability=1.0, depth=0.5, ratio=0.25) as augmented:
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, found)
+        assert torch.equal(augmented.step.intervention.chosen, found)
     for word, told in [
         ("topp", "no augmentation 'topp'"),
         ("top:deep=1", "no field 'deep'"),

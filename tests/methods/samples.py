@@ -18,7 +18,6 @@ from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.methods import METHODS, Method
 from vlmsift.runs.run import Run
 from vlmsift.selectors import Mixture, Selector
-from vlmsift.signals import parameters
 from vlmsift.types import Signal
 
 ROWS = 20
@@ -97,7 +96,7 @@ def _union(names: Sequence[str]) -> tuple[dict[str, Signal], dict[str, dict[str,
         for column, signal in METHODS[name].build_signals().items():
             known = any(field.name == "probes" for field in fields(signal))  # type: ignore[arg-type]
             signal = replace(signal, probes=20) if known else signal  # type: ignore[type-var]
-            same = [one for one, other in signals.items() if parameters(other) == parameters(signal)]
+            same = [one for one, other in signals.items() if other.parameters() == signal.parameters()]
             same = [one for one in same if type(signals[one]) is type(signal)]
             renamed[name][column] = same[0] if same else f"{column}_{len(signals)}"
             signals[renamed[name][column]] = signal

@@ -15,14 +15,14 @@ from tests.models.helpers import batch_of, opened, varied
 from tests.toys import FAMILIES
 from vlmsift.check import hooked_loss
 from vlmsift.models import Adapter
-from vlmsift.passes import attention
-from vlmsift.passes import capture as capture_module
+from vlmsift.passes import attention, intervene
 from vlmsift.passes.attention_received import AttentionReceived, ImageAttention
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.hidden import PooledHidden
+from vlmsift.passes.interventions import BlindLoss, MaskedLoss
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens
-from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.types import Batch
 
 CLOSE = {"atol": 1e-5, "rtol": 0, "equal_nan": True}
@@ -200,14 +200,14 @@ def test_attention_is_never_whole(adapter, monkeypatch):
     heads, length = adapter.text_config.num_attention_heads, batch.valid.shape[1]
     monkeypatch.setattr(attention, "CHUNK_ELEMENTS", 2 * len(batch) * heads * length)
     sizes: list[int] = []
-    whole = capture_module.attention_chunks
+    whole = intervene.attention_chunks
 
     def spied(*positional: Any, **named: Any) -> Iterator[Any]:
         for seen in whole(*positional, **named):
             sizes.append(seen.probabilities.numel())
             yield seen
 
-    monkeypatch.setattr(capture_module, "attention_chunks", spied)
+    monkeypatch.setattr(intervene, "attention_chunks", spied)
     needs = [AttentionReceived("all"), AttentionReceived("answer"), ImageAttention()]
     measured(adapter, batch, *needs)
     assert 0 < max(sizes) <= attention.CHUNK_ELEMENTS
@@ -250,7 +250,7 @@ def test_pooled_states_are_those_that_enter_the_layer(adapter):
         states[-1] = adapter.backbone(batch, adapter.inputs(batch))
     for handle in handles:
         handle.remove()
-    found = measured(adapter, batch, *[PooledHidden(depth) for depth in (0.0, 0.5, 1.0)])
-    for depth, layer in [(0.0, 0), (0.5, adapter.depth // 2), (1.0, -1)]:
+    found = measured(adapter, batch, *[PooledHidden(depth) for depth in (0.0, 0.5, 0.99, 1.0)])
+    for depth, layer in [(0.0, 0), (0.5, adapter.depth // 2), (0.99, adapter.depth - 1), (1.0, -1)]:
         expected = torch.stack([row[keep].mean(0) for row, keep in zip(states[layer], inside, strict=True)])
         torch.testing.assert_close(found[PooledHidden(depth)], expected, atol=1e-5, rtol=0)

@@ -10,9 +10,9 @@ import torch
 
 from tests.models.helpers import hand_batch
 from vlmsift.errors import UsageError
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 
 BATCH = hand_batch("siipa", "siipa", "spppa")
@@ -52,7 +52,7 @@ def test_relative_and_absolute_share_their_pass():
 
 @pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose"])
 def test_a_word_that_is_unknown(field):
-    with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' is unknown"):
+    with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' cannot be meant"):
         DeltaAttnMask(**{field: "some"})
-    with pytest.raises(UsageError, match="ratio=0 is not a share"):
+    with pytest.raises(UsageError, match="ratio=0 cannot be meant"):
         DeltaAttnMask(ratio=0)

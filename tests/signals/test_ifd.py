@@ -23,5 +23,5 @@ def test_is_the_loss_as_a_share_of_that_without_the_prompt():
 def test_the_image_is_dropped_or_seen():
     assert Ifd().needs[1] == UnpromptedLoss("dropped")
     assert Ifd(image="seen").needs[1] == UnpromptedLoss("seen")
-    with pytest.raises(UsageError, match=r"ifd: image='blank' is unknown.*dropped, seen"):
+    with pytest.raises(UsageError, match=r"ifd: image='blank' cannot be meant.*dropped, seen"):
         Ifd(image="blank")

@@ -26,9 +26,9 @@ def test_is_what_was_measured():
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"attention": "ture"}, r"image_spectrum: attention='ture' is unknown.*true, released"),
-        ({"rows": "all"}, r"image_spectrum: rows='all' is unknown.*text, answer"),
-        ({"top": 0}, "top=0 sums no singular value"),
+        ({"attention": "ture"}, r"image_spectrum: attention='ture' cannot be meant.*true, released"),
+        ({"rows": "all"}, r"image_spectrum: rows='all' cannot be meant.*text, answer"),
+        ({"top": 0}, "top=0 cannot be meant"),
     ],
 )
 def test_what_cannot_be_meant(wrong, told):

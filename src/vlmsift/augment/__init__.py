@@ -12,12 +12,12 @@ from typing import Any, get_args
 
 from vlmsift.augment.answer_mask import AnswerMask
 from vlmsift.augment.attended import Attended
-from vlmsift.augment.change import Change, Shape, Variant
 from vlmsift.augment.context import Form, MaskedStates
 from vlmsift.augment.head_mask import HeadMask
 from vlmsift.augment.neftune import Neftune
 from vlmsift.augment.rankings import Rankings
 from vlmsift.augment.token_level_masking import TokenLevelMasking
+from vlmsift.augment.variant import Shape, Variant
 from vlmsift.errors import UsageError
 from vlmsift.parameters import parse_fields
 
@@ -37,7 +37,6 @@ VARIANTS: dict[str, Callable[..., Variant]] = {
 
 __all__ = [
     "VARIANTS",
-    "Change",
     "MaskedStates",
     "Rankings",
     "Shape",

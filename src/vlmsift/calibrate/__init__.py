@@ -111,7 +111,7 @@ def calibrate(
         UsageError: an unknown plant or grid, a pool too small, or nothing that could be measured.
         RunMismatch: `out` holds a calibration with other settings.
     """
-    from vlmsift.calibrate.grid import VECTOR, candidates, default_column, forwards
+    from vlmsift.calibrate.grid import VECTOR, candidates, default_column
     from vlmsift.calibrate.planted import Planted
     from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
@@ -127,7 +127,7 @@ def calibrate(
 
     from vlmsift.calibrate.combined import combined
     from vlmsift.models import open_model
-    from vlmsift.signals import build_signals
+    from vlmsift.signals import build_signals, forwards
 
     source = model
     if isinstance(model, (str, Path)):

@@ -136,8 +136,6 @@ def _weights(model: Adapter) -> str:
 
 
 def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
-    from vlmsift.signals import parameters, settled
-
     found: dict[str, Scored] = {}
     known = sorted(path.parent for path in ground.folder.glob("*/run.json"))
     runs = [run for path in known if _usable(run := Run(path, json.loads((path / "run.json").read_text())), ground)]
@@ -146,9 +144,9 @@ def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
         recorded = [entry for run in runs for entry in run.settings["identity"]["signals"].values()]
         for name, chooser in wanted.items():
             started = time.perf_counter()
-            signals = settled(chooser.signals, ground.model, recorded)
+            signals = {column: signal.bind(ground.model, recorded) for column, signal in chooser.signals.items()}
             changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
-            recorded += [{"signal": signal.name, "parameters": parameters(signal)} for signal in changed]
+            recorded += [{"signal": signal.name, "parameters": signal.parameters()} for signal in changed]
             settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
             wanted = {**wanted, name: replace(chooser, signals=signals)}
     for name, chooser in wanted.items():
@@ -182,9 +180,7 @@ def _union(choosers: Iterable[Chooser]) -> dict[str, Signal]:
 
 
 def _key(signal: Signal) -> str:
-    from vlmsift.signals import parameters
-
-    return json.dumps([signal.name, parameters(signal)], sort_keys=True)
+    return json.dumps([signal.name, signal.parameters()], sort_keys=True)
 
 
 def _columns(signals: Mapping[str, Any]) -> dict[str, str]:
@@ -212,7 +208,7 @@ def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling:
     Args:
         settling: seconds that a signal took before, by its key.
     """
-    from vlmsift.calibrate.grid import forwards
+    from vlmsift.signals import forwards
 
     seen: list[tuple[int, float]] = []
     fresh = not folder.exists()
@@ -242,7 +238,7 @@ def _clock(folder: Path) -> Path:
 
 
 def _scored(run: Run, chooser: Chooser, columns: Mapping[str, str], ground: _Ground) -> Scored:
-    from vlmsift.calibrate.grid import forwards
+    from vlmsift.signals import forwards
 
     assert chooser.selector is not None
     selector = chooser.selector.with_columns({name: columns[_key(signal)] for name, signal in chooser.signals.items()})

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from vlmsift.passes.attention import Observer, Seen
+from vlmsift.passes.needs import Observe
 from vlmsift.types import Batch
 
 RowsName = Literal["answer", "all"]
@@ -22,7 +23,7 @@ def rows_mask(name: RowsName, batch: Batch) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionReceived:
+class AttentionReceived(Observe):
     """Attention received per token: (B, T) float32, mean over layers, heads and the rows that can see the token.
 
     Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (ours;
@@ -72,7 +73,7 @@ class _Received:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageAttention:
+class ImageAttention(Observe):
     """How answer rows look at the image: (B, 2) float32 [mass, entropy], means over rows and layers; NaN without one.
 
     mass: share of a row's attention, averaged over heads, that falls on image tokens, 0..1. entropy: of that attention

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import Parameters, Share
 from vlmsift.passes.attention_received import AttentionReceived, LayersName, RowsName
+from vlmsift.passes.intervene import Intervention, drop_keys
 from vlmsift.types import Batch
 
 SINK_SHARE = 0.1
@@ -23,8 +26,12 @@ SINK_FACTOR = 10.0
 """... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masking:
+Depth = Annotated[float, msgspec.Meta(ge=0, lt=1)] | int
+"""A fraction of the layers, or a layer's index, from the end where negative."""
+
+
+@dataclass(frozen=True)
+class Masking(Parameters):
     """Which hidden states are masked, where, and how. Defaults are ours, from measurements; the paper states none.
 
     Attributes:
@@ -41,8 +48,8 @@ class Masking:
         seed: of random choice and noise, together with the sample's id.
     """
 
-    depth: float | int = 0.25
-    ratio: float = 0.5
+    depth: Depth = 0.25
+    ratio: Share = 0.5
     eligible: Literal["image", "context", "all"] = "image"
     rows: RowsName = "answer"
     layers: LayersName = "all"
@@ -50,15 +57,6 @@ class Masking:
     sinks: Literal["exclude", "keep"] = "exclude"
     choose: Literal["top", "random", "bottom"] = "top"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio <= 1:
-            raise UsageError(f"ratio={self.ratio!r} is not a share of tokens; give more than 0 and at most 1, e.g. 0.5")
-        if isinstance(self.depth, float) and not 0 <= self.depth < 1:
-            raise UsageError(
-                f"depth={self.depth!r} is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index such "
-                "as 12 or -1"
-            )
 
     def layer(self, depth: int) -> int:
         """The index of the layer whose input is masked, of L = `depth` layers."""
@@ -115,14 +113,25 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     return chosen
 
 
+def masked(masking: Masking, batch: Batch, chosen: Tensor, depth: int) -> Intervention:
+    """What becomes of the chosen tokens, (B, T) bool, in a decoder of L = `depth` layers."""
+    layer, undefined = masking.layer(depth), ~chosen.any(1)
+    if masking.replace == "drop":
+        return Intervention(layer, visible=drop_keys(chosen, layer), undefined=undefined, chosen=chosen)
+    return Intervention(
+        layer, lambda states: replace_states(masking, batch, states, chosen), undefined=undefined, chosen=chosen
+    )
+
+
 def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:
     """(B, T, D) states with the chosen ones replaced; "drop" leaves them."""
     if masking.replace == "drop":
         return states
+    chosen = chosen.to(states.device)  # a model may be spread over devices
     if masking.replace == "zero":
         return states.masked_fill(chosen[..., None], 0)
-    valid = batch.valid[..., None]
-    count = batch.valid.sum(1).view(-1, 1, 1)
+    valid = batch.valid[..., None].to(states.device)  # (B, T, 1)
+    count = valid.sum(1, keepdim=True)  # (B, 1, 1)
     if masking.replace == "mean":
         new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)
     else:

@@ -123,9 +123,8 @@ class Scorer:
 
 
 def signal_width(signal: Signal, adapter: Adapter) -> int:
-    """How many numbers a signal keeps per sample; 1 unless it says otherwise."""
-    width = getattr(signal, "width", None)
-    return int(width(adapter.text_config.hidden_size, adapter.depth)) if callable(width) else 1
+    """How many numbers a signal keeps per sample of this model."""
+    return signal.width(adapter.text_config.hidden_size, adapter.depth)
 
 
 def _row(encoded: Encoded, values: dict[str, Tensor]) -> dict[str, Any]:

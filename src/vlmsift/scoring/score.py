@@ -113,7 +113,7 @@ def score(
     else:
         chosen = build_signals(list(DEFAULT_SIGNALS if signals is None else signals))
     if len(models) > 1:
-        if vectors := [column for column, signal in chosen.items() if hasattr(signal, "width")]:
+        if vectors := [column for column, signal in chosen.items() if signal.is_vector]:
             raise UsageError(
                 f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
                 "trajectory=image_spectrum"
@@ -217,7 +217,6 @@ class _Scoring:
         from vlmsift.pools import open_image
         from vlmsift.scoring.batches import Scorer, signal_width
         from vlmsift.scoring.feed import Feed
-        from vlmsift.signals import parameters, settled
 
         made_by = {**fingerprint(model), "name": _short(model.name)}
         for run in before:
@@ -226,7 +225,7 @@ class _Scoring:
                     f"{model.name} has the same weights as {run.settings['info']['model']}; give each checkpoint once"
                 )
         known = [] if self.overwrite else list(recorded(out).get("signals", {}).values())
-        chosen = settled(self.signals, model, known)
+        chosen = {column: signal.bind(model, known) for column, signal in self.signals.items()}
         identity = {
             "model": made_by,
             "data": self.data,
@@ -235,7 +234,7 @@ class _Scoring:
             "signals": {
                 column: {
                     "signal": signal.name,
-                    "parameters": parameters(signal),
+                    "parameters": signal.parameters(),
                     "width": signal_width(signal, model),
                     "unit": signal.unit,
                     "higher_means": signal.higher_means,

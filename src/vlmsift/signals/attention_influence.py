@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from torch import Tensor
 
 from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count, Parameters, Positive, Share
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import UniformHeadsLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.retrieval import retrieval_heads
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
 
 
 @dataclass(frozen=True)
-class AttentionInfluence:
+class AttentionInfluence(Parameters, Signal):
     """(loss with uniform heads - loss) / loss, (B,) float32.
 
     Source: AttentionInfluence (arXiv 2505.07293), eq. 5, for the answer's tokens. The heads' weights become equal over
@@ -39,21 +39,20 @@ class AttentionInfluence:
 
     heads: str = ""
     needle: Literal["text", "image"] = "text"
-    probes: int = 800
-    tokens: int = 4096
-    share: float = 0.05
+    probes: Count = 800
+    tokens: Count = 4096
+    share: Share = 0.05
     seed: int = 0
-    floor: float = 0.01
+    floor: Positive = 0.01
 
     name: ClassVar[str] = "attention_influence"
     unit: ClassVar[str] = "share of the loss"
     higher_means: ClassVar[str] = "the answer leans more on what the model looks up in image and text"
+    good = "highest"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.pairs()
-        one_of(self.name, "needle", self.needle, ("text", "image"))
-        if self.floor <= 0:
-            raise UsageError(f"attention_influence: floor={self.floor} does not keep from 0; give more, e.g. 0.01")
 
     def pairs(self) -> tuple[tuple[int, int], ...]:
         """The heads as (layer, head), ascending, each once."""
@@ -65,7 +64,7 @@ class AttentionInfluence:
             )
         return tuple(sorted({(int(match[1]), int(match[2])) for match in found if match}))
 
-    def settled(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
+    def bind(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
         """With its heads: those given, those that a run of this model has recorded for the same fields, or found now.
 
         Raises:
@@ -84,7 +83,7 @@ class AttentionInfluence:
         return replace(self, heads=found.word)
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Head(), UniformHeadsLoss(self.pairs()))
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

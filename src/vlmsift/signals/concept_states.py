@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.errors import UsageError
+from vlmsift.parameters import Count, Parameters
 from vlmsift.passes.states import AttentionOutputs, gaussian
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ConceptStates:
+class ConceptStates(Parameters, Signal):
     """Attention outputs of some layers, (B, min(dimensions, 2 * layers * D)) float32, unit norm.
 
     Per layer: the mean over image positions and the mean over text positions, each through tanh and to unit norm. The
@@ -29,25 +30,16 @@ class ConceptStates:
         dimensions: kept dimensions, even; 0 = all.
     """
 
-    layers: int = 5
-    dimensions: int = 1024
+    layers: Count = 5
+    dimensions: Annotated[int, msgspec.Meta(ge=0, multiple_of=2)] = 1024
     seed: int = 0
 
     name: ClassVar[str] = "concept_states"
     unit: ClassVar[str] = "unit vector"
     higher_means: ClassVar[str] = "no direction: near vectors are samples of like concepts and skills"
 
-    def __post_init__(self) -> None:
-        if self.layers < 1:
-            raise UsageError(f"concept_states: layers={self.layers} looks at nothing; give at least 1, e.g. 5")
-        if self.dimensions < 0 or self.dimensions % 2:
-            raise UsageError(
-                f"concept_states: dimensions={self.dimensions} cannot be split between image and text; give 0 to keep "
-                "all, or an even number, e.g. 1024"
-            )
-
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (AttentionOutputs(self.layers),)
 
     def width(self, hidden_size: int, layers: int) -> int:

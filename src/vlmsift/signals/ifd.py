@@ -7,17 +7,17 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Parameters
 from vlmsift.passes.interventions import UnpromptedLoss
 from vlmsift.passes.loss import Head
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 SMALLEST = 1e-6
 """A loss without the prompt below this leaves the ratio undefined, in nats."""
 
 
 @dataclass(frozen=True)
-class Ifd:
+class Ifd(Parameters, Signal):
     """Answer loss divided by its loss without the prompt, (B,) float32; NaN where the latter is 0.
 
     Source: Cherry LLM (arXiv 2308.12032), a ratio of mean losses as in its released code. Without the prompt =
@@ -34,12 +34,10 @@ class Ifd:
     name: ClassVar[str] = "ifd"
     unit: ClassVar[str] = "share of the loss without the prompt"
     higher_means: ClassVar[str] = "the prompt helps less: harder to follow; above 1 it misleads"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "image", self.image, ("dropped", "seen"))
+    good = "lowest"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Head(), UnpromptedLoss(self.image))
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

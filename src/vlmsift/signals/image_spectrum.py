@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmsift.errors import UsageError
-from vlmsift.parameters import one_of
+from vlmsift.parameters import Count, Parameters
 from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
 from vlmsift.passes.spectrum import ReleasedSpectrum, SpectrumRows
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ImageSpectrum:
+class ImageSpectrum(Parameters, Signal):
     """Sum of the largest singular values of text rows x image columns of attention, summed over layers: (B,) float32.
 
     NaN for text-only samples and where no row follows the image. Grows with the rows: longer texts have more. Source:
@@ -32,20 +31,15 @@ class ImageSpectrum:
 
     attention: Literal["true", "released"] = "true"
     rows: SpectrumRows = "text"
-    top: int = 5
+    top: Count = 5
 
     name: ClassVar[str] = "image_spectrum"
     unit: ClassVar[str] = "summed singular values"
     higher_means: ClassVar[str] = "more text looks at the image, or in more different ways; no direction by itself"
-
-    def __post_init__(self) -> None:
-        one_of(self.name, "attention", self.attention, ("true", "released"))
-        one_of(self.name, "rows", self.rows, get_args(SpectrumRows))
-        if self.top < 1:
-            raise UsageError(f"image_spectrum: top={self.top} sums no singular value; give at least 1, e.g. 5")
+    good = "highest"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (self._need,)
 
     @property
