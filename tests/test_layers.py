@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "selectors": "types errors parameters choosing runs selecting",
     "selecting": "types errors choosing selectors runs",
     "check": "types errors models passes",
-    "augment": "types errors parameters files models passes",
+    "augment": "types errors parameters files models passes runs",
     "scoring": "types errors files pools models passes signals runs",
     "pipeline": "types errors pools runs scoring choosing selectors",
     "methods": "types errors pools models signals runs choosing selectors pipeline train",

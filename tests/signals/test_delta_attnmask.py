@@ -19,7 +19,7 @@ BATCH = hand_batch("siipa", "siipa", "spppa")
 LOSS = torch.tensor([2.0, 0.5, 1.0])
 MASKED = torch.tensor([3.0, 0.25, math.nan])
 MASKING = {"depth": 0.25, "ratio": 0.3, "eligible": "context", "rows": "all", "layers": "above", "replace": "noise"}
-MASKING |= {"sinks": "keep", "choose": "bottom", "seed": 4}
+MASKING |= {"sinks": "keep", "choose": "bottom", "seed": 4, "heads": "max", "where": "every"}
 
 
 def value(signal: DeltaAttnMask, loss: torch.Tensor = LOSS) -> list[float]:
@@ -50,7 +50,7 @@ def test_relative_and_absolute_share_their_pass():
     assert DeltaAttnMask().needs == DeltaAttnMask(relative=True).needs
 
 
-@pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose"])
+@pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose", "heads", "where"])
 def test_a_word_that_is_unknown(field):
     with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' cannot be meant"):
         DeltaAttnMask(**{field: "some"})

@@ -153,6 +153,8 @@ def test_parameters_hold_every_field():
         "sinks": "exclude",
         "choose": "top",
         "seed": 0,
+        "heads": "mean",
+        "where": "once",
         "relative": False,
     }
 

@@ -40,6 +40,10 @@ class Attended(Masking, Variant):
     def changes_attention(self) -> bool:  # type: ignore[override]
         return self.replace == "drop"
 
+    @property
+    def asks_special(self) -> bool:  # type: ignore[override]
+        return self.eligible != "image"
+
     def ranking(self, depth: int) -> AttentionReceived | None:  # type: ignore[override]
         return None if self.choose == "random" else super().ranking(depth)
 

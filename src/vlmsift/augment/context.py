@@ -11,7 +11,7 @@ are computed again in the backward pass (gradient checkpointing) get the same ar
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from inspect import signature
@@ -24,14 +24,14 @@ from torch import Tensor
 from vlmsift.augment.rankings import Rankings
 from vlmsift.augment.variant import Shape, Variant, uniform
 from vlmsift.errors import UnsupportedModel, UsageError
-from vlmsift.models import Adapter, look_inside
+from vlmsift.models import Adapter, look_inside, special_ids
 from vlmsift.passes.attention import Rows
 from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.intervene import ARGUMENT, Interception, states_of, training_name, with_states
 from vlmsift.types import Batch
 
-Form = Literal["second", "one-pass", "cached"]
+RankingFrom = Literal["second", "one-pass", "cached"]
 PART = -1
 """Seed of the draw of who takes part; variants have seeds from 0 on."""
 
@@ -58,9 +58,17 @@ class MaskedStates:
     """
 
     def __init__(
-        self, model: Any, variant: Variant, probability: float, form: Form, rankings: Rankings | None, seed: int
+        self,
+        model: Any,
+        variant: Variant,
+        probability: float,
+        ranking_from: RankingFrom,
+        rankings: Rankings | None,
+        seed: int,
+        processor: Any = None,
+        special: Iterable[int] | None = None,
     ) -> None:
-        self.variant, self.probability, self.form, self.seed = variant, probability, form, seed
+        self.variant, self.probability, self.ranking_from, self.seed = variant, probability, ranking_from, seed
         self.rankings = Rankings() if rankings is None else rankings
         self.model = unwrapped(model)
         self.adapter = look_inside(self.model, name=type(self.model).__name__)
@@ -72,9 +80,9 @@ class MaskedStates:
         self._ranking_now = False
         self._undo: ExitStack | None = None
         self._installed: str | None = None
-        self._special = _special_ids(self.model)
+        self._special = torch.tensor(self._special_ids(processor or processor_of(model), special), dtype=torch.long)
         needs = variant.ranking(self.adapter.depth)
-        if form == "one-pass" and needs is not None and needs.stop is None:
+        if ranking_from == "one-pass" and needs is not None and needs.stop is None:
             raise UsageError(
                 f"one-pass ranks by the layers below depth, but this variant ranks by layers {needs.start} to "
                 f"{self.adapter.depth}; add layers='below'"
@@ -88,7 +96,7 @@ class MaskedStates:
         with ExitStack() as undo:
             self.model._vlmsift_augmented = True
             undo.callback(delattr, self.model, "_vlmsift_augmented")
-            if self.variant.changes_attention or self.form == "one-pass":
+            if self.variant.changes_attention or self.ranking_from == "one-pass":
                 self._install_attention(undo)
             for module, hook in (
                 (self.model, self._called),
@@ -116,6 +124,19 @@ class MaskedStates:
             raise UnsupportedModel(f"{self.adapter.name} does not let its text attention be replaced")
         self._installed = name
 
+    def _special_ids(self, processor: Any, known: Iterable[int] | None) -> list[int]:
+        """The special tokens by the one rule that scoring has: what the tokenizer calls special."""
+        if not self.variant.asks_special:
+            return []
+        if (processor := processor or self.adapter.processor) is not None:
+            return special_ids(getattr(processor, "tokenizer", processor), self.adapter.image_token_id)
+        if known is None:
+            raise UsageError(
+                f"eligible={getattr(self.variant, 'eligible', None)!r} leaves special tokens out, and which those are "
+                "a tokenizer or a run can say; give processor=..., or like=RUN, or the trainer in place of its model"
+            )
+        return list(known)
+
     def _called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._labels = kwargs.get("labels")
 
@@ -140,7 +161,7 @@ class MaskedStates:
         self.augmented += int(taking_part.sum())
         self.step = step = Step(batch, taking_part)
         ranking = self.variant.ranking(self.adapter.depth)
-        if ranking is not None and self.form == "one-pass":
+        if ranking is not None and self.ranking_from == "one-pass":
             step.ranking = ranking
             step.observers = [(Rows.where(ranking.rows(batch)), [ranking.observer(batch, self.adapter.depth)])]
             return
@@ -162,7 +183,7 @@ class MaskedStates:
         self, batch: Batch, ranking: AttentionReceived, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """(B, T) attention received, by running the decoder once more without gradients, or from memory."""
-        if self.form == "cached" and (known := self.rankings.get(batch)) is not None:
+        if self.ranking_from == "cached" and (known := self.rankings.get(batch)) is not None:
             return known
         self._ranking_now = True
         try:
@@ -173,7 +194,7 @@ class MaskedStates:
                 received = self._result(capture)
         finally:
             self._ranking_now = False
-        if self.form == "cached":
+        if self.ranking_from == "cached":
             self.rankings.put(batch, received)
         return received
 
@@ -222,7 +243,7 @@ class MaskedStates:
         if labels is None:
             labels = torch.full_like(ids, -100)
             ranking = self.variant.ranking(self.adapter.depth)
-            if ranking is not None and ranking.row_name == "answer":
+            if ranking is not None and ranking.row_name != "all":
                 raise UsageError(
                     "the trainer gives the model no `labels`, so the answer's rows are unknown; use rows='all', or "
                     "turn off what takes the labels away (label smoothing)"
@@ -245,19 +266,14 @@ class MaskedStates:
 
 
 def unwrapped(model: Any) -> Any:
-    """The transformers model inside an adapter, DistributedDataParallel, or PEFT."""
-    if isinstance(model, Adapter):
+    """The transformers model inside an adapter, a trainer, DistributedDataParallel, or PEFT."""
+    if isinstance(model, Adapter) or hasattr(model, "processing_class"):
         model = model.model
     while isinstance(getattr(model, "module", None), torch.nn.Module):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _special_ids(model: Any) -> Tensor:
-    """Special tokens as far as the configurations name them: beginning, end, padding."""
-    found: set[int] = set()
-    for config in (model.config, model.config.get_text_config(), getattr(model, "generation_config", None)):
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = getattr(config, name, None)
-            found |= set(value) if isinstance(value, (list, tuple)) else set() if value is None else {int(value)}
-    return torch.tensor(sorted(found), dtype=torch.long)
+def processor_of(model: Any) -> Any:
+    """The processor or tokenizer of an adapter or a trainer; None where it is neither, or has none."""
+    return model.processor if isinstance(model, Adapter) else getattr(model, "processing_class", None)

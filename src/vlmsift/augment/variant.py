@@ -33,12 +33,15 @@ class Variant(ABC):
     Attributes:
         source: the paper, or "ours".
         changes_attention: whether `intervene` may ask for other visible keys or silent heads.
-        probability: chance of a sample to be augmented in a forward, unless another is asked for.
+        probability: chance of a sample to be augmented in a forward, unless another is asked for; 1 = always, as the
+            sources of all but the masked states have it.
+        asks_special: whether `intervene` asks which tokens are special.
     """
 
     source: ClassVar[str]
     changes_attention: bool = False
     probability: ClassVar[float] = 1.0
+    asks_special: bool = False
 
     def ranking(self, depth: int) -> AttentionReceived | None:
         """The attention that it ranks tokens by, of a model with L = `depth` layers; None where it needs none."""

@@ -98,8 +98,8 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
         if not isinstance(signal, DeltaAttnMask) or signal.choose != "top":
             found[column] = _candidate(column, signal, depth, "control" if _masking(signal) else "signal")
             continue
-        # random tokens do not ask whose attention would have ranked them: one control serves all rows
-        twin = _changed(signal, choose="random", rows="answer")
+        # random tokens do not ask whose attention would have ranked them: one control serves all rows and heads
+        twin = _changed(signal, choose="random", rows="answer", heads="mean")
         key = _masking(twin)
         assert key is not None
         if key not in controls:

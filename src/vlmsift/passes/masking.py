@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Parameters, Share
-from vlmsift.passes.attention_received import AttentionReceived, LayersName, RowsName
+from vlmsift.passes.attention_received import AttentionReceived, HeadsName, LayersName, RowsName
 from vlmsift.passes.intervene import Intervention, drop_keys
 from vlmsift.types import Batch
 
@@ -39,10 +40,14 @@ class Masking(Parameters):
             the end; -1 = the last layer's input, the paper's likely choice).
         ratio: share of the eligible tokens that is masked, at least one token.
         eligible: "image" tokens, the "context" (all but answers and special tokens), or "all" but special tokens.
-        rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token) or "all".
+        rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token), the "last"
+            of them, or "all".
         layers: which layers' attention is averaged: "all", those "below" the depth, or those from it on ("above").
         replace: a masked state becomes "zero", the sample's "mean" state, "noise" of the mean norm, or it is left as
             it is and its key is dropped ("drop") from this layer on.
+        heads: a row's attention is the "mean" of its heads, or the "max": that of the head that attends most.
+        where: states are masked "once", at the depth, or at "every" layer from it on, so that no layer can fill them
+            again. Dropped keys always stay dropped.
         sinks: "exclude" attention sinks and the first position from the eligible tokens, or "keep" them.
         choose: the tokens that receive "top" or "bottom" attention, or "random" ones (the controls).
         seed: of random choice and noise, together with the sample's id.
@@ -57,6 +62,8 @@ class Masking(Parameters):
     sinks: Literal["exclude", "keep"] = "exclude"
     choose: Literal["top", "random", "bottom"] = "top"
     seed: int = 0
+    heads: HeadsName = "mean"
+    where: Literal["once", "every"] = "once"
 
     def layer(self, depth: int) -> int:
         """The index of the layer whose input is masked, of L = `depth` layers."""
@@ -75,7 +82,7 @@ class Masking(Parameters):
             raise UsageError(
                 "layers='below' needs a depth above 0: no layer lies below the first; use layers='all' or depth=0.5"
             )
-        return AttentionReceived(self.rows, start, stop)
+        return AttentionReceived(self.rows, start, stop, self.heads)
 
 
 def eligible_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
@@ -118,9 +125,9 @@ def masked(masking: Masking, batch: Batch, chosen: Tensor, depth: int) -> Interv
     layer, undefined = masking.layer(depth), ~chosen.any(1)
     if masking.replace == "drop":
         return Intervention(layer, visible=drop_keys(chosen, layer), undefined=undefined, chosen=chosen)
-    return Intervention(
-        layer, lambda states: replace_states(masking, batch, states, chosen), undefined=undefined, chosen=chosen
-    )
+    every = masking.where == "every"
+    replaced = partial(replace_states, masking, batch, chosen=chosen)
+    return Intervention(layer, replaced, every=every, undefined=undefined, chosen=chosen)
 
 
 def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:

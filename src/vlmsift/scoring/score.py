@@ -212,6 +212,7 @@ class _Scoring:
         import os
         import time
 
+        from vlmsift.models import special_ids
         from vlmsift.models.fingerprint import fingerprint
         from vlmsift.passes.capture import Capture
         from vlmsift.pools import open_image
@@ -249,6 +250,8 @@ class _Scoring:
             "device": str(model.device),
             "source_field": self.source_field,
             "tokens_per_batch": self.tokens_per_batch,
+            # so that a training can mask the same tokens, see `masked_states(like=...)`
+            "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
             "versions": _versions(),
         }
         try:
