@@ -23,8 +23,8 @@ from vlmsift.augment import VARIANTS, Rankings, masked_states
 WAYS: dict[str, dict[str, Any] | None] = {
     "plain step": None,
     "top, second forward": {"variant": "top"},
-    "top, one pass": {"variant": "top", "form": "one-pass"},
-    "top, cached choice": {"variant": "top", "form": "cached"},
+    "top, one pass": {"variant": "top", "ranking_from": "one-pass"},
+    "top, cached choice": {"variant": "top", "ranking_from": "cached"},
     **{name: {"variant": name} for name in VARIANTS if name != "top"},
 }
 
@@ -87,7 +87,7 @@ def times(model: Any, inputs: dict[str, Any], rounds: int) -> dict[str, list[flo
         for name, how in WAYS.items():
             context: Any = contextlib.nullcontext()
             if how is not None:
-                kept: dict[str, Any] = {"rankings": rankings} if how.get("form") == "cached" else {}
+                kept: dict[str, Any] = {"rankings": rankings} if how.get("ranking_from") == "cached" else {}
                 context = masked_states(model, probability=1.0, **how, **kept)
             with context:
                 started = time.perf_counter()

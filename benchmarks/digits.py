@@ -47,16 +47,12 @@ def make_data(folder: Path, size: int, seed: int, tests: int) -> dict[str, Path]
 
 def base_plan(data: dict[str, Path], seeds: int, epochs: float) -> dict[str, Any]:
     """What all plans here share."""
-    recipe = dict(RECIPE)
-    name = recipe.pop("recipe")
     return {
         "pool": str(data["pool"]),
         "test": str(data["test"]),
-        "model": str(START_PATH),
+        "model": {"model": str(START_PATH), "device": "cpu", "dtype": "float32"},
         "seeds": seeds,
-        "recipe": {**recipe, "name": name, "epochs": epochs},
-        "device": "cpu",
-        "dtype": "float32",
+        "recipe": {**RECIPE, "epochs": epochs},
     }
 
 

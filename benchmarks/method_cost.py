@@ -12,13 +12,13 @@ import torch
 from method_runs import COMPARED, CPU, Scoring
 from method_tables import markdown
 
-from vlmsift.calibrate.grid import forwards
 from vlmsift.files import write_atomically
 from vlmsift.models import open_model
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
+from vlmsift.signals import forwards
 from vlmsift.signals.attention_influence import AttentionInfluence
-from vlmsift.specs import EngineSpec, PoolSpec
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
 Seconds = dict[str, list[float]]
 
@@ -86,11 +86,10 @@ def _score(scoring: Scoring, name: str, part: Path) -> float:
     started = time.perf_counter()
     score(
         PoolSpec(part, images=str(scoring.pool.parent)),
-        models,
+        ModelSpec(models, **CPU),
         out,
         signals=signals,
         overwrite=True,
-        **CPU,
         engine=EngineSpec(workers=0),
     )
     return time.perf_counter() - started

@@ -27,8 +27,8 @@ from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
-from vlmsift.signals import parameters, settled
 from vlmsift.signals.attention_influence import AttentionInfluence
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 from vlmsift.train import Trained, train
 from vlmsift.types import Signal
 
@@ -50,7 +50,7 @@ class Scoring:
 
     Attributes:
         model: scores, but for the methods with a training: these get the snapshots of the proxy, or its end.
-        recipe: of the proxy, which starts from `model`; words of `vlmsift.train`.
+        recipe: of the proxy, which starts from `model`; changes, as `vlmsift.train` takes them.
         probes: by which the retrieval heads of `model` are found.
     """
 
@@ -63,7 +63,8 @@ class Scoring:
     @cached_property
     def proxy(self) -> Trained:
         """The shared fine-tune; a finished one is found again."""
-        return train(self.pool, self.model, self.folder / "proxy", snapshots=SNAPSHOTS, **CPU, **self.recipe)
+        model = ModelSpec(self.model, **CPU)
+        return train(self.pool, model, self.folder / "proxy", changes=self.recipe, snapshots=SNAPSHOTS)
 
     def models(self, method: Method) -> Any:
         """What scores for a method, as `score` takes it: a model, or the checkpoints of a training."""
@@ -86,8 +87,8 @@ class Scoring:
         path = self.folder / f"heads-{self.probes}.json"
         if not path.exists():
             model, started = open_model(ModelSpec(self.model, **CPU)), time.perf_counter()
-            signal = settled({"searched": AttentionInfluence(probes=self.probes)}, model)["searched"]
-            found = {**parameters(signal), "seconds": time.perf_counter() - started}
+            signal = AttentionInfluence(probes=self.probes).bind(model, [])
+            found = {**signal.parameters(), "seconds": time.perf_counter() - started}
             write_atomically(path, lambda temporary: temporary.write_text(json.dumps(found)))
         read: dict[str, Any] = json.loads(path.read_text())
         return read
@@ -101,7 +102,7 @@ class Scoring:
             ModelSpec(self.models(COMPARED[name]), **CPU),
             self.folder / "runs" / name,
             signals=signals,
-            workers=0,
+            engine=EngineSpec(workers=0),
         )
 
     def choose_all(self, names: Sequence[str], keep: str, seeds: int) -> Chosen:

@@ -28,9 +28,10 @@ from torch import Tensor
 from vlmsift.models import Adapter, open_model
 from vlmsift.models.quirks import PLAIN
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.specs import ModelSpec
 from vlmsift.types import Batch
 
@@ -50,7 +51,8 @@ def build(shape: str, dtype: torch.dtype, device: str) -> Adapter:
     if shape == "embedded":
         from vlmsift.demo import MODEL_PATH
 
-        return open_model(ModelSpec(MODEL_PATH, device=device, dtype=str(dtype).removeprefix("torch.")))
+        precision: Any = str(dtype).removeprefix("torch.")
+        return open_model(ModelSpec(MODEL_PATH, device=device, dtype=precision))
 
     hidden, layers, heads, groups, wide, vocabulary = SHAPES[shape]
     config = LlamaConfig(

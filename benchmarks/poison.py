@@ -131,14 +131,14 @@ class Case:
         whole = ids is None or len(ids) == len(self.data)
         data = self.data if ids is None or whole else self.data.subset(sorted(ids))
         start, out = STARTS[self.options.start], self.folder / f"tuned-{'all' if whole else name}"
-        return train(data, ModelSpec(start, device="cpu", dtype="float32"), out, seed=self.seed, **how).folder
+        return train(data, ModelSpec(start, device="cpu", dtype="float32"), out, seed=self.seed, changes=how).folder
 
     @cached_property
     def run(self) -> Run:
         """Scored by the model that was tuned on all of the pool."""
         model = self.tuned("all")
-        how: dict[str, Any] = {"signals": ["entropy_profile"], "device": "cpu", "dtype": "float32", "workers": 0}
-        return score(self.pool, model, self.folder / "run", **how)
+        spec = ModelSpec(model, device="cpu", dtype="float32")
+        return score(self.pool, spec, self.folder / "run", signals=["entropy_profile"], engine=EngineSpec(workers=0))
 
     @cached_property
     def ids(self) -> list[str]:

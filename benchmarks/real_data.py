@@ -97,8 +97,7 @@ def make_base(folder: Path, data: Path, pixels: int, epochs: float) -> Path:
         data,
         untrained,
         folder / "base-model",
-        **SMALL,
-        changes={"epochs": epochs, "train": parts, "weight_decay": 0.05},
+        changes={**SMALL, "epochs": epochs, "train": parts, "weight_decay": 0.05},
     ).folder
 
 
@@ -131,14 +130,12 @@ def main() -> None:
         plan = {
             "pool": str(pool),
             "test": str(files["test"]),
-            "model": str(base),
+            "model": {"model": str(base), "device": "cpu", "dtype": "float32"},
             "methods": ["full", "random", oracle, LOSS, "delta-attnmask", early],
             "budgets": ["20%"],
             "seeds": options.seeds,
             "recipe": {"name": "llava-1.5", "epochs": options.epochs, **SMALL, "learning_rate": 3e-4},
             "out": str(folder / f"{name}-cells"),
-            "device": "cpu",
-            "dtype": "float32",
         }
         path = folder / f"{name}.yaml"
         path.write_text(yaml.safe_dump(plan, sort_keys=False))

@@ -18,7 +18,7 @@ from tests.toys import FAMILIES
 from vlmsift import proofs
 from vlmsift.check import Report, check_adapter, weights_digest
 from vlmsift.models import Adapter, open_model
-from vlmsift.passes import capture as capture_module
+from vlmsift.passes import intervene
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
@@ -134,7 +134,7 @@ def test_a_template_that_hides_what_is_trained_on_is_refused(template, reason, l
 
 
 def test_slightly_wrong_probabilities_are_noticed(llava, monkeypatch):
-    right = capture_module.attention_chunks
+    right = intervene.attention_chunks
 
     def wrong(*positional: Any, **named: Any) -> Iterator[Any]:
         for seen in right(*positional, **named):
@@ -142,7 +142,7 @@ def test_slightly_wrong_probabilities_are_noticed(llava, monkeypatch):
             last[:, :, -1] *= 1.001  # a single row
             yield replace(seen, probabilities=last)
 
-    monkeypatch.setattr(capture_module, "attention_chunks", wrong)
+    monkeypatch.setattr(intervene, "attention_chunks", wrong)
     assert set(failed(check_adapter(llava))) == {"attention"}
 
 

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from tests.models.helpers import hand_batch, sample
-from vlmsift.types import IMAGE_MARK, Sample, Signal, Turn
+from vlmsift.types import IMAGE_MARK, Need, Sample, Signal, Turn
 
 
 @pytest.mark.parametrize(
@@ -28,13 +28,30 @@ def test_a_batch_is_as_long_as_its_samples():
     assert len(hand_batch("pa", "pa", "pa")) == 3
 
 
-def test_a_signal_has_a_name_a_unit_a_direction_and_needs():
-    class Half:
-        name, unit, needs = "half", "nats", ()
+class Half(Signal):
+    """Half of what is valid."""
 
-        def __call__(self, batch, measured):
-            return batch.valid.float().mean(1)
+    name, unit = "half", "tokens"
 
-    assert not isinstance(Half(), Signal)
-    Half.higher_means = "fuller"
-    assert isinstance(Half(), Signal)
+    def __init__(self, of=2):
+        self.of, self._seen = of, 0
+
+    def __call__(self, batch, measured):
+        return batch.valid.sum(1) / self.of
+
+
+def test_a_signal_has_a_name_a_unit_and_a_direction():
+    with pytest.raises(TypeError, match="higher_means"):
+        Half()
+
+    class Whole(Half):
+        higher_means = "longer"
+
+    one = Whole(3)
+    assert (one.width(64, 4), one.is_vector, one.good, one.needs) == (1, False, None, ())
+    assert one.bind(None, []) is one
+    assert one.parameters() == {"of": 3}
+
+
+def test_a_need_costs_nothing_beyond_the_first_pass_unless_it_says_so():
+    assert Need().cost(5) == 0

@@ -15,9 +15,10 @@ from PIL import Image
 
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.proofs import (
     Comparison,
     Proof,

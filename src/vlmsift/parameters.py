@@ -17,11 +17,20 @@ from vlmsift.errors import UsageError
 
 Share = Annotated[float, msgspec.Meta(gt=0, le=1)]
 """More than nothing, at most everything."""
+Chance = Annotated[float, msgspec.Meta(gt=0, lt=1)]
+"""Neither never nor always."""
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Natural = Annotated[int, msgspec.Meta(ge=0)]
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Seed = Annotated[int, msgspec.Meta(ge=0, lt=2**32)]
-_BOUNDS = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most", "min_length": "of at least"}
+_BOUNDS = {
+    "gt": "above",
+    "ge": "at least",
+    "lt": "below",
+    "le": "at most",
+    "min_length": "of at least",
+    "multiple_of": "a multiple of",
+}
 _KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
 _Made = TypeVar("_Made")
 
@@ -147,6 +156,10 @@ def _inner(hint: Any) -> Any:
     bounded = get_origin(hint) is Annotated
     optional = get_origin(hint) in (Union, types.UnionType) and len(kinds) == 1
     return _inner(kinds[0]) if bounded or optional else hint
+
+
+def _has_no_default(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
 
 
 def describe(hint: Any) -> str:

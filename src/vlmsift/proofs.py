@@ -17,12 +17,14 @@ from torch import Tensor
 
 from vlmsift.errors import UnsupportedModel, VlmsiftError, is_out_of_memory
 from vlmsift.models import Adapter, Encoded, Encoder
-from vlmsift.passes.attention import AttentionNeed, Rows, Seen
-from vlmsift.passes.capture import NAME, Capture, set_text_attention
-from vlmsift.passes.interventions import ChangedLoss
+from vlmsift.passes.attention import Rows, Seen
+from vlmsift.passes.capture import Capture, set_text_attention
+from vlmsift.passes.intervene import SCORING
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens, replace_states
-from vlmsift.passes.measure import MaskedLoss, measure, on_device
+from vlmsift.passes.measure import measure, on_device
+from vlmsift.passes.needs import Observe, Rerun
 from vlmsift.types import Batch
 
 TOLERANCE = 1e-5
@@ -87,11 +89,11 @@ def prove_sample(
     """
     asked = [Head()] if needs is None else list(needs)
     batch = encoder.collate([encoded])
-    rerun = any(isinstance(need, (MaskedLoss, ChangedLoss)) for need in asked)
+    rerun = any(isinstance(need, Rerun) for need in asked)
     comparisons: dict[str, Comparison] = {"conversation": partial(compare_text, encoder, encoded, answers)}
     if asked:
         comparisons["loss"] = partial(compare_loss, adapter, batch)
-    if rerun or any(isinstance(need, AttentionNeed) for need in asked):
+    if rerun or any(isinstance(need, Observe) for need in asked):
         comparisons["attention"] = partial(compare_attention, adapter, batch)
     if rerun:
         comparisons["masked re-run"] = partial(compare_rerun, adapter, batch)
@@ -239,4 +241,4 @@ def _own_attention(adapter: Adapter, name: str | None = None) -> Iterator[None]:
         try:
             yield
         finally:
-            set_text_attention(adapter, NAME)
+            set_text_attention(adapter, SCORING)

@@ -5,12 +5,15 @@ Notation of every shape: B samples, T positions, L text layers, H attention head
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import Self
 
 Role = Literal["system", "user", "assistant"]
 ImageRef = str | bytes
@@ -73,38 +76,78 @@ class Batch:
         return len(self.ids)
 
 
-class Need(Protocol):
-    """A measurement that signals ask for: a small frozen dataclass, equal when it measures the same thing."""
+class Need:
+    """A measurement that signals ask for: a small frozen dataclass, equal when it measures the same thing.
 
-    def __hash__(self) -> int: ...
+    One first pass (a forward of model and images) serves all needs of a batch; `passes.needs` has their kinds.
+    """
+
+    __slots__ = ()
+
+    def cost(self, depth: int) -> float:
+        """Text forwards that it takes beyond the first pass, in a decoder of L = `depth` layers."""
+        return 0.0
 
 
 Measured = Mapping[Any, Any]
 """What the passes measured on one batch: need -> tensor, (B,) or (B, K) float32."""
 
 
-@runtime_checkable
-class Signal(Protocol):
-    """What is kept per sample: a number or a short vector, with a unit and a direction.
+class Signal(ABC):
+    """Base of all signals: what is kept per sample, a number or a short vector, with a unit and a direction.
 
-    Class = file = column = command-line word. Adding one is one short file and one line in `signals/__init__.py`.
+    A subclass gives `name`, `unit`, `higher_means` (as class attributes, mostly) and `__call__`; the rest where it
+    differs. In the house: class = file = column = command-line word, and a line in `signals/__init__.py`.
+
+    Attributes:
+        good: the end at which good samples are expected, stated beforehand; None = neither, or a vector.
     """
 
+    good: ClassVar[Literal["highest", "lowest"] | None] = None
+
     @property
+    @abstractmethod
     def name(self) -> str:
         """Column and command-line word."""
 
     @property
+    @abstractmethod
     def unit(self) -> str:
         """Unit of the value, e.g. "nats"."""
 
     @property
+    @abstractmethod
     def higher_means(self) -> str:
         """A sentence for the report: what a higher value says about the sample."""
 
     @property
-    def needs(self) -> tuple[Any, ...]:
-        """Measurements this signal is made from; they decide which passes run."""
+    def needs(self) -> tuple[Need, ...]:
+        """Measurements that it is made from; they decide which passes run."""
+        return ()
 
+    @abstractmethod
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        """(B,) or (B, K) float32; NaN = undefined for this sample (null on disk, never 0)."""
+        """(B,) float32, or (B, width) for a vector; NaN = undefined for this sample (null on disk, never 0)."""
+
+    def width(self, hidden_size: int, layers: int) -> int:
+        """How many numbers it keeps per sample of a model of that width D and L layers; 1 = a number."""
+        return 1
+
+    @property
+    def is_vector(self) -> bool:
+        """Whether it keeps more than a number: its class has a `width` of its own."""
+        return type(self).width is not Signal.width
+
+    def bind(self, model: Any, recorded: Sequence[Mapping[str, Any]]) -> Self:
+        """As it will be measured with this model, looked at before the first sample; mostly itself.
+
+        Args:
+            model: the open model (`models.Adapter`).
+            recorded: signals that were bound to the same model before, as a run has them (`signal`, `parameters`).
+        """
+        return self
+
+    def parameters(self) -> dict[str, Any]:
+        """What tells it from others of its class, as plain values: what a run records."""
+        fields = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else vars(self)
+        return {name: value for name, value in fields.items() if not name.startswith("_")}

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor
 
+import vlmsift
 from tests.augment.helpers import entering, gradients, trainable, training_batch, weights_equal
-from tests.models.helpers import batch_of, opened, varied
+from tests.models.helpers import batch_of, opened, picture, varied
 from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.augment import VARIANTS, Rankings, context_of, masked_states
+from vlmsift.demo import START_PATH
+from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.models import open_model
 from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.masking import Masking, choose_tokens
 from vlmsift.passes.measure import measure
 
@@ -43,7 +51,7 @@ def test_top_masks_the_choice_of_delta_attnmask_and_nothing_else(toy_path, famil
     plain = entering(adapter, inputs)
     with masked_states(adapter, "top", probability=1.0, **SETTING) as augmented:
         changed = entering(adapter, inputs)
-        chosen = augmented.plan.change.chosen
+        chosen = augmented.step.intervention.chosen
     assert torch.equal(chosen, wanted)
     assert chosen.any(1).tolist() == batch.image_mask.any(1).tolist()
     differs = (plain[layer] != changed[layer]).any(-1)
@@ -51,6 +59,74 @@ def test_top_masks_the_choice_of_delta_attnmask_and_nothing_else(toy_path, famil
     assert (changed[layer][chosen] == 0).all()
     for earlier in range(layer):
         assert torch.equal(plain[earlier], changed[earlier])
+
+
+@pytest.mark.parametrize("rows", ["answer", "all", "last"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_training_masks_the_tokens_that_scoring_masks(toy_path, family, rows):
+    """Special tokens among the eligible ones too: by the tokenizer's word, not by the configurations'."""
+    folder = toy_path(family)
+    adapter = trainable(folder)
+    batch, inputs = training_batch(adapter, folder, family)
+    for eligible in ("context", "all"):
+        fields = {"eligible": eligible, "rows": rows, "ratio": 1.0, "depth": 0.5, "sinks": "keep"}
+        need = MaskedLoss(Masking(**fields))
+        ranking = need.ranking(adapter.depth)
+        with Capture(adapter) as capture:
+            wanted = need.intervene(adapter, batch, measure(capture, batch, [ranking])[ranking]).chosen
+        with masked_states(adapter.model, "top", probability=1.0, **fields) as augmented:
+            adapter.model(**inputs)
+            assert torch.equal(augmented.step.intervention.chosen, wanted)
+        assert not (wanted & batch.special_mask).any()
+        assert (batch.special_mask & ~batch.image_mask).any()
+
+
+def test_who_knows_the_special_tokens(toy_path):
+    folder = toy_path("qwen2_vl")
+    model, processor = trainable(folder).model, AutoProcessor.from_pretrained(folder)
+    unknown = AutoModelForImageTextToText.from_pretrained(folder)  # not opened by vlmsift: its tokenizer is not known
+    wanted = masked_states(model, eligible="context")._special
+    with pytest.raises(UsageError, match=r"give processor=\.\.\., or like=RUN, or the trainer"):
+        masked_states(unknown, eligible="all")
+    assert len(masked_states(unknown)._special) == 0, "image tokens are none"
+    trainer = SimpleNamespace(model=unknown, processing_class=processor)
+    for made in (
+        masked_states(unknown, eligible="context", processor=processor),
+        masked_states(unknown, eligible="context", processor=processor.tokenizer),
+        masked_states(trainer, eligible="context"),
+    ):
+        assert made.model is unknown
+        assert torch.equal(made._special, wanted)
+
+
+def test_a_training_masks_like_a_run(toy_path, tmp_path):
+    pool = make_pool(tmp_path / "pool", 20, 0)
+    setting = "depth=0.5,ratio=0.4,eligible=context,rows=all,sinks=keep,heads=max,where=every"
+    words = [f"delta_attnmask:{setting},relative=true,seed=3", "other=delta_attnmask", "random"]
+    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=words, workers=0)
+    unknown = AutoModelForImageTextToText.from_pretrained(START_PATH)
+    for like in (run, tmp_path / "run", str(tmp_path / "run")):
+        made = masked_states(unknown, like=like, ratio=0.3)
+        assert made.variant == VARIANTS["top"](
+            depth=0.5, ratio=0.3, eligible="context", rows="all", sinks="keep", heads="max", where="every"
+        )
+        encoder = open_model(START_PATH).encoder(picture)
+        assert torch.equal(made._special, encoder.special_ids)
+    for words, told in [
+        (["random"], "holds no delta_attnmask"),
+        (["a=delta_attnmask", "b=delta_attnmask:depth=0"], "several columns of it \\(a, b\\)"),
+    ]:
+        vlmsift.score(pool, START_PATH, tmp_path / told[:5], signals=words, workers=0)
+        with pytest.raises(UsageError, match=told):
+            masked_states(unknown, like=tmp_path / told[:5])
+
+
+def test_what_its_source_does_always_is_done_always(toy_path):
+    model = trainable(toy_path("llava")).model
+    found = {name: masked_states(model, name).probability for name in VARIANTS}
+    assert found == {**dict.fromkeys(STATES, 0.5), "tlm": 1, "headmask": 1, "meap": 1, "neftune": 1}
+    assert context_of("tlm").keywords["probability"] == 1
+    assert masked_states(model, "tlm", probability=0.25).probability == 0.25
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -133,10 +209,12 @@ def test_one_pass_chooses_what_a_second_forward_over_the_same_layers_chooses(toy
     adapter = trainable(folder)
     _, inputs = training_batch(adapter, folder, family)
     chosen, losses = [], []
-    for form in ("second", "one-pass"):
-        with masked_states(adapter, "top", probability=1.0, form=form, layers="below", **SETTING) as augmented:
+    for source in ("second", "one-pass"):
+        with masked_states(
+            adapter, "top", probability=1.0, ranking_from=source, layers="below", **SETTING
+        ) as augmented:
             losses.append(adapter.model(**inputs).loss)
-            chosen.append(augmented.plan.change.chosen)
+            chosen.append(augmented.step.intervention.chosen)
     assert torch.equal(*chosen)
     torch.testing.assert_close(*losses)
 
@@ -151,10 +229,10 @@ def test_only_the_drawn_samples_are_changed_and_the_seed_decides(toy_path):
             rows = []
             for _ in range(6):
                 adapter.model(**inputs)
-                plan = augmented.plan
-                rows.append([False] * 4 if plan is None else plan.taking_part.tolist())
-                if plan is not None:
-                    assert torch.equal(plan.change.chosen.any(1), plan.taking_part)
+                step = augmented.step
+                rows.append([False] * 4 if step is None else step.taking_part.tolist())
+                if step is not None:
+                    assert torch.equal(step.intervention.chosen.any(1), step.taking_part)
             assert augmented.seen == 24
             assert augmented.augmented == sum(map(sum, rows))
             drawn.append(rows)
@@ -181,15 +259,15 @@ def test_cached_rankings_are_made_once_and_choose_the_same(toy_path, family, mon
     decoded = []
     rankings = Rankings()
     monkeypatch.setattr(adapter.text, "forward", _counted(adapter.text.forward, decoded))
-    with masked_states(adapter, probability=1.0, form="cached", rankings=rankings, **SETTING) as augmented:
+    with masked_states(adapter, probability=1.0, ranking_from="cached", rankings=rankings, **SETTING) as augmented:
         adapter.model(**inputs)
-        first = augmented.plan.change.chosen
+        first = augmented.step.intervention.chosen
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, first)
+        assert torch.equal(augmented.step.intervention.chosen, first)
     assert len(decoded) == 3  # two steps, one ranking
     with masked_states(adapter, probability=1.0, **SETTING) as augmented:
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, first)
+        assert torch.equal(augmented.step.intervention.chosen, first)
     assert len(rankings.known) == len(batch)
 
 
@@ -227,7 +305,7 @@ def test_a_left_padded_batch_is_masked_alike(toy_path):
         batch = batch_of(opened(folder), varied("llava")[:3], side)
         with masked_states(adapter, probability=1.0, **SETTING) as augmented:
             loss = adapter.model(**batch.inputs, labels=batch.labels).loss
-            chosen = augmented.plan.change.chosen
+            chosen = augmented.step.intervention.chosen
         sides.append((loss, [chosen[row][batch.valid[row]].tolist() for row in range(3)]))
     torch.testing.assert_close(sides[0][0], sides[1][0])
     assert sides[0][1] == sides[1][1]
@@ -239,9 +317,10 @@ def test_bad_use_is_told(toy_path):
     _, inputs = training_batch(adapter, folder, "llava")
     model = adapter.model
     for arguments, words in [
-        ({"probability": 1.5}, "probability=1.5"),
+        ({"probability": 1.5}, "probability=1.5 cannot be meant; give a number at least 0 and at most 1"),
+        ({"variant": "tlm", "like": "run"}, "like='run' says how states are masked, which tlm does not do"),
         ({"variant": "topp"}, "no augmentation 'topp'; choose among top"),
-        ({"form": "twice"}, "form='twice'"),
+        ({"ranking_from": "twice"}, "masked_states: ranking_from='twice' cannot be meant; give one of second"),
         ({"ratio": 0.0}, "ratio=0.0"),
         ({"share": 0.0}, "share=0.0"),
         ({"hints": 1.5}, "hints=1.5"),
@@ -250,7 +329,7 @@ def test_bad_use_is_told(toy_path):
         ({"variant": "headmask", "ratio": 0.0}, "ratio=0.0"),
         ({"variant": "meap", "ratio": 2.0}, "ratio=2.0"),
         ({"variant": "neftune", "alpha": 0}, "alpha=0"),
-        ({"form": "one-pass", "layers": "all"}, "add layers='below'"),
+        ({"ranking_from": "one-pass", "layers": "all"}, "add layers='below'"),
     ]:
         with pytest.raises(UsageError, match=words.replace("(", r"\(")):
             masked_states(model, **arguments)
@@ -297,7 +376,7 @@ def test_ranking_by_all_rows_needs_no_labels(toy_path):
     inputs.pop("labels")
     with masked_states(adapter, probability=1.0, rows="all", **SETTING) as augmented:
         adapter.model(**inputs)
-        assert augmented.plan.change.chosen.any()
+        assert augmented.step.intervention.chosen.any()
     assert AttentionReceived("all") != AttentionReceived("answer")
 
 
@@ -310,10 +389,10 @@ def test_a_word_makes_a_context(toy_path):
         adapter.model(**inputs)
         assert augmented.variant == VARIANTS["top"](depth=0.5, ratio=0.25)
         assert (augmented.probability, augmented.seed) == (1.0, 3)
-        found = augmented.plan.change.chosen
+        found = augmented.step.intervention.chosen
     with masked_states(adapter, probability=1.0, depth=0.5, ratio=0.25) as augmented:
         adapter.model(**inputs)
-        assert torch.equal(augmented.plan.change.chosen, found)
+        assert torch.equal(augmented.step.intervention.chosen, found)
     for word, told in [
         ("topp", "no augmentation 'topp'"),
         ("top:deep=1", "no field 'deep'"),

@@ -90,8 +90,8 @@ def test_sft_trainer_runs_each_variant(toy_path, tmp_path, family, variant):
 test_sft_trainer_runs_each_variant.plain = {}
 
 
-@pytest.mark.parametrize("form", ["second", "one-pass", "cached"])
-def test_sft_trainer_with_checkpointing_and_lora(toy_path, tmp_path, form):
+@pytest.mark.parametrize("source", ["second", "one-pass", "cached"])
+def test_sft_trainer_with_checkpointing_and_lora(toy_path, tmp_path, source):
     from peft import LoraConfig
 
     lora = LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM")
@@ -99,7 +99,7 @@ def test_sft_trainer_with_checkpointing_and_lora(toy_path, tmp_path, form):
     torch.manual_seed(0)
     plain, _, _ = trained(trainable(folder), tmp_path, peft_config=lora, config={"gradient_checkpointing": True})
     torch.manual_seed(0)
-    how = {"form": form, **SETTING}
+    how = {"ranking_from": source, **SETTING}
     weights, augmented, _ = trained(
         trainable(folder), tmp_path, "top", how, peft_config=lora, config={"gradient_checkpointing": True}
     )

@@ -24,7 +24,7 @@ def received():
 
 
 def chosen(name, taking_part=BOTH, batch=BATCH, **fields):
-    return VARIANTS[name](**fields).change(batch, taking_part, received(), SHAPE).chosen
+    return VARIANTS[name](**fields).intervene(batch, taking_part, received(), SHAPE).chosen
 
 
 def test_top_takes_the_ratio_of_the_image_tokens_in_order_of_attention():
@@ -38,7 +38,7 @@ def test_stkim_takes_a_part_of_the_top_set_anew_each_time():
     assert not (part & ~whole).any()
     assert part.sum(1).tolist() == [6, 3]
     other = hand_batch("siiiiiiiiiiiiiiiiiiiippaas", ids=("0:0:2:0",))
-    again = VARIANTS["stkim"](ratio=0.5).change(other, torch.tensor([True]), received()[:1], SHAPE).chosen
+    again = VARIANTS["stkim"](ratio=0.5).intervene(other, torch.tensor([True]), received()[:1], SHAPE).chosen
     assert again.sum() == 6
     assert not torch.equal(again[0], part[0])
 
@@ -70,7 +70,7 @@ def test_a_sample_that_takes_no_part_is_left_alone(name):
 
 
 def test_states_are_zero_where_chosen_and_equal_elsewhere():
-    change = VARIANTS["top"](ratio=0.5, depth=0.5).change(BATCH, BOTH, received(), SHAPE)
+    change = VARIANTS["top"](ratio=0.5, depth=0.5).intervene(BATCH, BOTH, received(), SHAPE)
     assert change.layer == 2
     before = torch.randn(2, 26, 8, requires_grad=True)
     after = change.states(before)
@@ -85,7 +85,7 @@ def causal(batch=BATCH):
 
 
 def test_dropped_keys_are_seen_by_themselves_alone_from_the_depth_on():
-    change = VARIANTS["top"](ratio=0.5, depth=0.5, replace="drop").change(BATCH, BOTH, received(), SHAPE)
+    change = VARIANTS["top"](ratio=0.5, depth=0.5, replace="drop").intervene(BATCH, BOTH, received(), SHAPE)
     assert change.states is None
     before = causal()
     assert torch.equal(change.visible(1, before), before)
@@ -115,9 +115,9 @@ def slow_tlm(before, gone, alone):
 
 
 def test_tlm_against_its_slow_twin_in_every_layer():
-    from vlmsift.augment.change import uniform
+    from vlmsift.augment.variant import uniform
 
-    change = VARIANTS["tlm"](ratio=0.4).change(BATCH, BOTH, None, SHAPE)
+    change = VARIANTS["tlm"](ratio=0.4).intervene(BATCH, BOTH, None, SHAPE)
     drawn = uniform(BATCH, 0, 2, 4, 26)
     kinds = set()
     for layer in range(4):
@@ -134,19 +134,19 @@ def test_tlm_against_its_slow_twin_in_every_layer():
 
 
 def test_headmask_silences_its_share_of_all_heads():
-    change = VARIANTS["headmask"](ratio=0.25).change(BATCH, BOTH, None, SHAPE)
+    change = VARIANTS["headmask"](ratio=0.25).intervene(BATCH, BOTH, None, SHAPE)
     assert change.silent_heads.shape == (4, 2, 6)
     assert change.silent_heads.sum((0, 2)).tolist() == [6, 6]
     assert not torch.equal(change.silent_heads[:, 0], change.silent_heads[:, 1])
-    assert VARIANTS["headmask"](ratio=0.25).change(BATCH, FIRST, None, SHAPE).silent_heads.sum((0, 2)).tolist() == [
+    assert VARIANTS["headmask"](ratio=0.25).intervene(BATCH, FIRST, None, SHAPE).silent_heads.sum((0, 2)).tolist() == [
         6,
         0,
     ]
-    assert VARIANTS["headmask"](ratio=0.001).change(BATCH, BOTH, None, SHAPE).silent_heads.sum() == 2
+    assert VARIANTS["headmask"](ratio=0.001).intervene(BATCH, BOTH, None, SHAPE).silent_heads.sum() == 2
 
 
 def test_meap_hides_answer_tokens_behind_the_mean():
-    change = VARIANTS["meap"](ratio=0.5).change(BATCH, BOTH, None, SHAPE)
+    change = VARIANTS["meap"](ratio=0.5).intervene(BATCH, BOTH, None, SHAPE)
     assert change.layer == 0
     assert not (change.chosen & (BATCH.labels == -100)).any()
     assert 0 < change.chosen.sum() < (BATCH.labels != -100).sum()
@@ -158,7 +158,7 @@ def test_meap_hides_answer_tokens_behind_the_mean():
 
 
 def test_neftune_noise_has_the_paper_s_size_and_spares_the_image():
-    change = VARIANTS["neftune"](alpha=5.0).change(BATCH, BOTH, None, SHAPE)
+    change = VARIANTS["neftune"](alpha=5.0).intervene(BATCH, BOTH, None, SHAPE)
     before = torch.zeros(2, 26, 512)
     noise = change.states(before)
     changed = (noise != 0).any(-1)
@@ -167,7 +167,7 @@ def test_neftune_noise_has_the_paper_s_size_and_spares_the_image():
         largest = 5.0 / math.sqrt(int(BATCH.valid[row].sum()) * 512)
         assert 0.98 * largest < noise[row].abs().max() <= largest
         assert abs(float(noise[row][changed[row]].mean())) < 0.1 * largest
-    everywhere = VARIANTS["neftune"](tokens="all").change(BATCH, BOTH, None, SHAPE).states(before)
+    everywhere = VARIANTS["neftune"](tokens="all").intervene(BATCH, BOTH, None, SHAPE).states(before)
     assert torch.equal((everywhere != 0).any(-1), BATCH.valid)
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vlmsift.calibrate.grid import DEAR, GOOD_END, PLAIN, SIZES, candidates, default_column, forwards
+from vlmsift.calibrate.grid import DEAR, PLAIN, SIZES, candidates, default_column
 from vlmsift.errors import UsageError
-from vlmsift.signals import SIGNALS, build_signals
+from vlmsift.signals import SIGNALS, build_signals, forwards
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 
 
@@ -15,11 +15,11 @@ def by_column(grid, depth):
 
 
 def test_every_scalar_signal_of_the_house_is_a_candidate():
-    scalars = {name for name, cls in SIGNALS.items() if not hasattr(cls(), "width")} - {"delta_random", "delta_bottom"}
+    scalars = {name for name, cls in SIGNALS.items() if not cls().is_vector} - {"delta_random", "delta_bottom"}
     assert {"delta_attnmask", "attention_influence", *PLAIN, *DEAR} == scalars
     assert set(PLAIN) <= set(by_column("small", 5))
     assert {*PLAIN, *DEAR} <= set(by_column("full", 5))
-    assert {SIGNALS[name]().name for name in scalars} | {"calibrated"} == set(GOOD_END)
+    assert {name for name in SIGNALS if SIGNALS[name]().good} == scalars | {"delta_random", "delta_bottom"}
 
 
 def test_the_small_grid():
@@ -90,7 +90,7 @@ def test_the_default_is_found_by_what_it_does():
         ("huge", "there is no grid 'huge'; give small or full, or a list of signals"),
         ([], r"an empty grid \(grid=\[\]\)"),
         (["delta"], "there is no signal 'delta'"),
-        (["hidden_mean"], "'hidden_mean' is a vector"),
+        (["hidden_mean"], "'hidden_mean' has no end at which good samples are expected"),
         (["answer_loss=el2n"], "the column 'answer_loss' is kept for the signal of that name"),
         (["delta_attnmask:depth=9"], "depth=9 is outside this model's 5 layers"),
     ],

@@ -41,10 +41,16 @@ from vlmsift.selectors import Trajectories
         ({"budgets": ["some"]}, "budgets: keep='some' is neither"),
         (
             {"augmentations": [{"name": "a", "variant": "topp"}]},
-            "augmentations: a: there is no augmentation 'topp'; choose among top",
+            "augmentations: a: there is no variant 'topp'",
         ),
-        ({"augmentations": [{"name": "a", "variant": "top", "probability": 2}]}, "a: probability=2 is no chance"),
-        ({"augmentations": [{"name": "a", "variant": "top", "form": "x"}]}, "a: form='x' is unknown"),
+        (
+            {"augmentations": [{"name": "a", "variant": "top", "probability": 2}]},
+            "a: masked_states: probability=2 cannot be meant",
+        ),
+        (
+            {"augmentations": [{"name": "a", "variant": "top", "ranking_from": "x"}]},
+            "a: masked_states: ranking_from='x' cannot be meant",
+        ),
         ({"augmentations": [{"name": "a", "variant": "top", "rate": 1}]}, "augmentations: a: .*rate"),
         ({"augmentations": [{"name": "a", "variant": "top", "seed": 1}]}, "seed is the cell's own"),
     ],

@@ -19,7 +19,6 @@ from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Selector
-from vlmsift.signals import parameters
 from vlmsift.specs import EngineSpec
 from vlmsift.types import Signal
 
@@ -98,7 +97,7 @@ def _union(names: Sequence[str]) -> tuple[dict[str, Signal], dict[str, dict[str,
         for column, signal in METHODS[name].build_signals().items():
             known = any(field.name == "probes" for field in fields(signal))  # type: ignore[arg-type]
             signal = replace(signal, probes=20) if known else signal  # type: ignore[type-var]
-            same = [one for one, other in signals.items() if parameters(other) == parameters(signal)]
+            same = [one for one, other in signals.items() if other.parameters() == signal.parameters()]
             same = [one for one in same if type(signals[one]) is type(signal)]
             renamed[name][column] = same[0] if same else f"{column}_{len(signals)}"
             signals[renamed[name][column]] = signal

@@ -4,17 +4,16 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vlmsift.methods import Method
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
-class Brevity:
+class Brevity(Signal):
     """1 / (supervised tokens), (B,)."""
 
     name: ClassVar[str] = "brevity"
     unit: ClassVar[str] = "per token"
     higher_means: ClassVar[str] = "the answer is shorter"
-    needs: ClassVar[tuple[object, ...]] = ()
 
     def __call__(self, batch: Batch, measured: Measured):
         return 1 / (batch.labels != -100).sum(1).float()

@@ -23,6 +23,11 @@ from vlmsift.types import Batch
 
 SPANS = [(0, None), (0, 1), (1, None), (1, 2)]  # all, below, above, between
 RECEIVED = [AttentionReceived(rows, start, stop) for rows in ("answer", "all") for start, stop in SPANS]
+RECEIVED += [
+    AttentionReceived("last"),
+    AttentionReceived("answer", heads="max"),
+    AttentionReceived("all", 1, heads="max"),
+]
 
 
 @pytest.fixture(params=FAMILIES)
@@ -36,7 +41,8 @@ def slow_received(need: AttentionReceived, batch: Batch, maps: np.ndarray) -> np
     total = np.zeros(batch.valid.shape)
     for layer in layers:
         for sample, wanted in enumerate(rows_mask(need.row_name, batch).numpy()):
-            rows = [layer[sample, :, row].mean(0) for row in np.flatnonzero(wanted)]
+            heads = np.max if need.heads == "max" else np.mean
+            rows = [heads(layer[sample, :, row], 0) for row in np.flatnonzero(wanted)]
             seen_by = sum(row > 0 for row in rows)
             total[sample] += sum(rows) / np.maximum(seen_by, 1)
     return total / len(layers)
@@ -135,3 +141,5 @@ def test_rows_by_name():
     batch = hand_batch("..ppa", "ppaap")
     assert torch.equal(rows_mask("all", batch), batch.valid)
     assert rows_mask("answer", batch).int().tolist() == [[0, 0, 0, 1, 0], [0, 1, 1, 0, 0]]
+    assert rows_mask("last", batch).int().tolist() == [[0, 0, 0, 1, 0], [0, 0, 1, 0, 0]]
+    assert not rows_mask("last", hand_batch("pppp")).any()

@@ -16,13 +16,15 @@ from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.check import weights_digest
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, open_model
-from vlmsift.passes import attention, loss, masking
-from vlmsift.passes import capture as module
+from vlmsift.passes import attention, interventions, loss
+from vlmsift.passes import intervene as module
 from vlmsift.passes.attention_received import AttentionReceived, ImageAttention
-from vlmsift.passes.capture import NAME, Capture, attention_forward
+from vlmsift.passes.capture import Capture
+from vlmsift.passes.intervene import OPEN, SCORING, attention_forward
+from vlmsift.passes.interventions import BlindLoss, MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.specs import ModelSpec
 
 NEEDS = [
@@ -53,7 +55,7 @@ def state(adapter: Adapter) -> dict[str, Any]:
         "rope": {name: m.rope_deltas for name, m in modules.items() if hasattr(m, "rope_deltas")},
         "attributes": {name: sorted(vars(m)) for name, m in modules.items()},
         "interfaces": [sorted(AttentionInterface().keys()), sorted(AttentionMaskInterface().keys())],
-        "watched": len(module._WATCHED),
+        "watched": len(OPEN),
         "gradients": torch.is_grad_enabled(),
     }
 
@@ -64,18 +66,18 @@ def test_scoring_leaves_no_trace(adapter):
         adapter.model(**batch.inputs, use_cache=False)  # transformers itself hooks vision towers at their first call
     before = state(adapter)
     with Capture(adapter) as capture:
-        assert adapter.text.config._attn_implementation == NAME
+        assert adapter.text.config._attn_implementation == SCORING
         measure(capture, batch, NEEDS)
     assert state(adapter) == before
-    assert len(module._WATCHED) == 0
+    assert len(OPEN) == 0
 
 
 PLACES: dict[str, tuple[Any, str]] = {
     "first layer of attention": (attention, "visible_keys"),
     "observer": (attention.Rows, "where"),
     "model's own attention": (module, "sdpa_attention_forward"),
-    "keys dropped": (module, "_without_keys"),
-    "choice of tokens": (masking, "eligible_tokens"),
+    "keys dropped": (module, "_changed_mask"),
+    "choice of tokens": (interventions, "choose_tokens"),
     "re-run": (Capture, "resume"),
     "loss": (loss.STATISTICS, "loss"),
 }
@@ -114,13 +116,13 @@ def test_an_open_capture_goes_on_after_a_fault(toy_path, monkeypatch):
     batch = batch_of(adapter, varied("llava")[:2])
     with Capture(adapter) as capture:
         sound = measure(capture, batch, NEEDS)
-        for place in ("_without_keys", "visible_keys"):
+        for place in ("_changed_mask", "visible_keys"):
             with monkeypatch.context() as patched:
                 patched.setattr(module, place, lambda *positional: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
                     measure(capture, batch, NEEDS)
             assert capture.observers == []
-            assert capture.dropped_keys is None
+            assert capture.intervention is None
             again = measure(capture, batch, NEEDS)
             assert all(torch.equal(sound[need], again[need]) for need in NEEDS)
 
@@ -263,6 +265,6 @@ def test_without_a_capture_the_function_is_plain_attention(toy_path):
     batch = batch_of(adapter, varied("llava")[:2], "left")
     with torch.no_grad():
         own = adapter.backbone(batch, adapter.inputs(batch))
-        adapter.model.set_attn_implementation({"text_config": NAME})
+        adapter.model.set_attn_implementation({"text_config": SCORING})
         ours = adapter.backbone(batch, adapter.inputs(batch))
     assert torch.equal(ours, own)

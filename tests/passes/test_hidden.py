@@ -1,12 +1,11 @@
-"""Pooled hidden states: a plain mean over prompt and image, at the depth asked for."""
+"""Pooled hidden states: a plain mean over prompt and image."""
 
 from __future__ import annotations
 
-import pytest
 import torch
 
 from tests.models.helpers import hand_batch
-from vlmsift.passes.hidden import PooledHidden, pooled
+from vlmsift.passes.hidden import pooled
 
 STATES = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
 
@@ -25,8 +24,3 @@ def test_padding_and_neighbours_change_nothing():
 def test_half_precision_is_pooled_in_float32():
     found = pooled(hand_batch("siipa.", ".spaap"), STATES.bfloat16())
     assert torch.equal(found, pooled(hand_batch("siipa.", ".spaap"), STATES.bfloat16().float()))
-
-
-@pytest.mark.parametrize(("depth", "layer"), [(0.0, 0), (0.5, 2), (0.99, 4), (1.0, None)])
-def test_depth(depth, layer):
-    assert PooledHidden(depth).layer(5) == layer

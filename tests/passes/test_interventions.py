@@ -111,15 +111,29 @@ def test_neither_prompt_nor_image_reaches_the_answer(adapter):
 
 def test_which_keys_are_dropped():
     batch = hand_batch(".siippsaapas", "iisppaaaaaaa", "ppppaaaaaaaa")
-    change = UnpromptedLoss().change(None, batch)
-    assert change.dropped.int().tolist() == [
+    change = UnpromptedLoss().intervene(None, batch, None)
+    assert change.chosen.int().tolist() == [
         [0, 0, 1, 1, 1, 1, 1, 0, 0, 1, 0, 1],
         [1, 1, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0],
         [1, 1, 1, 1, 0, 0, 0, 0, 0, 0, 0, 0],
     ]
     assert change.undefined.tolist() == [False] * 3
-    assert UnpromptedLoss("seen").change(None, batch).dropped[1].int().tolist() == [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 0]
-    assert UnpromptedLoss().change(None, hand_batch("saa")).undefined.tolist() == [True]
+    seen = UnpromptedLoss("seen").intervene(None, batch, None)
+    assert seen.chosen[1].int().tolist() == [
+        0,
+        0,
+        0,
+        1,
+        1,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ]
+    assert UnpromptedLoss().intervene(None, hand_batch("saa"), None).undefined.tolist() == [True]
 
 
 def test_layers_before_the_first_uniform_head_are_not_run_again(toy_path):
@@ -162,7 +176,7 @@ def test_a_fault_leaves_no_head_uniform(toy_path, monkeypatch):
             patched.setattr(attention, "visible_keys", lambda *positional: 1 / 0)
             with pytest.raises(ZeroDivisionError):
                 measure(capture, batch, [UniformHeadsLoss(HEADS)])
-        assert capture.uniform_heads == {}
+        assert capture.intervention is None
         assert torch.equal(measure(capture, batch, [Head()])[Head()], sound)
 
 

@@ -200,10 +200,10 @@ def test_depth_as_a_fraction_or_an_index(depth, layers, expected):
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"depth": 1.0}, r"depth=1.0 is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index"),
-        ({"depth": -0.5}, "depth=-0.5 is not a fraction"),
-        ({"depth": math.nan}, "depth=nan is not a fraction"),
-        ({"ratio": 0.0}, "ratio=0.0 is not a share of tokens; give more than 0 and at most 1"),
+        ({"depth": 1.0}, "depth=1.0 cannot be meant; give a number at least 0 and below 1 or a whole number"),
+        ({"depth": -0.5}, "depth=-0.5 cannot be meant"),
+        ({"depth": math.nan}, "depth=nan cannot be meant"),
+        ({"ratio": 0.0}, "ratio=0.0 cannot be meant; give a number above 0 and at most 1"),
         ({"ratio": 1.5}, "ratio=1.5"),
         ({"ratio": math.nan}, "ratio=nan"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,14 +15,14 @@ from torch import Tensor
 from tests.models.helpers import batch_of, opened, varied
 from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import Adapter
-from vlmsift.passes import attention
-from vlmsift.passes import capture as capture_module
+from vlmsift.passes import attention, intervene
 from vlmsift.passes.attention_received import AttentionReceived, ImageAttention
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.hidden import PooledHidden
+from vlmsift.passes.interventions import BlindLoss, MaskedLoss
 from vlmsift.passes.loss import Head, head_means
-from vlmsift.passes.masking import Masking, choose_tokens
-from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
+from vlmsift.passes.masking import Masking, choose_tokens, replace_states
+from vlmsift.passes.measure import measure
 from vlmsift.proofs import hooked_loss
 from vlmsift.types import Batch
 
@@ -54,6 +55,30 @@ def test_a_masked_loss_equals_the_whole_model_with_a_hook(adapter, replace):
         assert chosen.any(1).all()
         torch.testing.assert_close(found[need], hooked_loss(adapter, batch, depth, masking, chosen), **CLOSE)
         assert (found[need] - found[Head()]).abs().min() > 1e-4
+
+
+@pytest.mark.parametrize("replace", ["zero", "mean"])
+def test_masking_at_every_layer_equals_the_whole_model_with_hooks_on_all_of_them(adapter, replace):
+    batch = mixed(adapter)
+    for depth in range(adapter.depth):
+        masking = Masking(depth=depth, replace=replace, eligible="context", rows="all", where="every")
+        need, ranking = MaskedLoss(masking), masking.ranking(adapter.depth)
+        once = MaskedLoss(dataclasses.replace(masking, where="once"))
+        found = measured(adapter, batch, need, once, ranking)
+        chosen = choose_tokens(masking, batch, found[ranking])
+
+        def hook(layer: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
+            states = replace_states(masking, batch, args[0] if args else kwargs["hidden_states"], chosen)  # noqa: B023
+            return ((states, *args[1:]), kwargs) if args else (args, {**kwargs, "hidden_states": states})
+
+        handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in adapter.layers[depth:]]
+        with torch.no_grad():
+            slow = head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
+        for handle in handles:
+            handle.remove()
+        torch.testing.assert_close(found[need], slow, **CLOSE)
+        same = depth == adapter.depth - 1  # the last layer's input is masked once either way
+        assert torch.equal(found[need], found[once]) == same
 
 
 def eager_without_keys(adapter: Adapter, batch: Batch, dropped: Tensor, first: int) -> Tensor:
@@ -200,14 +225,14 @@ def test_attention_is_never_whole(adapter, monkeypatch):
     heads, length = adapter.text_config.num_attention_heads, batch.valid.shape[1]
     monkeypatch.setattr(attention, "CHUNK_ELEMENTS", 2 * len(batch) * heads * length)
     sizes: list[int] = []
-    whole = capture_module.attention_chunks
+    whole = intervene.attention_chunks
 
     def spied(*positional: Any, **named: Any) -> Iterator[Any]:
         for seen in whole(*positional, **named):
             sizes.append(seen.probabilities.numel())
             yield seen
 
-    monkeypatch.setattr(capture_module, "attention_chunks", spied)
+    monkeypatch.setattr(intervene, "attention_chunks", spied)
     needs = [AttentionReceived("all"), AttentionReceived("answer"), ImageAttention()]
     measured(adapter, batch, *needs)
     assert 0 < max(sizes) <= attention.CHUNK_ELEMENTS
@@ -250,7 +275,7 @@ def test_pooled_states_are_those_that_enter_the_layer(adapter):
         states[-1] = adapter.backbone(batch, adapter.inputs(batch))
     for handle in handles:
         handle.remove()
-    found = measured(adapter, batch, *[PooledHidden(depth) for depth in (0.0, 0.5, 1.0)])
-    for depth, layer in [(0.0, 0), (0.5, adapter.depth // 2), (1.0, -1)]:
+    found = measured(adapter, batch, *[PooledHidden(depth) for depth in (0.0, 0.5, 0.99, 1.0)])
+    for depth, layer in [(0.0, 0), (0.5, adapter.depth // 2), (0.99, adapter.depth - 1), (1.0, -1)]:
         expected = torch.stack([row[keep].mean(0) for row, keep in zip(states[layer], inside, strict=True)])
         torch.testing.assert_close(found[PooledHidden(depth)], expected, atol=1e-5, rtol=0)

@@ -14,8 +14,9 @@ from tests.models.helpers import batch_of, hand_batch, opened, varied
 from tests.toys import MECHANISMS as FAMILIES
 from vlmsift.models import Adapter
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss, measure
+from vlmsift.passes.measure import measure
 from vlmsift.passes.states import AttentionOutputs, LastState, gaussian, text_after_image
 
 NEEDS: list[Any] = [AttentionOutputs(), AttentionOutputs(2), LastState()]

@@ -42,7 +42,7 @@ def test_heads_that_cannot_be_read(heads):
 def test_heads_are_found_by_the_fields_or_taken_from_a_record(monkeypatch):
     model = open_model(START_PATH)
     signal = AttentionInfluence(needle="image", probes=6, share=0.1)
-    found = signal.settled(model, [])
+    found = signal.bind(model, [])
     assert found.heads
     assert replace(found, heads="") == signal
     with Capture(model) as capture:
@@ -50,11 +50,11 @@ def test_heads_are_found_by_the_fields_or_taken_from_a_record(monkeypatch):
 
     monkeypatch.setattr(attention_influence, "retrieval_heads", lambda *given, **fields: pytest.fail("found again"))
     record = {"signal": signal.name, "parameters": asdict(replace(signal, heads="1.1"))}
-    assert signal.settled(model, [{"signal": "el2n", "parameters": {}}, record]).heads == "1.1"
-    assert AttentionInfluence("0.1").settled(model, [record]).heads == "0.1"
+    assert signal.bind(model, [{"signal": "el2n", "parameters": {}}, record]).heads == "1.1"
+    assert AttentionInfluence("0.1").bind(model, [record]).heads == "0.1"
     monkeypatch.undo()
     other = {**record, "parameters": {**record["parameters"], "seed": 1}}
-    assert signal.settled(model, [other]).heads == found.heads, "heads found otherwise are not these"
+    assert signal.bind(model, [other]).heads == found.heads, "heads found otherwise are not these"
 
 
 def test_a_needle_that_is_unknown():

@@ -11,9 +11,10 @@ import torch
 
 from tests.models.helpers import batch_of, opened, varied
 from vlmsift.passes.capture import Capture
+from vlmsift.passes.interventions import BlindLoss, MaskedLoss
 from vlmsift.passes.loss import Head
-from vlmsift.passes.measure import BlindLoss, MaskedLoss, measure
-from vlmsift.signals import build_signals, parameters
+from vlmsift.passes.measure import measure
+from vlmsift.signals import build_signals
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.answer_tokens import AnswerTokens
 from vlmsift.signals.calibrated import FLOOR, Calibrated, Part
@@ -71,13 +72,13 @@ def test_its_needs_are_the_union_of_its_parts_needs():
 
 
 def test_parameters_hold_the_parts_and_their_settings():
-    told = json.loads(json.dumps(parameters(Calibrated((LOSS, DELTA), 0.5))))
+    told = json.loads(json.dumps(Calibrated((LOSS, DELTA), 0.5).parameters()))
     assert told["intercept"] == 0.5
     assert [part["word"] for part in told["parts"]] == ["answer_loss", "delta_attnmask:depth=0"]
     assert told["parts"][1]["signal"]["depth"] == 0
     assert told["parts"][1]["weight"] == 0.2
     other = Part(LOSS.word, LOSS.signal, 1.0, 2.0, -3.1)
-    assert parameters(Calibrated((other, DELTA), 0.5)) != parameters(Calibrated((LOSS, DELTA), 0.5))
+    assert Calibrated((other, DELTA), 0.5).parameters() != Calibrated((LOSS, DELTA), 0.5).parameters()
 
 
 def test_on_a_model_it_is_what_its_parts_give(toy_path):

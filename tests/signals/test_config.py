@@ -53,29 +53,29 @@ def test_weights_and_selection_may_be_left_out(tmp_path):
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        (GOOD, "just words", "holds 'just words', not keys such as signals: and select:"),
+        (GOOD, "just words", "keys: 'just words' cannot be meant; give signals, calibrated, select, made_by"),
         (GOOD, "a: [", "is not YAML: "),
         (GOOD, "signals: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
-        ("made_by", "weights", "has the key 'weights'; it may have signals, calibrated, select, made_by"),
+        ("made_by", "weights", "keys has no 'weights'; it has signals, calibrated, select, made_by"),
         (
             'signals: ["delta_attnmask:depth=0.5,rows=all", answer_loss]',
             "signals: answer_loss",
-            "'answer_loss' is not a list",
+            "signals='answer_loss' cannot be meant; give a list of text",
         ),
-        ("rows=all", "rows=some", "rows='some' is not one of answer, all"),
+        ("rows=all", "rows=some", "delta_attnmask: rows='some' cannot be meant; give one of answer, all"),
         ('["delta_attnmask', '["calibrated=delta_attnmask', "'calibrated' is already the column"),
-        ("intercept: 1", "offset: 1", "does not have the keys intercept and parts"),
-        ("intercept: 1", "intercept: .nan", "intercept: nan is not a number"),
-        ("intercept: 1", "intercept: true", "intercept: True is not a number"),
-        ("mean: 1.5", "mean: many", "mean of answer_loss: 'many' is not a number"),
-        ("mean: 1.5, ", "", "does not have the keys signal, mean, scale, weight"),
-        ("scale: 2", "scale: 0", "scale of answer_loss: 0.0 is not above 0"),
-        ("log: true", "log: 3", "log of answer_loss: 3 is neither true nor false"),
+        ("intercept: 1", "offset: 1", "calibrated has no 'offset'; it has intercept, parts"),
+        ("intercept: 1", "intercept: .nan", "calibrated: intercept=nan cannot be meant; give a number"),
+        ("intercept: 1", "intercept: true", "calibrated: intercept=True cannot be meant; give a number"),
+        ("mean: 1.5", "mean: many", "a part of calibrated: mean='many' cannot be meant; give a number"),
+        ("mean: 1.5, ", "", "a part of calibrated lacks 'mean'; give signal, mean, scale, weight"),
+        ("scale: 2", "scale: 0", "scale=0 cannot be meant; give a number above 0"),
+        ("log: true", "log: 3", "log=3 cannot be meant; give true or false"),
         ("{signal: answer_loss", "{signal: hidden_mean", "'hidden_mean' is a vector and cannot be weighed"),
         ("{signal: answer_loss", "{signal: nothing", "there is no signal 'nothing'"),
-        ("{signal: answer_loss", "{signal: 3", "signal: 3 is not a signal"),
+        ("{signal: answer_loss", "{signal: 3", "signal=3 cannot be meant; give text"),
         ("by: calibrated", "by: el2n", "by='el2n' is no column of this config; it has delta_attnmask, answer_loss"),
-        ("pick: highest", "top: 3", "select: 'top' is unknown; give by, pick, balance, keep"),
+        ("pick: highest", "top: 3", "select has no 'top'; it has by, pick, balance, keep"),
     ],
 )
 def test_what_cannot_be_meant_is_quoted(tmp_path, before, after, sentence):
@@ -87,7 +87,7 @@ def test_what_cannot_be_meant_is_quoted(tmp_path, before, after, sentence):
 
 
 def test_an_empty_list_of_parts_and_a_missing_file(tmp_path):
-    with pytest.raises(UsageError, match=r"parts: \[\] is not a list of at least one signal"):
+    with pytest.raises(UsageError, match=r"calibrated: parts=\[\] cannot be meant"):
         load_config(written(tmp_path, "signals: [random]\ncalibrated: {intercept: 0, parts: []}"))
     with pytest.raises(UsageError, match=r"nothing\.yaml cannot be read"):
         load_config(tmp_path / "nothing.yaml")

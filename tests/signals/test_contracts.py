@@ -105,6 +105,7 @@ def test_a_value_is_float32_one_per_sample_or_as_wide_as_said(name, toy_path):
     batch = batch_of(adapter, varied("llava")[:3])
     with Capture(adapter) as capture:
         value = signal(batch, measure(capture, batch, signal.needs))
-    width = signal.width(adapter.text_config.hidden_size, adapter.depth) if hasattr(signal, "width") else 1
+    width = signal.width(adapter.text_config.hidden_size, adapter.depth)
+    assert signal.is_vector == (value.ndim == 2)
     assert value.dtype == torch.float32
     assert value.shape == ((3,) if width == 1 else (3, width))

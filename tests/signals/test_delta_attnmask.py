@@ -10,16 +10,16 @@ import torch
 
 from tests.models.helpers import hand_batch
 from vlmsift.errors import UsageError
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 
 BATCH = hand_batch("siipa", "siipa", "spppa")
 LOSS = torch.tensor([2.0, 0.5, 1.0])
 MASKED = torch.tensor([3.0, 0.25, math.nan])
 MASKING = {"depth": 0.25, "ratio": 0.3, "eligible": "context", "rows": "all", "layers": "above", "replace": "noise"}
-MASKING |= {"sinks": "keep", "choose": "bottom", "seed": 4}
+MASKING |= {"sinks": "keep", "choose": "bottom", "seed": 4, "heads": "max", "where": "every"}
 
 
 def value(signal: DeltaAttnMask, loss: torch.Tensor = LOSS) -> list[float]:
@@ -50,9 +50,9 @@ def test_relative_and_absolute_share_their_pass():
     assert DeltaAttnMask().needs == DeltaAttnMask(relative=True).needs
 
 
-@pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose"])
+@pytest.mark.parametrize("field", ["eligible", "rows", "layers", "replace", "sinks", "choose", "heads", "where"])
 def test_a_word_that_is_unknown(field):
-    with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' is unknown"):
+    with pytest.raises(UsageError, match=f"delta_attnmask: {field}='some' cannot be meant"):
         DeltaAttnMask(**{field: "some"})
-    with pytest.raises(UsageError, match="ratio=0 is not a share"):
+    with pytest.raises(UsageError, match="ratio=0 cannot be meant"):
         DeltaAttnMask(ratio=0)

@@ -22,7 +22,7 @@ def vectors(**fields: float) -> torch.Tensor:
 def test_is_a_unit_vector_as_wide_as_said(dimensions, width):
     found = vectors(dimensions=dimensions)
     assert found.shape == (40, width)
-    assert HiddenMean(dimensions=dimensions).width(512) == width
+    assert HiddenMean(dimensions=dimensions).width(512, 4) == width
     torch.testing.assert_close(found.norm(dim=1), torch.ones(40))
 
 

@@ -6,13 +6,19 @@ import dataclasses
 import json
 
 import pytest
+import torch
 
+import vlmsift
+from vlmsift.demo import START_PATH
+from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
-from vlmsift.signals import DEFAULT_SIGNALS, SIGNALS, build_signals, parameters
+from vlmsift.passes.loss import Head
+from vlmsift.signals import DEFAULT_SIGNALS, SIGNALS, build_signals
 from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.signals.hidden_mean import HiddenMean
 from vlmsift.signals.random import Random
+from vlmsift.types import Signal
 
 
 def test_the_table_is_as_documented():
@@ -90,26 +96,38 @@ def test_the_order_of_the_words_is_kept():
         (["random:size=1"], r"random has no field 'size' \(in 'size=1'\); it has seed"),
         (["random:seed"], "random has no field 'seed'"),
         (["answer_loss:seed=1"], "answer_loss has no field 'seed' .*; it has none"),
-        (["random:seed=1.5"], "random: seed='1.5' is not int"),
-        (["random:seed=True"], "random: seed='True' is not int"),
-        (["random:seed=__import__('os')"], "random: seed=.* is not int"),
-        (["delta_attnmask:ratio=True"], "delta_attnmask: ratio='True' is not float"),
-        (["delta_attnmask:ratio=much"], "delta_attnmask: ratio='much' is not float"),
-        (["delta_attnmask:ratio=0"], "ratio=0.0 is not a share of tokens"),
-        (["delta_attnmask:depth=1.0"], "depth=1.0 is not a fraction of the layers"),
-        (["delta_attnmask:depth=x"], "delta_attnmask: depth='x' is not float or int"),
-        (["delta_attnmask:eligible=prompt"], "delta_attnmask: eligible='prompt' is not one of image, context, all"),
-        (["delta_attnmask:relative=1"], "delta_attnmask: relative='1' is not bool"),
-        (["image_spectrum:top=0"], "image_spectrum: top=0 sums no singular value"),
-        (["image_spectrum:attention=real"], "attention='real' is not one of true, released"),
-        (["concept_states:dimensions=7"], "dimensions=7 cannot be split between image and text"),
-        (["concept_states:layers=0"], "layers=0 looks at nothing"),
-        (["last_state:dimensions=-1"], "last_state: dimensions=-1 is below 0"),
-        (["ifd:image=blank"], "ifd: image='blank' is not one of dropped, seen"),
-        (["attention_influence:floor=0"], "floor=0.0 does not keep from 0"),
-        (["hidden_mean:depth=1.5"], "hidden_mean: depth=1.5 is not a fraction of the layers"),
-        (["hidden_mean:depth=-1"], "hidden_mean: depth=-1.0 is not a fraction"),
-        (["hidden_mean:dimensions=-1"], "hidden_mean: dimensions=-1 is below 0; give 0 to keep all"),
+        (["random:seed=1.5"], "random: seed=1.5 cannot be meant; give a whole number"),
+        (["random:seed=True"], "random: seed=True cannot be meant; give a whole number"),
+        (["random:seed=__import__('os')"], "random: seed=.* cannot be meant"),
+        (
+            ["delta_attnmask:ratio=True"],
+            "delta_attnmask: ratio=True cannot be meant",
+        ),
+        (["delta_attnmask:ratio=much"], "delta_attnmask: ratio='much' cannot be meant"),
+        (["delta_attnmask:ratio=0"], "delta_attnmask: ratio=0 cannot be meant; give a number above 0 and at most 1"),
+        (
+            ["delta_attnmask:depth=1.0"],
+            "depth=1.0 cannot be meant; give a number at least 0 and below 1 or",
+        ),
+        (["delta_attnmask:depth=x"], "delta_attnmask: depth='x' cannot be meant"),
+        (
+            ["delta_attnmask:eligible=prompt"],
+            "eligible='prompt' cannot be meant; give one of image, context, all",
+        ),
+        (["delta_attnmask:relative=1"], "delta_attnmask: relative=1 cannot be meant; give true or false"),
+        (["image_spectrum:top=0"], "image_spectrum: top=0 cannot be meant; give a whole number at least 1"),
+        (["image_spectrum:attention=real"], "attention='real' cannot be meant; give one of true, released"),
+        (
+            ["concept_states:dimensions=7"],
+            "dimensions=7 cannot be meant; give a whole number .* a multiple of 2",
+        ),
+        (["concept_states:layers=0"], "concept_states: layers=0 cannot be meant"),
+        (["last_state:dimensions=-1"], "last_state: dimensions=-1 cannot be meant"),
+        (["ifd:image=blank"], "ifd: image='blank' cannot be meant; give one of dropped, seen"),
+        (["attention_influence:floor=0"], "attention_influence: floor=0 cannot be meant; give a number above 0"),
+        (["hidden_mean:depth=1.5"], "hidden_mean: depth=1.5 cannot be meant; give a number at least 0 and at most 1"),
+        (["hidden_mean:depth=-1"], "hidden_mean: depth=-1 cannot be meant"),
+        (["hidden_mean:dimensions=-1"], "hidden_mean: dimensions=-1 cannot be meant; give a whole number at least 0"),
     ],
 )
 def test_a_word_that_cannot_be_meant(words, sentence):
@@ -120,12 +138,12 @@ def test_a_word_that_cannot_be_meant(words, sentence):
 @pytest.mark.parametrize("name", SIGNALS)
 def test_parameters_are_plain_json_that_builds_the_same_signal(name):
     signal = SIGNALS[name]()
-    told = json.loads(json.dumps(parameters(signal)))
+    told = json.loads(json.dumps(signal.parameters()))
     assert type(signal)(**told) == signal
 
 
 def test_parameters_hold_every_field():
-    assert parameters(DeltaAttnMask(depth=3)) == {
+    assert DeltaAttnMask(depth=3).parameters() == {
         "depth": 3,
         "ratio": 0.5,
         "eligible": "image",
@@ -135,5 +153,44 @@ def test_parameters_hold_every_field():
         "sinks": "exclude",
         "choose": "top",
         "seed": 0,
+        "heads": "mean",
+        "where": "once",
         "relative": False,
     }
+
+
+class Share(Signal):
+    """A plain class, as somebody else writes one: the answer's share of the tokens."""
+
+    name, unit, higher_means = "share", "share of tokens", "more of the sample is answer"
+
+    def __call__(self, batch, measured):
+        return batch.query_mask.sum(1) / batch.valid.sum(1)
+
+
+class Parts(Share):
+    """A vector: answer's and image's share, and the loss that the passes measured."""
+
+    name = "parts"
+    needs = (Head(),)
+
+    def width(self, hidden_size, layers):
+        return 3
+
+    def __call__(self, batch, measured):
+        both = torch.stack([batch.query_mask.sum(1), batch.image_mask.sum(1)], 1) / batch.valid.sum(1)[:, None]
+        return torch.cat([both.cpu(), measured[Head()][:, None]], 1)
+
+
+def test_a_user_s_own_signals_are_scored_and_selected_by(tmp_path):
+    pool = make_pool(tmp_path / "pool", 40, 0)
+    signals = {"mine": Share(), "several": Parts(), "loss": AnswerLoss()}
+    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=signals, workers=0)
+    assert run.settings["identity"]["signals"]["mine"]["parameters"] == {}
+    table, several = run.table(), run.vector("several")
+    assert several.shape == (40, 3)
+    assert several[:, 0].tolist() == table["mine"].to_pylist()
+    assert several[:, 2].tolist() == table["loss"].to_pylist()
+    kept = vlmsift.select(run, by="mine", keep="25%", balance="none")
+    order = sorted(range(40), key=lambda row: -table["mine"][row].as_py())
+    assert min(several[[list(table["id"].to_pylist()).index(name) for name in kept.ids], 0]) >= several[order[10], 0]

@@ -7,14 +7,15 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmsift.augment.change import Change, Shape, uniform
-from vlmsift.errors import UsageError
+from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.parameters import Chance, Parameters
+from vlmsift.passes.intervene import Intervention
 from vlmsift.passes.masking import Masking, replace_states
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True)
-class AnswerMask:
+class AnswerMask(Parameters, Variant):
     """Hides `ratio` of the answer's input tokens; all labels stay.
 
     Source: MEAP (arXiv 2502.07490), which in fine-tuning adds a copy of each sample with 10 % of a long answer masked,
@@ -25,21 +26,13 @@ class AnswerMask:
         ratio: chance of an answer token to be hidden.
     """
 
-    ratio: float = 0.1
+    ratio: Chance = 0.1
     seed: int = 0
 
     source: ClassVar[str] = "arXiv 2502.07490"
-    changes_attention: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise UsageError(f"ratio={self.ratio!r} is not a chance; give a number between 0 and 1, e.g. 0.1")
-
-    def ranking(self, depth: int) -> None:
-        return None
-
-    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+    def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
         drawn = uniform(batch, self.seed, batch.valid.shape[1])
         chosen = (drawn < self.ratio) & (batch.labels != -100) & batch.valid & taking_part[:, None]
         masking = Masking(replace="mean")
-        return Change(0, lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)
+        return Intervention(states=lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 import torch
 from torch import Tensor
 
-from vlmsift.augment.change import Change, Shape, uniform
-from vlmsift.errors import UsageError
-from vlmsift.passes.attention import without_keys
+from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.parameters import Share
 from vlmsift.passes.attention_received import AttentionReceived
-from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, replace_states
+from vlmsift.passes.intervene import Intervention
+from vlmsift.passes.masking import Masking, choose_tokens, eligible_tokens, masked
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True)
-class Attended(Masking):
+class Attended(Masking, Variant):
     """The top set of `Masking`, or a part of it, loses its states at `depth`; gradients do not reach the choice.
 
     Source: Delta-AttnMask (arXiv 2508.09199) for the idea; `share` after STKIM of ACMIL (arXiv 2311.07125, which masks
@@ -29,25 +30,24 @@ class Attended(Masking):
             times their number, drawn anew in each forward. 0 = none.
     """
 
-    share: float = 1.0
-    hints: float = 0.0
+    share: Share = 1.0
+    hints: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
+    probability: ClassVar[float] = 0.5
     source: ClassVar[str] = "arXiv 2508.09199; share: arXiv 2311.07125; hints: AttMask, ECCV 2022"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, least in (("share", 1e-9), ("hints", 0.0)):
-            if not least <= getattr(self, name) <= 1:
-                raise UsageError(f"{name}={getattr(self, name)!r} is not a share; give a number up to 1, e.g. 0.5")
+    @property
+    def changes_attention(self) -> bool:  # type: ignore[override]
+        return self.replace == "drop"
 
     @property
-    def changes_attention(self) -> bool:
-        return self.replace == "drop"
+    def asks_special(self) -> bool:  # type: ignore[override]
+        return self.eligible != "image"
 
     def ranking(self, depth: int) -> AttentionReceived | None:  # type: ignore[override]
         return None if self.choose == "random" else super().ranking(depth)
 
-    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+    def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
         # random tokens have no scores; sinks are then unknown, and only the first position is spared
         scores = torch.zeros(batch.valid.shape, device=batch.valid.device) if received is None else received
         masking = Masking(**{field.name: getattr(self, field.name) for field in fields(Masking)})
@@ -56,14 +56,7 @@ class Attended(Masking):
             chosen = self._some(chosen, batch)
         if self.hints > 0:
             chosen &= ~self._hinted(masking, batch, scores)
-        chosen &= taking_part[:, None]
-        layer = self.layer(shape.layers)
-        if self.replace == "drop":
-            return Change(
-                visible=lambda index, visible: without_keys(visible, chosen) if index >= layer else visible,
-                chosen=chosen,
-            )
-        return Change(layer, lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)
+        return masked(masking, batch, chosen & taking_part[:, None], shape.layers)
 
     def _some(self, chosen: Tensor, batch: Batch) -> Tensor:
         """(B, T) bool: `share` of each sample's chosen tokens, at least one."""

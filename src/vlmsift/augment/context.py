@@ -4,14 +4,14 @@ In: a model that somebody trains, and a `Variant`. While open, each training for
 trainer needs no change and sees none. In evaluation mode, and after closing, the model computes what it always did.
 
 How: hooks on the model and its base model see labels and inputs; a hook before the text decoder, inside whatever
-autocast the trainer has set up and with the images encoded already, makes the plan of this forward; a hook before each
-text layer changes the states that enter it and passes the plan on as an argument of the layer. Layers that are computed
-again in the backward pass (gradient checkpointing) get the same arguments, so they meet the same plan.
+autocast the trainer has set up and with the images encoded already, decides on this forward's intervention; a hook
+before each text layer changes the states that enter it and passes the rest on as an argument of the layer. Layers that
+are computed again in the backward pass (gradient checkpointing) get the same arguments, so they meet the same one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from inspect import signature
@@ -21,47 +21,68 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from vlmsift.augment.attention import ARGUMENT, Plan, installed_name
-from vlmsift.augment.change import Shape, Variant, uniform
 from vlmsift.augment.rankings import Rankings
+from vlmsift.augment.variant import Shape, Variant, uniform
 from vlmsift.errors import UnsupportedModel, UsageError
-from vlmsift.models import Adapter, look_inside
+from vlmsift.models import Adapter, look_inside, special_ids
 from vlmsift.passes.attention import Rows
 from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.capture import Capture, set_text_attention
+from vlmsift.passes.intervene import ARGUMENT, Interception, states_of, training_name, with_states
 from vlmsift.types import Batch
 
-Form = Literal["second", "one-pass", "cached"]
+RankingFrom = Literal["second", "one-pass", "cached"]
 PART = -1
 """Seed of the draw of who takes part; variants have seeds from 0 on."""
+
+
+class Step(Interception):
+    """One training forward: its batch, who takes part, (B,) bool, and what attention and states meet in it.
+
+    Attributes:
+        ranking: set while tokens are ranked in this same forward.
+    """
+
+    def __init__(self, batch: Batch, taking_part: Tensor) -> None:
+        super().__init__()
+        self.batch, self.taking_part = batch, taking_part
+        self.ranking: AttentionReceived | None = None
 
 
 class MaskedStates:
     """The open augmentation; made by `vlmsift.masked_states`.
 
     Attributes:
-        plan: of the last training forward, for a look from outside; None before the first.
+        step: the last training forward, for a look from outside; None before the first.
         forwards: training forwards so far. augmented: samples changed so far. seen: samples so far.
     """
 
     def __init__(
-        self, model: Any, variant: Variant, probability: float, form: Form, rankings: Rankings | None, seed: int
+        self,
+        model: Any,
+        variant: Variant,
+        probability: float,
+        ranking_from: RankingFrom,
+        rankings: Rankings | None,
+        seed: int,
+        processor: Any = None,
+        special: Iterable[int] | None = None,
     ) -> None:
-        self.variant, self.probability, self.form, self.seed = variant, probability, form, seed
+        self.variant, self.probability, self.ranking_from, self.seed = variant, probability, ranking_from, seed
         self.rankings = Rankings() if rankings is None else rankings
         self.model = unwrapped(model)
         self.adapter = look_inside(self.model, name=type(self.model).__name__)
         self.shape = Shape(self.adapter.depth, self.adapter.text_config.num_attention_heads)
-        self.plan: Plan | None = None
+        self.step: Step | None = None
         self.forwards = self.augmented = self.seen = 0
         self._labels: Tensor | None = None
         self._inputs: dict[str, Any] = {}  # of the base model, by name
         self._ranking_now = False
         self._undo: ExitStack | None = None
         self._installed: str | None = None
-        self._special = _special_ids(self.model)
+        self._special = torch.tensor(self._special_ids(processor or processor_of(model), special), dtype=torch.long)
         needs = variant.ranking(self.adapter.depth)
-        if form == "one-pass" and needs is not None and needs.stop is None:
+        if ranking_from == "one-pass" and needs is not None and needs.stop is None:
             raise UsageError(
                 f"one-pass ranks by the layers below depth, but this variant ranks by layers {needs.start} to "
                 f"{self.adapter.depth}; add layers='below'"
@@ -75,7 +96,7 @@ class MaskedStates:
         with ExitStack() as undo:
             self.model._vlmsift_augmented = True
             undo.callback(delattr, self.model, "_vlmsift_augmented")
-            if self.variant.changes_attention or self.form == "one-pass":
+            if self.variant.changes_attention or self.ranking_from == "one-pass":
                 self._install_attention(undo)
             for module, hook in (
                 (self.model, self._called),
@@ -92,16 +113,29 @@ class MaskedStates:
     ) -> None:
         assert self._undo is not None
         self._undo.close()
-        self._undo = self.plan = None
+        self._undo = self.step = None
 
     def _install_attention(self, undo: ExitStack) -> None:
         before = self.adapter.text.config._attn_implementation
-        name = installed_name(before, self.adapter.name)
+        name = training_name(before, self.adapter.name)
         set_text_attention(self.adapter, name)
         undo.callback(set_text_attention, self.adapter, before)
         if self.adapter.text.config._attn_implementation != name:
             raise UnsupportedModel(f"{self.adapter.name} does not let its text attention be replaced")
         self._installed = name
+
+    def _special_ids(self, processor: Any, known: Iterable[int] | None) -> list[int]:
+        """The special tokens by the one rule that scoring has: what the tokenizer calls special."""
+        if not self.variant.asks_special:
+            return []
+        if (processor := processor or self.adapter.processor) is not None:
+            return special_ids(getattr(processor, "tokenizer", processor), self.adapter.image_token_id)
+        if known is None:
+            raise UsageError(
+                f"eligible={getattr(self.variant, 'eligible', None)!r} leaves special tokens out, and which those are "
+                "a tokenizer or a run can say; give processor=..., or like=RUN, or the trainer in place of its model"
+            )
+        return list(known)
 
     def _called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._labels = kwargs.get("labels")
@@ -110,10 +144,10 @@ class MaskedStates:
         self._inputs = {**dict(zip(signature(module.forward).parameters, args, strict=False)), **kwargs}
 
     def _decoder_called(self, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Make this forward's plan."""
+        """Decide what this forward meets."""
         if self._ranking_now:
             return
-        self.plan = None
+        self.step = None
         inputs, self._inputs = self._inputs, {}
         if not self.model.training or not torch.is_grad_enabled():
             return
@@ -125,63 +159,60 @@ class MaskedStates:
         if not taking_part.any():
             return
         self.augmented += int(taking_part.sum())
-        self.plan = plan = Plan(batch, taking_part)
+        self.step = step = Step(batch, taking_part)
         ranking = self.variant.ranking(self.adapter.depth)
-        if ranking is not None and self.form == "one-pass":
-            plan.ranking, plan.observer = ranking, ranking.observer(batch, self.adapter.depth)
-            plan.rows = Rows.where(ranking.rows(batch))
+        if ranking is not None and self.ranking_from == "one-pass":
+            step.ranking = ranking
+            step.observers = [(Rows.where(ranking.rows(batch)), [ranking.observer(batch, self.adapter.depth)])]
             return
-        self._decide(plan, None if ranking is None else self._received(batch, ranking, args, kwargs))
+        self._decide(step, None if ranking is None else self._received(batch, ranking, args, kwargs))
 
-    def _decide(self, plan: Plan, received: Tensor | None) -> None:
-        plan.batch = replace(plan.batch, inputs={})  # a plan may live until its backward pass; pixels need not
+    def _decide(self, step: Step, received: Tensor | None) -> None:
+        step.batch, step.observers = replace(step.batch, inputs={}), []  # it may live until its backward pass
         with torch.no_grad():
-            plan.change = self.variant.change(plan.batch, plan.taking_part, received, self.shape)
+            step.intervention = self.variant.intervene(step.batch, step.taking_part, received, self.shape)
+
+    def _result(self, interception: Interception) -> Tensor:
+        """(B, T) attention received, as seen by the interception's one observer."""
+        ((_, (observer,)),) = interception.observers
+        if missing := sorted(observer.layers - interception.layers_seen):
+            raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
+        return observer.result()
 
     def _received(
         self, batch: Batch, ranking: AttentionReceived, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Tensor:
         """(B, T) attention received, by running the decoder once more without gradients, or from memory."""
-        if self.form == "cached" and (known := self.rankings.get(batch)) is not None:
+        if self.ranking_from == "cached" and (known := self.rankings.get(batch)) is not None:
             return known
         self._ranking_now = True
         try:
             with torch.no_grad(), Capture(self.adapter) as capture:
-                observer = ranking.observer(batch, self.adapter.depth)
-                capture.observers = [(Rows.where(ranking.rows(batch)), [observer])]
+                capture.observers = [(Rows.where(ranking.rows(batch)), [ranking.observer(batch, self.adapter.depth)])]
                 # some models make a cache even in training (Idefics3); filled here, it would double the keys there
                 self.adapter.text(*args, **{**kwargs, "use_cache": False, "past_key_values": None})
-                if missing := sorted(observer.layers - capture.layers_seen):
-                    raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
-                received = observer.result()
+                received = self._result(capture)
         finally:
             self._ranking_now = False
-        if self.form == "cached":
+        if self.ranking_from == "cached":
             self.rankings.put(batch, received)
         return received
 
     def _entering(self, index: int) -> Callable[..., Any]:
         def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            plan = self.plan
-            if plan is None or self._ranking_now or not self.model.training:
+            step = self.step
+            if step is None or self._ranking_now or not self.model.training:
                 return None
-            if plan.ranking is not None and plan.change is None and index == plan.ranking.stop:
-                assert plan.observer is not None
-                if missing := sorted(plan.observer.layers - plan.observed):
-                    raise UnsupportedModel(f"{self.adapter.name}: the attention of layers {missing} cannot be seen")
-                self._decide(plan, plan.observer.result())
-                if plan.change is not None and plan.change.states is not None and plan.change.layer < index:
+            if step.ranking is not None and step.intervention is None and index == step.ranking.stop:
+                self._decide(step, self._result(step))
+                if step.intervention is not None and step.intervention.layer < index:
                     raise UsageError(
                         f"one-pass has ranked by the layers below {index}, but this variant masks at "
-                        f"{plan.change.layer}; rank by layers below its own"
+                        f"{step.intervention.layer}; rank by layers below its own"
                     )
-            change = plan.change
-            if change is not None and change.states is not None and index == change.layer:
-                if args:
-                    args = (change.states(args[0]), *args[1:])
-                else:
-                    kwargs = {**kwargs, "hidden_states": change.states(kwargs["hidden_states"])}
-            return (args, {**kwargs, ARGUMENT: plan}) if self._installed else (args, kwargs)
+            if step.intervention is not None:
+                args, kwargs = with_states(args, kwargs, step.intervention.enter(index, states_of(args, kwargs)))
+            return (args, {**kwargs, ARGUMENT: (step, index)}) if self._installed else (args, kwargs)
 
         return hook
 
@@ -212,7 +243,7 @@ class MaskedStates:
         if labels is None:
             labels = torch.full_like(ids, -100)
             ranking = self.variant.ranking(self.adapter.depth)
-            if ranking is not None and ranking.row_name == "answer":
+            if ranking is not None and ranking.row_name != "all":
                 raise UsageError(
                     "the trainer gives the model no `labels`, so the answer's rows are unknown; use rows='all', or "
                     "turn off what takes the labels away (label smoothing)"
@@ -235,19 +266,14 @@ class MaskedStates:
 
 
 def unwrapped(model: Any) -> Any:
-    """The transformers model inside an adapter, DistributedDataParallel, or PEFT."""
-    if isinstance(model, Adapter):
+    """The transformers model inside an adapter, a trainer, DistributedDataParallel, or PEFT."""
+    if isinstance(model, Adapter) or hasattr(model, "processing_class"):
         model = model.model
     while isinstance(getattr(model, "module", None), torch.nn.Module):
         model = model.module
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
 
-def _special_ids(model: Any) -> Tensor:
-    """Special tokens as far as the configurations name them: beginning, end, padding."""
-    found: set[int] = set()
-    for config in (model.config, model.config.get_text_config(), getattr(model, "generation_config", None)):
-        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
-            value = getattr(config, name, None)
-            found |= set(value) if isinstance(value, (list, tuple)) else set() if value is None else {int(value)}
-    return torch.tensor(sorted(found), dtype=torch.long)
+def processor_of(model: Any) -> Any:
+    """The processor or tokenizer of an adapter or a trainer; None where it is neither, or has none."""
+    return model.processor if isinstance(model, Adapter) else getattr(model, "processing_class", None)

@@ -8,13 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmsift.augment.change import Change, Shape, uniform
-from vlmsift.errors import UsageError
+from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.parameters import Chance, Parameters
+from vlmsift.passes.intervene import Intervention
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True)
-class HeadMask:
+class HeadMask(Parameters, Variant):
     """Zeroes the output of `ratio` of all L x H heads, drawn anew per sample and forward.
 
     Source: arXiv 2009.09672, whose Random-18 silences 18 of 144 heads. Its schedule is not known, and neither is a
@@ -24,23 +25,16 @@ class HeadMask:
         ratio: share of the heads; floor, at least one.
     """
 
-    ratio: float = 0.125
+    ratio: Chance = 0.125
     seed: int = 0
 
     source: ClassVar[str] = "arXiv 2009.09672"
-    changes_attention: ClassVar[bool] = True
+    changes_attention = True
 
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise UsageError(f"ratio={self.ratio!r} is not a share of heads; give a number between 0 and 1, e.g. 0.125")
-
-    def ranking(self, depth: int) -> None:
-        return None
-
-    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+    def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
         slots = shape.layers * shape.heads
         count = max(1, int(slots * self.ratio + 1e-6))
         first = uniform(batch, self.seed, slots).argsort(1)[:, :count]  # (B, count)
         silent = torch.zeros((len(batch), slots), dtype=torch.bool, device=first.device).scatter_(1, first, True)
         silent &= taking_part[:, None]
-        return Change(silent_heads=silent.view(len(batch), shape.layers, shape.heads).transpose(0, 1))
+        return Intervention(silent_heads=silent.view(len(batch), shape.layers, shape.heads).transpose(0, 1))

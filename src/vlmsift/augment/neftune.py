@@ -7,13 +7,14 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from vlmsift.augment.change import Change, Shape, uniform
-from vlmsift.errors import UsageError
+from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.parameters import Parameters, Positive
+from vlmsift.passes.intervene import Intervention
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True)
-class Neftune:
+class Neftune(Parameters, Variant):
     """Adds U(-1, 1) * alpha / sqrt(n D) to what enters the first layer; n = the sample's tokens, padding excluded.
 
     Source: NEFTune (arXiv 2310.05914), whose released code counts padding in n. Its hook on the token embedding
@@ -23,21 +24,13 @@ class Neftune:
         alpha: size of the noise; the paper tries 5, 10 and 15.
     """
 
-    alpha: float = 5.0
+    alpha: Positive = 5.0
     tokens: Literal["text", "all"] = "text"
     seed: int = 0
 
     source: ClassVar[str] = "arXiv 2310.05914"
-    changes_attention: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        if not self.alpha > 0:
-            raise UsageError(f"alpha={self.alpha!r} is no size of noise; give a number above 0, e.g. 5")
-
-    def ranking(self, depth: int) -> None:
-        return None
-
-    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+    def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
         noised = batch.valid & taking_part[:, None]
         if self.tokens == "text":
             noised &= ~batch.image_mask
@@ -48,4 +41,4 @@ class Neftune:
             noise = (uniform(batch, self.seed, length, width) * 2 - 1) * size[:, None, None]
             return entering + (noise * noised[..., None]).to(entering.dtype)
 
-        return Change(0, states, chosen=noised)
+        return Intervention(states=states, chosen=noised)

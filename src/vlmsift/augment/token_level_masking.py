@@ -8,13 +8,14 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmsift.augment.change import Change, Shape, uniform
-from vlmsift.errors import UsageError
+from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.parameters import Chance, Parameters
+from vlmsift.passes.intervene import Intervention
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True)
-class TokenLevelMasking:
+class TokenLevelMasking(Parameters, Variant):
     """Drops tokens anew in every layer.
 
     Source: arXiv 2310.18738, where 5 % are dropped on RTE, 10 % on the Chinese tasks. A kept row does not see dropped
@@ -26,31 +27,24 @@ class TokenLevelMasking:
         seed: of the draws, together with the forward's number.
     """
 
-    ratio: float = 0.05
+    ratio: Chance = 0.05
     seed: int = 0
 
     source: ClassVar[str] = "arXiv 2310.18738"
-    changes_attention: ClassVar[bool] = True
+    changes_attention = True
 
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio < 1:
-            raise UsageError(f"ratio={self.ratio!r} is not a chance; give a number between 0 and 1, e.g. 0.05")
-
-    def ranking(self, depth: int) -> None:
-        return None
-
-    def change(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Change:
+    def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
         # drawn for all layers now, so that a layer that is computed again in the backward pass sees the same
         drawn = uniform(batch, self.seed, 2, shape.layers, batch.valid.shape[1])  # (B, 2, L, T)
         dropped = (drawn[:, 0] < self.ratio) & batch.valid[:, None] & taking_part[:, None, None]
         alone = drawn[:, 1] < 0.5
-        itself = torch.eye(batch.valid.shape[1], dtype=torch.bool, device=batch.valid.device)
 
         def visible(layer: int, before: Tensor) -> Tensor:
-            gone = dropped[:, layer]  # (B, T)
+            itself = torch.eye(before.shape[-1], dtype=torch.bool, device=before.device)
+            gone = dropped[:, layer].to(before.device)  # (B, T)
             others = before & ~itself
             others = torch.where(others.any(-1, keepdim=True), others, before)
-            of_gone = torch.where(alone[:, layer, :, None], before & itself, others)
+            of_gone = torch.where(alone[:, layer, :, None].to(before.device), before & itself, others)
             return torch.where(gone[..., None], of_gone, before & ~gone[:, None])
 
-        return Change(visible=visible, chosen=dropped.any(1))
+        return Intervention(visible=visible, chosen=dropped.any(1))

@@ -110,7 +110,7 @@ def calibrate(
         RunMismatch: `out` holds a calibration with other settings.
     """
     from vlmsift.calibrate.combined import combined
-    from vlmsift.calibrate.grid import VECTOR, candidates, default_column, forwards
+    from vlmsift.calibrate.grid import VECTOR, candidates, default_column
     from vlmsift.calibrate.planted import Planted
     from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
@@ -124,7 +124,7 @@ def calibrate(
     planted: Any = Planted(open_pool(as_spec(PoolSpec, pool)), sample=sample, twins=twins, plants=plants, seed=seed)
 
     from vlmsift.models import open_model
-    from vlmsift.signals import build_signals
+    from vlmsift.signals import build_signals, forwards
 
     model = open_model(spec) if isinstance(spec, ModelSpec) else spec
     compared = candidates(grid, model.depth)

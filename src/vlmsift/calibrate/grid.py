@@ -5,34 +5,18 @@ In: a size or command-line words, and the model's depth. Out: candidates with th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
 from vlmsift.errors import UsageError
-from vlmsift.passes.interventions import ChangedLoss
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss
-from vlmsift.signals import build_signals, signal_word
+from vlmsift.signals import build_signals, forwards, signal_word
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.types import Signal
 
-GOOD_END = {
-    "delta_attnmask": "highest",
-    "answer_loss": "lowest",
-    "answer_tokens": "highest",
-    "attention_influence": "highest",
-    "el2n": "lowest",
-    "ifd": "lowest",
-    "image_attention": "highest",
-    "image_entropy": "lowest",
-    "image_gain": "highest",
-    "image_spectrum": "highest",
-    "random": "highest",
-    "calibrated": "highest",
-}
-"""Signal -> the end at which good samples are expected. Stated here beforehand, never fitted to the plants."""
 PLAIN = ("answer_loss", "answer_tokens", "el2n", "image_attention", "image_entropy", "image_gain", "random")
 """The house's cheap scalar signals beside Delta-AttnMask."""
 DEAR = ("ifd", "image_spectrum")
@@ -70,7 +54,7 @@ class Candidate:
         column: its name in the run. word: what builds it, without the column.
         family: "delta", "control" (a masking of random or least attended tokens) or "signal".
         good: the end at which good samples are expected, "highest" or "lowest".
-        forwards: text forwards per sample that it costs alone, 1 + its masked and blind passes.
+        forwards: text forwards per sample that it costs alone, see `signals.forwards`.
         control: the column of its random control, "" where it has none.
         setting: depth (layer index), ratio, eligible and rows of a masking; empty otherwise.
     """
@@ -103,8 +87,8 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
         if not grid:
             raise UsageError("an empty grid (grid=[]) leaves nothing to calibrate; name signals, or give 'small'")
         asked = build_signals(list(grid))
-        if vectors := [column for column, signal in asked.items() if signal.name not in GOOD_END]:
-            raise UsageError(f"{vectors[0]!r} is a vector and has no good end; leave it out of the grid")
+        if aimless := [column for column, signal in asked.items() if signal.good is None]:
+            raise UsageError(f"{aimless[0]!r} has no end at which good samples are expected; leave it out of the grid")
         for name in ("answer_loss", "random"):  # what every setting is held against
             if asked.setdefault(name, build_signals([name])[name]).name != name:
                 raise UsageError(f"the column {name!r} is kept for the signal of that name; give yours another")
@@ -114,8 +98,8 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
         if not isinstance(signal, DeltaAttnMask) or signal.choose != "top":
             found[column] = _candidate(column, signal, depth, "control" if _masking(signal) else "signal")
             continue
-        # random tokens do not ask whose attention would have ranked them: one control serves all rows
-        twin = _changed(signal, choose="random", rows="answer")
+        # random tokens do not ask whose attention would have ranked them: one control serves all rows and heads
+        twin = _changed(signal, choose="random", rows="answer", heads="mean")
         key = _masking(twin)
         assert key is not None
         if key not in controls:
@@ -123,19 +107,6 @@ def candidates(grid: str | Sequence[str], depth: int) -> list[Candidate]:
         found[column] = _candidate(column, signal, depth, "delta", controls[key])
         found.setdefault(controls[key], _candidate(controls[key], twin, depth, "control"))
     return list(found.values())
-
-
-def forwards(signals: Iterable[Signal], depth: int) -> float:
-    """Text forwards per sample that these signals cost together: one first pass, plus each masked and blind pass once.
-
-    Lengths and draws alone cost none.
-
-    Where a decoder adds features between its layers (Qwen3-VL), a pass that starts below them costs a whole forward.
-    """
-    needs = dict.fromkeys(need for signal in signals for need in signal.needs)
-    masked = sum((depth - need.masking.layer(depth)) / depth for need in needs if isinstance(need, MaskedLoss))
-    changed = sum((depth - need.start) / depth for need in needs if isinstance(need, ChangedLoss))
-    return 1.0 + masked + changed if needs else 0.0
 
 
 def default_column(found: Sequence[Candidate], depth: int) -> str | None:
@@ -169,8 +140,9 @@ def _candidate(column: str, signal: Signal, depth: int, family: str, control: st
     masking, setting = _masking(signal), {}
     if masking is not None:
         setting = {"depth": masking.layer(depth), **{name: getattr(masking, name) for name in _SHOWN}}
+    assert signal.good is not None
     cost = forwards([signal], depth)
-    return Candidate(column, signal_word(signal), family, GOOD_END[signal.name], cost, control, tuple(setting.items()))
+    return Candidate(column, signal_word(signal), family, signal.good, cost, control, tuple(setting.items()))
 
 
 _SHOWN = ("ratio", "eligible", "rows")

@@ -73,7 +73,9 @@ def train(
         str | None,
         typer.Option(help="Masked-states augmentation: a variant, as top or top:depth=0.5,ratio=0.3 (default: none)."),
     ] = None,
-    augment_probability: Annotated[float | None, typer.Option(help="Chance of a sample to be augmented.")] = None,
+    augment_probability: Annotated[
+        float | None, typer.Option(help="Chance of a sample to be augmented (default: the variant's own, 0.5 or 1).")
+    ] = None,
     configs: Annotated[
         bool, typer.Option("--configs", help="Train nothing: write settings for LLaMA-Factory and ms-swift to --out.")
     ] = False,

@@ -154,17 +154,15 @@ def _settle(
     wanted: Mapping[str, Chooser], ground: _Ground, runs: Iterable[Run]
 ) -> tuple[Mapping[str, Chooser], dict[str, float]]:
     """The choosers with signals that know their model, and the seconds that each signal took for that, by its key."""
-    from vlmsift.signals import parameters, settled
-
     settling: dict[str, float] = {}
     if isinstance(ground.model, Sequence):
         return wanted, settling
     recorded = [entry for run in runs for entry in run.settings["identity"]["signals"].values()]
     for name, chooser in wanted.items():
         started = time.perf_counter()
-        signals = settled(chooser.signals, ground.model, recorded)
+        signals = {column: signal.bind(ground.model, recorded) for column, signal in chooser.signals.items()}
         changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
-        recorded += [{"signal": signal.name, "parameters": parameters(signal)} for signal in changed]
+        recorded += [{"signal": signal.name, "parameters": signal.parameters()} for signal in changed]
         settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
         wanted = {**wanted, name: replace(chooser, signals=signals)}
     return wanted, settling
@@ -185,9 +183,7 @@ def _union(choosers: Iterable[Chooser]) -> dict[str, Signal]:
 
 
 def _key(signal: Signal) -> str:
-    from vlmsift.signals import parameters
-
-    return json.dumps([signal.name, parameters(signal)], sort_keys=True)
+    return json.dumps([signal.name, signal.parameters()], sort_keys=True)
 
 
 def _columns(run: Run) -> dict[str, str]:
@@ -214,7 +210,7 @@ def _usable(run: Run, ground: _Ground) -> bool:
 
 def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling: Mapping[str, float]) -> Run:
     """Score, and note beside the run how long the whole of it takes at the pace of this start."""
-    from vlmsift.calibrate.grid import forwards
+    from vlmsift.signals import forwards
 
     seen: list[tuple[int, float]] = []
     fresh = not folder.exists()
@@ -241,7 +237,7 @@ def _clock(folder: Path) -> Path:
 
 
 def _scored(run: Run, chooser: Chooser, ground: _Ground) -> Scored:
-    from vlmsift.calibrate.grid import forwards
+    from vlmsift.signals import forwards
 
     assert chooser.selector is not None
     columns = _columns(run)

@@ -64,7 +64,7 @@ def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Sig
             f"{called}: {selector.name} chooses by {lacking[0]!r}, which is not among its signals, "
             f"{', '.join(signals)}; name one so, as {lacking[0]}=answer_loss"
         )
-    if along and (vectors := [column for column in selector.columns if hasattr(signals[column], "width")]):
+    if along and (vectors := [column for column in selector.columns if signals[column].is_vector]):
         raise UsageError(
             f"{called}: {vectors[0]!r} is a vector already; what is followed along checkpoints is a number, such as "
             "trajectory=image_spectrum"

@@ -1,7 +1,7 @@
 """Any Hugging Face vision-language model behind one face."""
 
 from vlmsift.models.adapter import Adapter, adapt, look_inside
-from vlmsift.models.encode import Encoded, Encoder
+from vlmsift.models.encode import Encoded, Encoder, special_ids
 from vlmsift.models.opening import open_model
 
-__all__ = ["Adapter", "Encoded", "Encoder", "adapt", "look_inside", "open_model"]
+__all__ = ["Adapter", "Encoded", "Encoder", "adapt", "look_inside", "open_model", "special_ids"]

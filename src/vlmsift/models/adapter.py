@@ -10,6 +10,7 @@ import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +28,8 @@ _CROSSED = (
     "{}: {} shows its text layers the image by cross-attention; vlmsift reads models that put image features among the "
     "text's positions"
 )
+_PROCESSORS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
+"""Model -> its processor, of those that `adapt` has opened: a training is handed the model alone."""
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,7 @@ def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision
             "--chat-template FILE"
         )
     model.eval().requires_grad_(False)
+    _PROCESSORS[model] = processor
     return adapter
 
 
@@ -157,7 +161,7 @@ def look_inside(
 ) -> Adapter:
     """The parts of a model that is being trained: as `adapt`, but nothing is frozen or switched.
 
-    Without a processor the adapter cannot encode.
+    Without a processor the adapter cannot encode; that of a model which `adapt` has opened is known.
     """
     config = model.config
     refuse_config(config, name)
@@ -173,6 +177,7 @@ def look_inside(
             f"{name}: {type(config).__name__} names no image token; vlmsift reads vision-language models that mark "
             "image features in `input_ids`"
         )
+    processor = _PROCESSORS.get(model) if processor is None else processor
     context = getattr(config.get_text_config(), "max_position_embeddings", None) or 1 << 30
     quirk = quirk_of(config.model_type)
     return Adapter(model, processor, text, text.layers, norm, image_token_id, context, quirk, name, revision)

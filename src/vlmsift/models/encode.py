@@ -57,8 +57,7 @@ class Encoder:
 
     def __post_init__(self) -> None:
         tokenizer = self.processor.tokenizer
-        special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-        self.special_ids = torch.tensor(sorted((special | set(tokenizer.all_special_ids)) - {self.image_token_id}))
+        self.special_ids = torch.tensor(special_ids(tokenizer, self.image_token_id))
         self.image_token = tokenizer.convert_ids_to_tokens(self.image_token_id) or IMAGE_MARK
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
 
@@ -275,6 +274,12 @@ def _move(place: int, behind: list[tuple[int, int, int]]) -> int:
 def _bare(text: str) -> str:
     """A text without what tokenizers and their decoders add, take or change: white space, case, forms of letters."""
     return "".join(unicodedata.normalize("NFKC", text.replace("\u2581", " ")).casefold().split())
+
+
+def special_ids(tokenizer: Any, image_token_id: int) -> list[int]:
+    """The ids of a tokenizer's special tokens (bos, end of turn, ...), the image token excluded, ascending."""
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    return sorted((special | set(tokenizer.all_special_ids)) - {image_token_id})
 
 
 def _tensor(value: Any) -> Tensor | None:

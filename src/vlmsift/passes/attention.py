@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -62,17 +62,6 @@ class Observer(Protocol):
 
     def result(self) -> Tensor:
         """The measurement, float32."""
-
-
-@runtime_checkable
-class AttentionNeed(Protocol):
-    """A need that is met by an observer of the first pass."""
-
-    def rows(self, batch: Any) -> Tensor:
-        """(B, T) bool: the query rows to look at. Needs with equal rows share the work."""
-
-    def observer(self, batch: Any, depth: int) -> Observer:
-        """A fresh observer; `depth` is L."""
 
 
 def visible_keys(mask: Tensor | None, rows: Rows, keys: int, causal: bool) -> Tensor:

@@ -10,19 +10,26 @@ import torch
 from torch import Tensor
 
 from vlmsift.passes.attention import Observer, Seen
+from vlmsift.passes.needs import Observe
 from vlmsift.types import Batch
 
-RowsName = Literal["answer", "all"]
+RowsName = Literal["answer", "all", "last"]
+HeadsName = Literal["mean", "max"]
 LayersName = Literal["all", "below", "above"]
 
 
 def rows_mask(name: RowsName, batch: Batch) -> Tensor:
-    """(B, T) bool: "answer" = positions that predict a supervised token, "all" = every position but padding."""
+    """(B, T) bool: "answer" = positions that predict a supervised token, "last" = the last of those, "all" = all.
+
+    Padding is none of them.
+    """
+    if name == "last":
+        return batch.query_mask & (batch.query_mask.cumsum(1) == batch.query_mask.sum(1, keepdim=True))
     return batch.query_mask if name == "answer" else batch.valid
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionReceived:
+class AttentionReceived(Observe):
     """Attention received per token: (B, T) float32, mean over layers, heads and the rows that can see the token.
 
     Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (ours;
@@ -30,22 +37,25 @@ class AttentionReceived:
 
     Attributes:
         start, stop: layers [start, stop) enter the mean; stop None = the last.
+        heads: "mean", or "max": of each row and token, the head that attends most stands for all.
     """
 
     row_name: RowsName = "answer"
     start: int = 0
     stop: int | None = None
+    heads: HeadsName = "mean"
 
     def rows(self, batch: Batch) -> Tensor:
         return rows_mask(self.row_name, batch)
 
     def observer(self, batch: Batch, depth: int) -> Observer:
-        return _Received(batch, frozenset(range(self.start, depth if self.stop is None else self.stop)))
+        layers = frozenset(range(self.start, depth if self.stop is None else self.stop))
+        return _Received(batch, layers, self.heads)
 
 
 class _Received:
-    def __init__(self, batch: Batch, layers: frozenset[int]) -> None:
-        self.layers = layers
+    def __init__(self, batch: Batch, layers: frozenset[int], heads: HeadsName) -> None:
+        self.layers, self.heads = layers, heads
         self.total = torch.zeros(batch.valid.shape, dtype=torch.float32, device=batch.valid.device)
         self.layer_sum = torch.zeros_like(self.total)
         self.count = torch.zeros_like(self.total)
@@ -55,9 +65,10 @@ class _Received:
         if layer != self.layer:
             self._close_layer()
             self.layer = layer
-        batch, heads, rows, reach = seen.probabilities.shape
+        probabilities = seen.probabilities if self.heads == "mean" else seen.probabilities.amax(1, keepdim=True)
+        batch, heads, rows, reach = probabilities.shape
         weight = (seen.rows.chosen.float() / heads)[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch, 1, -1)
-        flat = seen.probabilities.view(batch, heads * rows, reach)
+        flat = probabilities.view(batch, heads * rows, reach)
         self.layer_sum[:, :reach] += (weight @ flat)[:, 0]  # one matrix product sums heads and rows
         self.count[:, :reach] += (seen.visible & seen.rows.chosen[:, :, None]).sum(1)
 
@@ -72,7 +83,7 @@ class _Received:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageAttention:
+class ImageAttention(Observe):
     """How answer rows look at the image: (B, 2) float32 [mass, entropy], means over rows and layers; NaN without one.
 
     mass: share of a row's attention, averaged over heads, that falls on image tokens, 0..1. entropy: of that attention

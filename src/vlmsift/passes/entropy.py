@@ -9,11 +9,12 @@ import torch
 from torch import Tensor
 
 from vlmsift.passes.attention import Observer, Seen
+from vlmsift.passes.needs import Observe
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class EntropyProfile:
+class EntropyProfile(Observe):
     """Entropy of the first decoding row's attention over the image tokens, per layer: (B, L) float32.
 
     The row predicts the first token of the first answer after the sample's first image. Its attention is averaged over

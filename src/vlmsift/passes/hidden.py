@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from vlmsift.models import Adapter
+from vlmsift.passes.needs import Watch, Watcher
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class PooledHidden:
+class PooledHidden(Watch):
     """Mean of the states entering a layer, over all positions but padding and answers: (B, D) float32.
 
     Attributes:
@@ -20,9 +22,23 @@ class PooledHidden:
 
     depth: float = 0.5
 
-    def layer(self, depth: int) -> int | None:
-        """Index of the layer whose input is pooled; None = the final states."""
-        return None if self.depth >= 1 else int(self.depth * depth)
+    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
+        return _Pooled(self.depth, adapter, batch)
+
+
+class _Pooled(Watcher):
+    def __init__(self, depth: float, adapter: Adapter, batch: Batch) -> None:
+        self.entering = depth < 1
+        self.modules: dict[str, nn.Module] = {
+            "layer": adapter.layers[int(depth * adapter.depth)] if self.entering else adapter.norm
+        }
+        self.batch, self.mean = batch, torch.empty(0)
+
+    def take(self, key: str, output: Tensor) -> None:
+        self.mean = pooled(self.batch, output.to(self.batch.valid.device))
+
+    def result(self) -> Tensor:
+        return self.mean
 
 
 def pooled(batch: Batch, states: Tensor) -> Tensor:

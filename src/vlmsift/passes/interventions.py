@@ -1,50 +1,60 @@
-"""Needs for the answer's loss when attention itself is changed: the decoder is run again, the images are not.
+"""Answer losses under a change: the decoder is run again from a layer, the images are not encoded again.
 
-In: a batch. Out: what is done to attention, and for which samples that means nothing.
+In: a batch, and the attention that its tokens received where that decides the change. Out: an `Intervention`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass
+from typing import Literal
 
 from torch import Tensor
 
 from vlmsift.errors import UsageError
 from vlmsift.models import Adapter
+from vlmsift.passes.attention_received import AttentionReceived
+from vlmsift.passes.intervene import Intervention, drop_keys
+from vlmsift.passes.masking import Masking, choose_tokens, masked
+from vlmsift.passes.needs import Rerun
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What is done to attention.
+class MaskedLoss(Rerun):
+    """Answer loss when chosen tokens lose their states: (B,) float32; NaN where no token is eligible."""
 
-    Attributes:
-        dropped: (B, T) bool, keys that no other position may see; None = no such key.
-        uniform: layer -> heads that look at every visible key alike.
-        undefined: (B,) bool, samples for which the change means nothing; None = no such sample.
-    """
+    masking: Masking
 
-    dropped: Tensor | None = None
-    uniform: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    undefined: Tensor | None = None
+    def start(self, depth: int) -> int:
+        return self.masking.layer(depth)
 
+    def ranking(self, depth: int) -> AttentionReceived:
+        return self.masking.ranking(depth)
 
-@runtime_checkable
-class ChangedLoss(Protocol):
-    """A need for the answer loss under a change: (B,) float32 nats. Costs (L - start) / L of a text forward."""
+    def applies(self, adapter: Adapter, batch: Batch) -> bool:
+        return self.masking.eligible != "image" or bool(batch.image_mask.any())
 
-    @property
-    def start(self) -> int:
-        """The first layer that the change reaches."""
-
-    def change(self, adapter: Adapter, batch: Batch) -> Change | None:
-        """The change; None where it is undefined for the whole batch, which then costs nothing."""
+    def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
+        assert received is not None
+        return masked(self.masking, batch, choose_tokens(self.masking, batch, received), adapter.depth)
 
 
 @dataclass(frozen=True, slots=True)
-class UnpromptedLoss:
+class BlindLoss(Rerun):
+    """Answer loss when no position can see an image token (each still sees itself): (B,) float32; NaN without image.
+
+    The keys are dropped in every layer, so the cost is one more text forward.
+    """
+
+    def applies(self, adapter: Adapter, batch: Batch) -> bool:
+        return bool(batch.image_mask.any())
+
+    def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
+        return _without(batch.image_mask)
+
+
+@dataclass(frozen=True, slots=True)
+class UnpromptedLoss(Rerun):
     """Answer loss when no position can see the prompt (each still sees itself): (B,) float32. One text forward.
 
     The keys are dropped in every layer, so nothing leaks through other positions. What stays visible: the answers
@@ -58,20 +68,14 @@ class UnpromptedLoss:
 
     image: Literal["dropped", "seen"] = "dropped"
 
-    @property
-    def start(self) -> int:
-        return 0
-
-    def change(self, adapter: Adapter, batch: Batch) -> Change | None:
+    def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
         first_special = batch.special_mask & (batch.special_mask.cumsum(1) == 1)
         dropped = batch.valid & (batch.labels == -100) & ~first_special
-        if self.image == "seen":
-            dropped &= ~batch.image_mask
-        return Change(dropped=dropped, undefined=~dropped.any(1))
+        return _without(dropped & ~batch.image_mask if self.image == "seen" else dropped)
 
 
 @dataclass(frozen=True, slots=True)
-class UniformHeadsLoss:
+class UniformHeadsLoss(Rerun):
     """Answer loss when some heads look at every key they may see alike: (B,) float32 (AttentionInfluence, 2505.07293).
 
     At position t such a head gives out the mean of the values that it can see, 1 / (t + 1) each in a causal layer: the
@@ -83,11 +87,10 @@ class UniformHeadsLoss:
 
     heads: tuple[tuple[int, int], ...]
 
-    @property
-    def start(self) -> int:
+    def start(self, depth: int) -> int:
         return min((layer for layer, _ in self.heads), default=0)
 
-    def change(self, adapter: Adapter, batch: Batch) -> Change | None:
+    def applies(self, adapter: Adapter, batch: Batch) -> bool:
         if not self.heads:
             raise UsageError(
                 "attention_influence needs the heads to make uniform and was given none; find them with "
@@ -101,5 +104,14 @@ class UniformHeadsLoss:
                     f"head {layer}.{head} is not in this model of {adapter.depth} layers with {most} heads; those of "
                     "another model mean nothing here, so find its own"
                 )
+        return True
+
+    def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
         layers = {layer for layer, _ in self.heads}
-        return Change(uniform={layer: tuple({head for at, head in self.heads if at == layer}) for layer in layers})
+        uniform = {layer: tuple({head for at, head in self.heads if at == layer}) for layer in layers}
+        return Intervention(self.start(adapter.depth), uniform_heads=uniform)
+
+
+def _without(dropped: Tensor) -> Intervention:
+    """Keys (B, T) dropped in every layer; undefined for a sample that has none of them."""
+    return Intervention(visible=drop_keys(dropped), undefined=~dropped.any(1), chosen=dropped)

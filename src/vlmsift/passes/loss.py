@@ -7,18 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from vlmsift.models import Adapter
-from vlmsift.types import Batch
+from vlmsift.types import Batch, Need
 
 HEAD_ELEMENTS = 1 << 26
 """Largest (rows, V) block of float32 logits held at once, in elements: 256 MiB."""
-
-StatisticName = Literal["loss", "error_norm"]
 
 
 def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
@@ -33,17 +30,18 @@ def error_norm(logits: Tensor, targets: Tensor) -> Tensor:
     return (probabilities.square().sum(-1) - chosen.square() + (1 - chosen).square()).sqrt()
 
 
-STATISTICS: dict[StatisticName, Callable[[Tensor, Tensor], Tensor]] = {"loss": cross_entropy, "error_norm": error_norm}
+STATISTICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"loss": cross_entropy, "error_norm": error_norm}
+"""Name -> (N, V) logits and (N,) targets to (N,) numbers. All that are asked for share one product with the head."""
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A statistic of the head's output, mean over supervised tokens: (B,) float32."""
+class Head(Need):
+    """A statistic of the head's output, a line of `STATISTICS`, mean over supervised tokens: (B,) float32."""
 
-    statistic: StatisticName = "loss"
+    statistic: str = "loss"
 
 
-def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Sequence[StatisticName]) -> list[Tensor]:
+def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Sequence[str]) -> list[Tensor]:
     """Per sample means (B,) of each statistic, from one product with the head. NaN where nothing is supervised."""
     sample, position = batch.query_mask.nonzero(as_tuple=True)
     targets = batch.labels[sample, position + 1]

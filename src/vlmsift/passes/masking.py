@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
-from typing import Literal
+from functools import partial
+from typing import Annotated, Literal
 
+import msgspec
 import torch
 from torch import Tensor
 
 from vlmsift.errors import UsageError
-from vlmsift.passes.attention_received import AttentionReceived, LayersName, RowsName
+from vlmsift.parameters import Parameters, Share
+from vlmsift.passes.attention_received import AttentionReceived, HeadsName, LayersName, RowsName
+from vlmsift.passes.intervene import Intervention, drop_keys
 from vlmsift.types import Batch
 
 SINK_SHARE = 0.1
@@ -23,8 +27,12 @@ SINK_FACTOR = 10.0
 """... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
 
 
-@dataclass(frozen=True, slots=True)
-class Masking:
+Depth = Annotated[float, msgspec.Meta(ge=0, lt=1)] | int
+"""A fraction of the layers, or a layer's index, from the end where negative."""
+
+
+@dataclass(frozen=True)
+class Masking(Parameters):
     """Which hidden states are masked, where, and how. Defaults are ours, from measurements; the paper states none.
 
     Attributes:
@@ -32,17 +40,21 @@ class Masking:
             the end; -1 = the last layer's input, the paper's likely choice).
         ratio: share of the eligible tokens that is masked, at least one token.
         eligible: "image" tokens, the "context" (all but answers and special tokens), or "all" but special tokens.
-        rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token) or "all".
+        rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token), the "last"
+            of them, or "all".
         layers: which layers' attention is averaged: "all", those "below" the depth, or those from it on ("above").
         replace: a masked state becomes "zero", the sample's "mean" state, "noise" of the mean norm, or it is left as
             it is and its key is dropped ("drop") from this layer on.
+        heads: a row's attention is the "mean" of its heads, or the "max": that of the head that attends most.
+        where: states are masked "once", at the depth, or at "every" layer from it on, so that no layer can fill them
+            again. Dropped keys always stay dropped.
         sinks: "exclude" attention sinks and the first position from the eligible tokens, or "keep" them.
         choose: the tokens that receive "top" or "bottom" attention, or "random" ones (the controls).
         seed: of random choice and noise, together with the sample's id.
     """
 
-    depth: float | int = 0.25
-    ratio: float = 0.5
+    depth: Depth = 0.25
+    ratio: Share = 0.5
     eligible: Literal["image", "context", "all"] = "image"
     rows: RowsName = "answer"
     layers: LayersName = "all"
@@ -50,15 +62,8 @@ class Masking:
     sinks: Literal["exclude", "keep"] = "exclude"
     choose: Literal["top", "random", "bottom"] = "top"
     seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not 0 < self.ratio <= 1:
-            raise UsageError(f"ratio={self.ratio!r} is not a share of tokens; give more than 0 and at most 1, e.g. 0.5")
-        if isinstance(self.depth, float) and not 0 <= self.depth < 1:
-            raise UsageError(
-                f"depth={self.depth!r} is not a fraction of the layers; give 0.0 <= depth < 1.0, or a layer index such "
-                "as 12 or -1"
-            )
+    heads: HeadsName = "mean"
+    where: Literal["once", "every"] = "once"
 
     def layer(self, depth: int) -> int:
         """The index of the layer whose input is masked, of L = `depth` layers."""
@@ -77,7 +82,7 @@ class Masking:
             raise UsageError(
                 "layers='below' needs a depth above 0: no layer lies below the first; use layers='all' or depth=0.5"
             )
-        return AttentionReceived(self.rows, start, stop)
+        return AttentionReceived(self.rows, start, stop, self.heads)
 
 
 def eligible_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
@@ -115,14 +120,25 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     return chosen
 
 
+def masked(masking: Masking, batch: Batch, chosen: Tensor, depth: int) -> Intervention:
+    """What becomes of the chosen tokens, (B, T) bool, in a decoder of L = `depth` layers."""
+    layer, undefined = masking.layer(depth), ~chosen.any(1)
+    if masking.replace == "drop":
+        return Intervention(layer, visible=drop_keys(chosen, layer), undefined=undefined, chosen=chosen)
+    every = masking.where == "every"
+    replaced = partial(replace_states, masking, batch, chosen=chosen)
+    return Intervention(layer, replaced, every=every, undefined=undefined, chosen=chosen)
+
+
 def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tensor) -> Tensor:
     """(B, T, D) states with the chosen ones replaced; "drop" leaves them."""
     if masking.replace == "drop":
         return states
+    chosen = chosen.to(states.device)  # a model may be spread over devices
     if masking.replace == "zero":
         return states.masked_fill(chosen[..., None], 0)
-    valid = batch.valid[..., None]
-    count = batch.valid.sum(1).view(-1, 1, 1)
+    valid = batch.valid[..., None].to(states.device)  # (B, T, 1)
+    count = valid.sum(1, keepdim=True)  # (B, 1, 1)
     if masking.replace == "mean":
         new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)
     else:

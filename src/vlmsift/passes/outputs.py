@@ -1,42 +1,21 @@
-"""What single modules of the decoder give out, looked at during the first pass and reduced at once.
+"""What single modules of the decoder give out or are given, looked at during the first pass and reduced at once.
 
-In: an adapter, and needs that say which modules they look at. Out: their measurements. For what attention's own
+In: watchers that say which modules they look at. Out: their measurements. For what attention's own
 function does not show: projections before the rotary positions, the output projection, the final norm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
-from vlmsift.types import Batch
-
-
-class Watcher(Protocol):
-    """Reduces the outputs of some modules, as they come, to what a need asks for."""
-
-    @property
-    def modules(self) -> Mapping[Any, nn.Module]:
-        """Key -> module to look at."""
-
-    def take(self, key: Any, output: Tensor) -> None:
-        """Take in what the module of that key gave out."""
-
-    def result(self) -> Tensor:
-        """The measurement, float32."""
-
-
-@runtime_checkable
-class OutputNeed(Protocol):
-    """A need that is met by modules' outputs in the first pass."""
-
-    def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
-        """A fresh watcher."""
+from vlmsift.passes.intervene import states_of
+from vlmsift.passes.needs import Watcher
 
 
 @contextmanager
@@ -53,12 +32,18 @@ def watched(watchers: Iterable[Watcher], name: str) -> Iterator[None]:
                 waiting.add((number, key))
 
                 def hook(
-                    module: nn.Module, args: Any, output: Any, watcher: Watcher = watcher, place: Any = (number, key)
+                    module: nn.Module,
+                    args: Any,
+                    kwargs: Any,
+                    output: Any = None,
+                    watcher: Watcher = watcher,
+                    place: Any = (number, key),
                 ) -> None:
                     waiting.discard(place)
-                    watcher.take(place[1], output)
+                    watcher.take(place[1], states_of(args, kwargs) if watcher.entering else output)
 
-                handles.append(module.register_forward_hook(hook))
+                register = module.register_forward_pre_hook if watcher.entering else module.register_forward_hook
+                handles.append(register(hook, with_kwargs=True))
         yield
     finally:
         for handle in handles:

@@ -25,6 +25,7 @@ from vlmsift.passes.attention import Observer, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.needles import image_probe, probe_picture, text_probe
+from vlmsift.passes.needs import Observe
 from vlmsift.types import Batch
 
 
@@ -104,7 +105,7 @@ def leading_heads(scores: Tensor, share: float) -> RetrievalHeads:
 
 
 @dataclass(frozen=True, slots=True)
-class Copies:
+class Copies(Observe):
     """Share of an answer's distinct tokens that each head copies: (B, L * H) float32; NaN where none counts.
 
     A head copies a token if, in the row that predicts it, its arg-max among the positions up to there holds the same

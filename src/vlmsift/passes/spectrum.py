@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from vlmsift.models import Adapter
 from vlmsift.passes.attention import CHUNK_ELEMENTS, Observer, Rows, Seen
-from vlmsift.passes.outputs import Watcher, projection
+from vlmsift.passes.needs import Observe, Watch, Watcher
+from vlmsift.passes.outputs import projection
 from vlmsift.types import Batch
 
 SpectrumRows = Literal["text", "answer"]
@@ -46,7 +47,7 @@ def _sums(matrices: list[Tensor], count: int) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class ImageSpectrum:
+class ImageSpectrum(Observe):
     """Of the model's own attention, mean over heads, sum over layers: (B,) float32; NaN without image or rows after it.
 
     Attributes:
@@ -88,7 +89,7 @@ class _Spectrum:
 
 
 @dataclass(frozen=True, slots=True)
-class ReleasedSpectrum:
+class ReleasedSpectrum(Watch):
     """Of what XMAS's released code takes for attention, sum over layers: (B,) float32; NaN as `ImageSpectrum`.
 
     Reproduced: queries and keys change places, softmax(K Q^T), since the function is defined with keys first and called
@@ -109,7 +110,7 @@ class ReleasedSpectrum:
         return _Released(look_rows(self.row_name, batch), adapter, batch, self.top)
 
 
-class _Released:
+class _Released(Watcher):
     def __init__(self, looking: Tensor, adapter: Adapter, batch: Batch, top: int) -> None:
         self.looking, self.image, self.valid, self.top = looking, batch.image_mask, batch.valid, top
         self.modules: dict[tuple[int, str], nn.Module] = {

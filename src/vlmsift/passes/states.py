@@ -10,12 +10,13 @@ import torch
 from torch import Tensor, nn
 
 from vlmsift.models import Adapter
-from vlmsift.passes.outputs import Watcher, projection
+from vlmsift.passes.needs import Watch, Watcher
+from vlmsift.passes.outputs import projection
 from vlmsift.types import Batch
 
 
 @dataclass(frozen=True, slots=True)
-class AttentionOutputs:
+class AttentionOutputs(Watch):
     """Output of the attention's output projection, mean over image and over text positions: (B, 2 * layers * D).
 
     The image means of all layers come first, then the text means. Source: COINCIDE, arXiv 2406.10995. Text is what
@@ -37,7 +38,7 @@ class AttentionOutputs:
         return _AttentionOutputs(self.chosen(adapter.depth), adapter, batch)
 
 
-class _AttentionOutputs:
+class _AttentionOutputs(Watcher):
     def __init__(self, chosen: tuple[int, ...], adapter: Adapter, batch: Batch) -> None:
         self.chosen, self.batch = chosen, batch
         self.modules: dict[int, nn.Module] = {layer: projection(adapter, layer, "o_proj") for layer in chosen}
@@ -65,14 +66,14 @@ def _means(states: Tensor, inside: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True, slots=True)
-class LastState:
+class LastState(Watch):
     """State after the final norm at the sample's last position that is not padding: (B, D) float32."""
 
     def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
         return _LastState(adapter, batch)
 
 
-class _LastState:
+class _LastState(Watcher):
     def __init__(self, adapter: Adapter, batch: Batch) -> None:
         self.modules: dict[str, nn.Module] = {"final norm": adapter.norm}
         length = batch.valid.shape[1]

@@ -192,10 +192,8 @@ class Scorer:
 
 def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
     """How many numbers a signal keeps per sample, as its run's identity tells it: a vector of one number says so."""
-    if not callable(width := getattr(signal, "width", None)):
-        return {"width": 1}
-    numbers = int(width(adapter.text_config.hidden_size, adapter.depth))
-    return {"width": numbers} if numbers > 1 else {"width": 1, "vector": True}
+    numbers = signal.width(adapter.text_config.hidden_size, adapter.depth)
+    return {"width": numbers, "vector": True} if signal.is_vector and numbers == 1 else {"width": numbers}
 
 
 def stop_at_device_fault(error: Exception) -> None:

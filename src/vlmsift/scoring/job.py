@@ -113,7 +113,7 @@ def _checked_models(
         check_model(replace(spec, model=name))
     if len(models) > 1:
         check_checkpoints(out, len(models), overwrite)
-        if vectors := [column for column, signal in signals.items() if hasattr(signal, "width")]:
+        if vectors := [column for column, signal in signals.items() if signal.is_vector]:
             raise UsageError(
                 f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
                 "trajectory=image_spectrum"

@@ -160,9 +160,9 @@ def _measured(run: Run) -> set[bool]:
 
 def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> tuple[Any, Any]:
     """What a run records (its identity, which changes when a number would, and more), and the signals, bound."""
+    from vlmsift.models import special_ids
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.scoring.batches import column_of
-    from vlmsift.signals import parameters, settled
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
     for run in before:
@@ -171,7 +171,7 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
                 f"{model.name} has the same weights as {run.settings['info']['model']}; give each checkpoint once"
             )
     known = [] if job.overwrite else list(recorded(out).get("signals", {}).values())
-    chosen = settled(job.signals, model, known)
+    chosen = {column: signal.bind(model, known) for column, signal in job.signals.items()}
     identity = {
         "model": made_by,
         "data": job.data,
@@ -180,7 +180,7 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
         "signals": {
             column: {
                 "signal": signal.name,
-                "parameters": parameters(signal),
+                "parameters": signal.parameters(),
                 **column_of(signal, model),
                 "unit": signal.unit,
                 "higher_means": signal.higher_means,
@@ -195,6 +195,8 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
         "device": str(model.device),
         "source_field": job.pool.source_field,
         "tokens_per_batch": job.engine.tokens_per_batch,
+        # so that a training can mask the same tokens, see `masked_states(like=...)`
+        "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
         "versions": _versions(),
     }
     return {"identity": identity, "info": info}, chosen

@@ -6,10 +6,9 @@ a name of its own, so that several settings of one signal can stand side by side
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlmsift.errors import UsageError
 from vlmsift.parameters import parse_fields, write_word
@@ -29,9 +28,6 @@ from vlmsift.signals.image_spectrum import ImageSpectrum
 from vlmsift.signals.last_state import LastState
 from vlmsift.signals.random import Random
 from vlmsift.types import Signal
-
-if TYPE_CHECKING:
-    from vlmsift.models import Adapter
 
 SIGNALS: dict[str, Any] = {
     "delta_attnmask": DeltaAttnMask,
@@ -90,18 +86,14 @@ def build_signals(words: Sequence[str]) -> dict[str, Signal]:
     return signals
 
 
-def settled(
-    signals: Mapping[str, Signal], model: Adapter, recorded: Sequence[Mapping[str, Any]] = ()
-) -> dict[str, Signal]:
-    """The signals as they will be measured: one with a method `settled` looks at the model first.
+def forwards(signals: Iterable[Signal], depth: int) -> float:
+    """Text forwards per sample that these signals cost together, in a decoder of L = `depth` layers.
 
-    Args:
-        recorded: signals of the same model that were settled before, as a run records them (`signal`, `parameters`).
+    One first pass, and what each need costs beyond it, once; lengths and draws alone cost none. The passes that find a
+    signal's heads before the first sample are not counted.
     """
-    return {
-        column: signal.settled(model, recorded) if hasattr(signal, "settled") else signal
-        for column, signal in signals.items()
-    }
+    needs = dict.fromkeys(need for signal in signals for need in signal.needs)
+    return 1.0 + sum(need.cost(depth) for need in needs) if needs else 0.0
 
 
 def signal_word(signal: Signal) -> str:
@@ -109,8 +101,3 @@ def signal_word(signal: Signal) -> str:
     if type(signal) is not SIGNALS.get(signal.name):
         raise UsageError(f"the signal {signal.name!r} cannot be asked for by a word")
     return write_word(signal.name, signal, SIGNALS[signal.name]())
-
-
-def parameters(signal: Signal) -> dict[str, Any]:
-    """Every field of a signal with its value: what a run records."""
-    return dataclasses.asdict(signal)  # type: ignore[call-overload, no-any-return]

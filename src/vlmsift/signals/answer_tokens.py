@@ -7,17 +7,17 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
-class AnswerTokens:
+class AnswerTokens(Signal):
     """Supervised tokens, end tokens included, (B,) float32. Every loss score leans on it somewhat."""
 
     name: ClassVar[str] = "answer_tokens"
     unit: ClassVar[str] = "tokens"
     higher_means: ClassVar[str] = "the answer is longer"
-    needs: ClassVar[tuple[object, ...]] = ()
+    good = "highest"
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         return batch.query_mask.sum(1).float()

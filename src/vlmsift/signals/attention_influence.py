@@ -15,14 +15,14 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import UniformHeadsLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.retrieval import retrieval_heads
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
 
 
 @dataclass(frozen=True)
-class AttentionInfluence(Parameters):
+class AttentionInfluence(Parameters, Signal):
     """(loss with uniform heads - loss) / loss, (B,) float32.
 
     Source: AttentionInfluence (arXiv 2505.07293), eq. 5, for the answer's tokens. The heads' weights become equal over
@@ -48,6 +48,7 @@ class AttentionInfluence(Parameters):
     name: ClassVar[str] = "attention_influence"
     unit: ClassVar[str] = "share of the loss"
     higher_means: ClassVar[str] = "the answer leans more on what the model looks up in image and text"
+    good = "highest"
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -63,7 +64,7 @@ class AttentionInfluence(Parameters):
             )
         return tuple(sorted({(int(match[1]), int(match[2])) for match in found if match}))
 
-    def settled(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
+    def bind(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
         """With its heads: those given, those that a run of this model has recorded for the same fields, or found now.
 
         Raises:
@@ -82,7 +83,7 @@ class AttentionInfluence(Parameters):
         return replace(self, heads=found.word)
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Head(), UniformHeadsLoss(self.pairs()))
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from vlmsift.types import Batch, Measured, Signal
+from vlmsift.types import Batch, Measured, Need, Signal
 
 FLOOR = 1e-4
 """Smallest value whose logarithm is taken."""
@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class Calibrated(Signal):
     """Log-odds of "original" against "plant", (B,) float32; NaN where every part is undefined. Ours.
 
     A part that is undefined for a sample counts as its mean, so it adds nothing. The weights come from a calibration on
@@ -52,9 +52,10 @@ class Calibrated:
     name: ClassVar[str] = "calibrated"
     unit: ClassVar[str] = "log-odds"
     higher_means: ClassVar[str] = "the sample looks less like the bad samples planted by the calibration"
+    good = "highest"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return tuple(dict.fromkeys(need for part in self.parts for need in part.signal.needs))
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

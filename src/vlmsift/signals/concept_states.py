@@ -9,14 +9,13 @@ from msgspec import Meta
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.errors import UsageError
 from vlmsift.parameters import Count, Parameters, Seed
 from vlmsift.passes.states import AttentionOutputs, gaussian
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ConceptStates(Parameters):
+class ConceptStates(Parameters, Signal):
     """Attention outputs of some layers, (B, 2 * layers * D) float32, unit norm.
 
     Per layer: the mean over image positions and the mean over the text after the image, each through tanh and to unit
@@ -36,23 +35,15 @@ class ConceptStates(Parameters):
     """
 
     layers: Count = 5
-    dimensions: Annotated[int, Meta(ge=0)] = 0
+    dimensions: Annotated[int, Meta(ge=0, multiple_of=2)] = 0
     seed: Seed = 0
 
     name: ClassVar[str] = "concept_states"
     unit: ClassVar[str] = "unit vector"
     higher_means: ClassVar[str] = "no direction: near vectors are samples of like concepts and skills"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.dimensions % 2:
-            raise UsageError(
-                f"concept_states: dimensions={self.dimensions} cannot be split between image and text; give 0 to keep "
-                "all, or an even number, e.g. 1024"
-            )
-
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (AttentionOutputs(self.layers),)
 
     def width(self, hidden_size: int, layers: int) -> int:

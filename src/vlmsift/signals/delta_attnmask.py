@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args, get_origin, get_type_hints
+from typing import ClassVar
 
 from torch import Tensor
 
-from vlmsift.parameters import one_of
+from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import MaskedLoss
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class DeltaAttnMask(Masking):
+class DeltaAttnMask(Masking, Signal):
     """Masked loss minus loss, (B,) float32; NaN where no token is eligible (text-only samples, by default).
 
     Source: Delta-AttnMask, arXiv 2508.09199: the score, its sign, and "mask what receives most attention". The paper
@@ -31,12 +30,7 @@ class DeltaAttnMask(Masking):
     higher_means: ClassVar[str] = (
         "the answer leans on what the model attends to: image, question and answer belong together"
     )
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for field, hint in get_type_hints(Masking).items():
-            if get_origin(hint) is Literal:
-                one_of(self.name, field, getattr(self, field), get_args(hint))
+    good = "highest"
 
     @property
     def unit(self) -> str:
@@ -44,7 +38,7 @@ class DeltaAttnMask(Masking):
         return "share of the loss" if self.relative else "nats"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Head(), MaskedLoss(self._masking))
 
     @property

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmsift.passes.loss import Head
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class El2n:
+class El2n(Signal):
     """Mean over supervised tokens of || softmax - onehot ||_2, (B,) float32, 0 .. sqrt 2.
 
     Source: EL2N in its VLM form, one checkpoint and a token mean (Paul et al. 2021; COINCIDE).
@@ -21,7 +21,8 @@ class El2n:
     name: ClassVar[str] = "el2n"
     unit: ClassVar[str] = "norm, 0 to 1.41"
     higher_means: ClassVar[str] = "the model predicts the answer's tokens worse"
-    needs: ClassVar[tuple[object, ...]] = (Head("error_norm"),)
+    good = "lowest"
+    needs: ClassVar[tuple[Need, ...]] = (Head("error_norm"),)
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         norm: Tensor = measured[Head("error_norm")]

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from vlmsift.parameters import Parameters
 from vlmsift.passes.entropy import EntropyProfile as Profile
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class EntropyProfile:
+class EntropyProfile(Parameters, Signal):
     """Entropy of the first decoding row's attention over the image tokens, (B, L) float32 nats.
 
     All of it is NaN for text-only samples; a layer is NaN where the row sees no image token (sliding windows).
@@ -37,7 +38,7 @@ class EntropyProfile:
         return "share of the maximum" if self.normalise else "nats"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Profile(self.normalise),)
 
     def width(self, hidden_size: int, layers: int) -> int:

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.errors import UsageError
+from vlmsift.parameters import Parameters
 from vlmsift.passes.hidden import PooledHidden
 from vlmsift.passes.states import gaussian
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class HiddenMean:
+class HiddenMean(Parameters, Signal):
     """Mean hidden state of prompt and image at one depth, (B, min(dimensions, D)) float32, unit norm.
 
     Wider states are projected by a seeded Gaussian matrix, which keeps distances well enough for k-means and a
@@ -26,25 +27,19 @@ class HiddenMean:
         dimensions: kept dimensions; 0 = all.
     """
 
-    depth: float = 0.5
-    dimensions: int = 256
+    depth: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
+    dimensions: Annotated[int, msgspec.Meta(ge=0)] = 256
     seed: int = 0
 
     name: ClassVar[str] = "hidden_mean"
     unit: ClassVar[str] = "unit vector"
     higher_means: ClassVar[str] = "no direction: near vectors are alike samples"
 
-    def __post_init__(self) -> None:
-        if not 0 <= self.depth <= 1:
-            raise UsageError(f"hidden_mean: depth={self.depth} is not a fraction of the layers; give 0.0 to 1.0")
-        if self.dimensions < 0:
-            raise UsageError(f"hidden_mean: dimensions={self.dimensions} is below 0; give 0 to keep all, or e.g. 256")
-
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (PooledHidden(self.depth),)
 
-    def width(self, hidden_size: int, layers: int = 0) -> int:
+    def width(self, hidden_size: int, layers: int) -> int:
         """Length of the stored vector."""
         return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
 

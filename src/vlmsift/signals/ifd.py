@@ -10,14 +10,14 @@ from torch import Tensor
 from vlmsift.parameters import Parameters
 from vlmsift.passes.interventions import UnpromptedLoss
 from vlmsift.passes.loss import Head
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 SMALLEST = 1e-6
 """A loss without the prompt below this leaves the ratio undefined, in nats."""
 
 
 @dataclass(frozen=True)
-class Ifd(Parameters):
+class Ifd(Parameters, Signal):
     """Answer loss divided by its loss without the prompt, (B,) float32; NaN where the latter is undefined or 0.
 
     Source: Cherry LLM (arXiv 2308.12032). Without the prompt = prompt and image are dropped as keys in every layer, so
@@ -36,9 +36,10 @@ class Ifd(Parameters):
     name: ClassVar[str] = "ifd"
     unit: ClassVar[str] = "share of what it is without the prompt"
     higher_means: ClassVar[str] = "the prompt helps less: harder to follow; above 1 it misleads"
+    good = "lowest"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (Head(), UnpromptedLoss(self.image))
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

@@ -8,11 +8,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from vlmsift.passes.attention_received import ImageAttention as OnImage
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ImageEntropy:
+class ImageEntropy(Signal):
     """Entropy of answer rows' attention over the image, as a share of its maximum, (B,) float32, 0 .. 1.
 
     NaN for text-only samples. Source: BYE's entropy and MAGIC's focus term (arXiv 2505.16916), without their
@@ -22,7 +22,8 @@ class ImageEntropy:
     name: ClassVar[str] = "image_entropy"
     unit: ClassVar[str] = "share of the maximum"
     higher_means: ClassVar[str] = "while answering, the model's look is spread over the image, not held by one spot"
-    needs: ClassVar[tuple[object, ...]] = (OnImage(),)
+    good = "lowest"
+    needs: ClassVar[tuple[Need, ...]] = (OnImage(),)
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         entropy: Tensor = measured[OnImage()][:, 1]

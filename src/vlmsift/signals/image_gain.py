@@ -7,13 +7,13 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from vlmsift.passes.interventions import BlindLoss
 from vlmsift.passes.loss import Head
-from vlmsift.passes.measure import BlindLoss
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ImageGain:
+class ImageGain(Signal):
     """Loss without the image's keys minus loss with them, (B,) float32 nats; NaN for text-only samples.
 
     Source: the gain term of MAGIC. Instead of a second input without the image, the image's keys
@@ -23,7 +23,8 @@ class ImageGain:
     name: ClassVar[str] = "image_gain"
     unit: ClassVar[str] = "nats"
     higher_means: ClassVar[str] = "the answer is easier to predict with the image than without it"
-    needs: ClassVar[tuple[object, ...]] = (Head(), BlindLoss())
+    good = "highest"
+    needs: ClassVar[tuple[Need, ...]] = (Head(), BlindLoss())
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         gain: Tensor = measured[BlindLoss()] - measured[Head()]

@@ -10,11 +10,11 @@ from torch import Tensor
 from vlmsift.parameters import Count, Parameters
 from vlmsift.passes.spectrum import ImageSpectrum as TrueSpectrum
 from vlmsift.passes.spectrum import ReleasedSpectrum, SpectrumRows
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class ImageSpectrum(Parameters):
+class ImageSpectrum(Parameters, Signal):
     """Sum of the largest singular values of text rows x image columns of attention, summed over layers: (B,) float32.
 
     NaN for text-only samples and where no row follows the image. Grows with the rows: longer texts have more. Source:
@@ -37,9 +37,10 @@ class ImageSpectrum(Parameters):
     name: ClassVar[str] = "image_spectrum"
     unit: ClassVar[str] = "summed singular values"
     higher_means: ClassVar[str] = "more text looks at the image, or in more different ways; no direction by itself"
+    good = "highest"
 
     @property
-    def needs(self) -> tuple[object, ...]:
+    def needs(self) -> tuple[Need, ...]:
         return (self._need,)
 
     @property

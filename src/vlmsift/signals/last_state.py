@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
+import msgspec
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.errors import UsageError
+from vlmsift.parameters import Parameters
 from vlmsift.passes.states import LastState as Last
 from vlmsift.passes.states import gaussian
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Need, Signal
 
 
 @dataclass(frozen=True)
-class LastState:
+class LastState(Parameters, Signal):
     """State after the final norm at the last position of the sample, (B, min(dimensions, D)) float32, unit norm.
 
     Source: SemDeDup (arXiv 2303.09540) as COINCIDE's authors run it for VLMs. Their script reads the last position of
@@ -26,17 +27,13 @@ class LastState:
         dimensions: kept dimensions of a seeded Gaussian projection (ours); 0 = all.
     """
 
-    dimensions: int = 0
+    dimensions: Annotated[int, msgspec.Meta(ge=0)] = 0
     seed: int = 0
 
     name: ClassVar[str] = "last_state"
     unit: ClassVar[str] = "unit vector"
     higher_means: ClassVar[str] = "no direction: near vectors are alike samples, very near ones duplicates"
-    needs: ClassVar[tuple[object, ...]] = (Last(),)
-
-    def __post_init__(self) -> None:
-        if self.dimensions < 0:
-            raise UsageError(f"last_state: dimensions={self.dimensions} is below 0; give 0 to keep all, or e.g. 1024")
+    needs: ClassVar[tuple[Need, ...]] = (Last(),)
 
     def width(self, hidden_size: int, layers: int) -> int:
         """Length of the stored vector."""

@@ -8,12 +8,13 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from vlmsift.parameters import Parameters
 from vlmsift.passes.masking import sample_generator
-from vlmsift.types import Batch, Measured
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
-class Random:
+class Random(Parameters, Signal):
     """Uniform in [0, 1), (B,) float32, drawn from the sample's id and the seed, not from its place."""
 
     seed: int = 0
@@ -21,7 +22,7 @@ class Random:
     name: ClassVar[str] = "random"
     unit: ClassVar[str] = "none"
     higher_means: ClassVar[str] = "nothing"
-    needs: ClassVar[tuple[object, ...]] = ()
+    good = "highest"
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         return torch.stack([torch.rand((), generator=sample_generator(name, self.seed)) for name in batch.ids])
