@@ -136,7 +136,7 @@ def test_a_fault_that_hits_every_sample_is_raised_with_its_reason(error, digits_
     adapter = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     monkeypatch.setattr(type(adapter), "backbone", failing)
     with pytest.raises(UnsupportedModel, match=r"none of the first \d+ samples can be judged.*(no kernel|of memory)"):
-        evaluate(adapter, digits_data, tokens_per_batch=100)
+        evaluate(adapter, digits_data, engine=EngineSpec(tokens_per_batch=100))
     assert set(tried) < set(digits_data.ids), "it went on although nothing had worked"
     with pytest.raises(UnsupportedModel, match="none of the first 1 samples"):
         evaluate(adapter, digits_data.subset(digits_data.ids[:1]))
@@ -154,7 +154,7 @@ def test_a_lost_device_is_raised_at_once(digits_data, monkeypatch):
 
     monkeypatch.setattr(type(adapter), "backbone", failing)
     with pytest.raises(VlmsiftError, match=r"the device has failed .*illegal memory access"):
-        evaluate(adapter, digits_data, tokens_per_batch=100)
+        evaluate(adapter, digits_data, engine=EngineSpec(tokens_per_batch=100))
     assert len(forwards) == 2
 
 

@@ -22,6 +22,7 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.masking import Masking, choose_tokens
 from vlmsift.passes.measure import measure
+from vlmsift.specs import EngineSpec
 
 STATES = ["top", "stkim", "hints", "random"]
 SETTING = {"depth": 0.5, "ratio": 0.5}
@@ -103,7 +104,7 @@ def test_a_training_masks_like_a_run(toy_path, tmp_path):
     pool = make_pool(tmp_path / "pool", 20, 0)
     setting = "depth=0.5,ratio=0.4,eligible=context,rows=all,sinks=keep,heads=max,where=every"
     words = [f"delta_attnmask:{setting},relative=true,seed=3", "other=delta_attnmask", "random"]
-    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=words, workers=0)
+    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=words, engine=EngineSpec(workers=0))
     unknown = AutoModelForImageTextToText.from_pretrained(START_PATH)
     for like in (run, tmp_path / "run", str(tmp_path / "run")):
         made = masked_states(unknown, like=like, ratio=0.3)
@@ -116,7 +117,7 @@ def test_a_training_masks_like_a_run(toy_path, tmp_path):
         (["random"], "holds no delta_attnmask"),
         (["a=delta_attnmask", "b=delta_attnmask:depth=0"], "several columns of it \\(a, b\\)"),
     ]:
-        vlmsift.score(pool, START_PATH, tmp_path / told[:5], signals=words, workers=0)
+        vlmsift.score(pool, START_PATH, tmp_path / told[:5], signals=words, engine=EngineSpec(workers=0))
         with pytest.raises(UsageError, match=told):
             masked_states(unknown, like=tmp_path / told[:5])
 

@@ -25,6 +25,7 @@ from vlmsift.models import Adapter
 from vlmsift.passes import capture as capture_module
 from vlmsift.passes.capture import Capture
 from vlmsift.scoring import batches
+from vlmsift.specs import EngineSpec
 
 ALL = ["conversation", "loss", "attention", "masked re-run"]
 LOSS = r"is not supported: loss: ours \d\.\d+, the model's own \d\.\d+ nats .*'r\d+.*'.*vlmsift check"
@@ -63,7 +64,15 @@ def test_a_loss_that_is_not_the_models_own_is_refused_everywhere(model: Path, po
     with pytest.raises(UnsupportedModel, match=LOSS):
         score(pool, model, tmp_path / "run")
     with pytest.raises(UnsupportedModel, match=LOSS):
-        calibrate(pool, model, tmp_path / "calibration", sample=20, twins=8, grid=["delta_attnmask"], workers=0)
+        calibrate(
+            pool,
+            model,
+            tmp_path / "calibration",
+            sample=20,
+            twins=8,
+            grid=["delta_attnmask"],
+            engine=EngineSpec(workers=0),
+        )
     with pytest.raises(UnsupportedModel, match=LOSS):
         quick(pool, model, tmp_path / "trained")
     assert nothing_scored(tmp_path)

@@ -18,6 +18,7 @@ from vlmsift.signals.answer_loss import AnswerLoss
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.signals.hidden_mean import HiddenMean
 from vlmsift.signals.random import Random
+from vlmsift.specs import EngineSpec
 from vlmsift.types import Signal
 
 
@@ -185,7 +186,7 @@ class Parts(Share):
 def test_a_user_s_own_signals_are_scored_and_selected_by(tmp_path):
     pool = make_pool(tmp_path / "pool", 40, 0)
     signals = {"mine": Share(), "several": Parts(), "loss": AnswerLoss()}
-    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=signals, workers=0)
+    run = vlmsift.score(pool, START_PATH, tmp_path / "run", signals=signals, engine=EngineSpec(workers=0))
     assert run.settings["identity"]["signals"]["mine"]["parameters"] == {}
     table, several = run.table(), run.vector("several")
     assert several.shape == (40, 3)
