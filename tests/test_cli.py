@@ -106,7 +106,7 @@ def test_score_select_export(home: Path, model: Path, vlmsift_: Vlmsift, tmp_pat
     assert all(row in rows for row in kept)
     assert (tmp_path / "kept" / "state.json").exists()
 
-    code, out, _ = vlmsift_("export", run, "--dropped", "--format", "messages", "-o", tmp_path / "rest.jsonl")
+    code, out, _ = vlmsift_("export", run, "--dropped", "--out-format", "messages", "-o", tmp_path / "rest.jsonl")
     assert (code, out) == (0, f"24 dropped rows written to {tmp_path / 'rest.jsonl'}\n")
     assert all("messages" in json.loads(line) for line in (tmp_path / "rest.jsonl").read_text().splitlines())
 
@@ -118,7 +118,7 @@ def test_sift_is_one_command_and_goes_on(home: Path, model: Path, vlmsift_: Vlms
     assert "3 of 30 rows kept: the lowest answer_loss" in out
     assert out.endswith(f"written to {tmp_path / 'kept.json'}; the run is in {tmp_path / 'kept-run'}\n")
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 3
-    again = ("--run", tmp_path / "kept-run", "--format", "sharegpt", "-o", tmp_path / "again.json")
+    again = ("--run", tmp_path / "kept-run", "--out-format", "sharegpt", "-o", tmp_path / "again.json")
     code, _, err = vlmsift_(*sift, *again)
     assert code == 0
     assert "scoring: 30 rows, 30 of them before" in err
@@ -213,7 +213,7 @@ def test_a_band_takes_values_and_quantiles(home: Path, vlmsift_: Vlmsift) -> Non
         (["score", "DATA", "-m", "nobody/nothing"], r"no model could be loaded from 'nobody/nothing'"),
         (["score", "DATA", "-m", "MODEL", "--images", "nowhere"], r"no image folder nowhere; name the folder"),
         (["score", "DATA", "-m", "MODEL", "-s", "loss"], r"no signal 'loss'; choose among delta_attnmask"),
-        (["score", "DATA", "-m", "MODEL", "--chat-template", "gone.jinja"], r"gone\.jinja cannot be read as text"),
+        (["score", "DATA", "-m", "MODEL", "--chat-template", "gone.jinja"], r"template 'gone\.jinja' cannot be read"),
         (["score", "DATA", "-m", "MODEL", "--part-size", "x"], r"Invalid value for '--part-size'"),
         (["score", "DATA"], r"Missing option '--model'"),
         (["sift", "DATA", "-m", "MODEL", "--method", "best"], r"no method 'best'; choose among delta-attnmask"),

@@ -26,7 +26,7 @@ class PoolSpec(Parameters):
     name: ClassVar[str] = "pool"
     data: Annotated[
         str | Path, Meta(description="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
-    ] = field(metadata={"argument": True})
+    ]
     images: Annotated[
         str | Path | None, Meta(description="Folder that image paths are relative to (default: the data's).")
     ] = None

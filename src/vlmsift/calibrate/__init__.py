@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.files import check_output
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 from vlmsift.tables import Record, markdown_table
 
@@ -116,11 +117,15 @@ def calibrate(
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
     from vlmsift.calibrate.writing import write_all
     from vlmsift.pools import open_pool
+    from vlmsift.runs.run import check_run_folder
     from vlmsift.scoring.score import score
 
     options = {**(probe_options or {}), **({} if probe_test is None else {"test": str(probe_test)})}
     spec = as_spec(ModelSpec, model)
     plan = _plan_probe(probe, options, {"model": spec, "seed": seed})
+    folder = Path(out)
+    check_output(folder, folder=True)
+    check_run_folder(folder / "run", overwrite)
     planted: Any = Planted(open_pool(as_spec(PoolSpec, pool)), sample=sample, twins=twins, plants=plants, seed=seed)
 
     from vlmsift.models import open_model
@@ -134,7 +139,6 @@ def calibrate(
     words = [f"{candidate.column}={candidate.word}" for candidate in compared]
     words += [name for name in ("answer_tokens", VECTOR) if name not in columns]
     started = time.perf_counter()
-    folder = Path(out)
     run = score(
         planted,
         model,

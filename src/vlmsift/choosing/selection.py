@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from vlmsift.errors import UsageError
 from vlmsift.files import write_atomically
 from vlmsift.runs.pool import run_pool
-from vlmsift.runs.run import Run
+from vlmsift.runs.run import SELECTION, Run
 
 DECISIONS = pa.schema(
     [
@@ -30,7 +30,6 @@ DECISIONS = pa.schema(
         ("reason", pa.string()),  # null where kept
     ]
 )
-_KEY = b"vlmsift.made_by"
 
 
 class Drops(Mapping[str, str]):
@@ -85,7 +84,7 @@ class Selection:
     def save(self, name: str) -> Path:
         """Write it into its run's folder, in place of one of that name. Returns the file."""
         path = _path(self._own_run(), name)
-        table = self.decisions.replace_schema_metadata({_KEY: json.dumps(dict(self.made_by)).encode()})
+        table = self.decisions.replace_schema_metadata({SELECTION: json.dumps(dict(self.made_by)).encode()})
         path.parent.mkdir(exist_ok=True)
         write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
         return path
@@ -99,7 +98,7 @@ class Selection:
             raise UsageError(f"{run.folder} has no selection {name!r}. It has: {known}.")
         try:
             table = pq.read_table(path)
-            made_by = json.loads((table.schema.metadata or {})[_KEY])
+            made_by = json.loads((table.schema.metadata or {})[SELECTION])
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise UsageError(f"{path} is not a saved selection ({error!r}). Select again under that name.") from error
         return cls(table.replace_schema_metadata(None), made_by, run)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -110,15 +109,15 @@ def sift(
     chosen = make_method(
         method, config=config, signals=signal, selector=selector, recipe=recipe, changes=parse_changes(changes or [])
     )
-    measured = model if proxy is None else replace(model, model=proxy, revision=None)
-    tell_needs(chosen, measured.model, trained)
+    tell_needs(chosen, proxy or model.model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = run_all(
             pool,
-            measured,
+            model,
             out,
             method=chosen,
             keep=keep,
+            proxy=proxy,
             trained=trained,
             run=run,
             out_format=out_format,

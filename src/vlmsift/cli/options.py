@@ -49,15 +49,20 @@ Seed = Annotated[int, typer.Option(help="Seed of every draw and tie.")]
 
 
 def command(function: Callable[..., None]) -> Callable[..., None]:
-    """Register a command; a parameter whose type is a spec becomes an option for each of the spec's fields."""
+    """Register a command; a parameter whose type is a spec becomes an option for each of the spec's fields.
+
+    The first field of the first spec is what the command is about: its argument.
+    """
     hints = get_type_hints(function, include_extras=True)
     parts: dict[str, Any] = {}
     options: list[inspect.Parameter] = []
     for parameter in inspect.signature(function).parameters.values():
         hint = hints[parameter.name]
         if isinstance(hint, type) and issubclass(hint, Parameters):
+            kinds, fields = field_types(hint), dataclasses.fields(hint)  # type: ignore[arg-type]
+            argument = None if parts else fields[0].name
+            options += [_option(field, kinds[field.name], field.name == argument) for field in fields]
             parts[parameter.name] = hint
-            options += [_option(field, field_types(hint)[field.name]) for field in dataclasses.fields(hint)]  # type: ignore[arg-type]
         else:
             options.append(parameter.replace(annotation=hint, kind=inspect.Parameter.KEYWORD_ONLY))
 
@@ -73,13 +78,12 @@ def command(function: Callable[..., None]) -> Callable[..., None]:
     return app.command()(call)
 
 
-def _option(field: Any, hint: Any) -> inspect.Parameter:
+def _option(field: Any, hint: Any, argument: bool) -> inspect.Parameter:
     """A field of a spec as an option of the command line, or as its argument."""
     kind, description = _stripped(hint)
     required = field.default is dataclasses.MISSING
     flags = field.metadata.get("flags", (f"--{field.name.replace('_', '-')}",))
-    made = typer.Argument if field.metadata.get("argument") else typer.Option
-    info = made(*(() if made is typer.Argument else flags), help=description)
+    info = typer.Argument(help=description) if argument else typer.Option(*flags, help=description)
     default = inspect.Parameter.empty if required else field.default
     return inspect.Parameter(
         field.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, info]

@@ -20,7 +20,7 @@ from vlmsift.experiment.markdown import as_markdown, main_records
 from vlmsift.experiment.plan import FULL, Plan, load_plan, make_plan
 from vlmsift.experiment.prepare import prepare
 from vlmsift.experiment.table import COLUMNS, Key, Result, Row, as_table, build_rows
-from vlmsift.files import write_atomically
+from vlmsift.files import check_output, write_atomically, write_text
 from vlmsift.tables import Record
 
 __all__ = ["COLUMNS", "Plan", "Result", "State", "Validation", "load_plan", "make_plan", "validate"]
@@ -72,8 +72,7 @@ def validate(
     if shard is not None and not (len(shard) == 2 and 0 <= shard[0] < shard[1]):
         raise UsageError(f"shard={shard!r} cannot be meant; give (i, n) with 0 <= i < n, e.g. (0, 2) and (1, 2)")
     out = Path(plan.out)
-    if out.is_file():
-        raise UsageError(f"out: {out} is a file; name a folder")
+    check_output(out, folder=True)
     results: list[Result] = []
     imported = import_runs(plan)
     notes: list[str] = []
@@ -116,5 +115,5 @@ def _written(validation: Validation, out: Path) -> Validation:
     table, markdown, rows = out / "table.parquet", out / "table.md", validation.rows
     write_atomically(table, lambda path: pq.write_table(as_table(rows), path))
     text = as_markdown(rows, validation.notes)
-    write_atomically(markdown, lambda path: path.write_text(text, encoding="utf-8"))
+    write_text(markdown, text)
     return replace(validation, table=table, markdown=markdown, figure=draw_figure(out / "figure.png", rows))

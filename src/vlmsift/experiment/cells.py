@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.errors import VlmsiftError
+from vlmsift.errors import UsageError, VlmsiftError
 from vlmsift.experiment.plan import Augmentation
 from vlmsift.experiment.table import Key, Result
-from vlmsift.files import write_atomically
+from vlmsift.files import plain, read_json, write_json
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
@@ -128,7 +128,7 @@ class Bench:
 
     def path(self, cell: Cell) -> Path:
         """The file that the finished cell has. Raises UsageError where its samples cannot be chosen."""
-        identity = json.dumps(_plain(self.identity(cell)), sort_keys=True)
+        identity = json.dumps(plain(self.identity(cell)), sort_keys=True)
         return self.folder / "cells" / f"{cell.name}-{hashlib.sha256(identity.encode()).hexdigest()[:8]}.json"
 
     def error_path(self, cell: Cell) -> Path:
@@ -171,7 +171,7 @@ class Bench:
             progress=progress,
         )
         tasks = evaluate(replace(self.model, model=trained.folder, revision=None), self.test)
-        record: Record = _plain(
+        record: Record = plain(
             {
                 "cell": cell.place,
                 "identity": self.identity(cell),
@@ -265,23 +265,7 @@ def _result(cell: Cell, record: Record, rows: int) -> Result:
 def _read(path: Path) -> Record | None:
     """What a file holds; None where it is absent or damaged."""
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        record = read_json(path)
+    except (FileNotFoundError, UsageError):
         return None
     return record if isinstance(record, dict) else None
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write a JSON file, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False) + "\n"
-    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
-
-
-def _plain(value: Any) -> Any:
-    """JSON values alone: tuples as lists, numbers that are not finite as None."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

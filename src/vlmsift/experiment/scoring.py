@@ -15,8 +15,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vlmsift.experiment.cells import write_json
 from vlmsift.experiment.prepare import Chooser
+from vlmsift.files import write_json
 from vlmsift.runs.run import Run
 from vlmsift.scoring.job import fingerprint_images
 from vlmsift.scoring.score import Progress as ScoringProgress

@@ -63,7 +63,8 @@ def sift(
         method: a name in `METHODS`, or a method: one of the table with a changed field (`dataclasses.replace`), or
             what `make_method` makes of words and files.
         keep: a share (0.2, "20%"), a count, or "clean" for methods that judge; None = the method's own.
-        proxy: a small model that is fine-tuned and scored in the place of `model`, the one that will be trained.
+        proxy: a small model that is fine-tuned and scored in the place of `model`, the one that will be trained; on
+            the same device, where it is a name alone.
         trained: the model was fine-tuned on this pool already, for methods that need such a one.
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
         out_format: of the exported rows; None = the pool's own.
@@ -73,7 +74,7 @@ def sift(
     """
     job = check_sift(
         pool,
-        model if proxy is None else proxy,
+        model if proxy is None else _in_place_of(model, proxy),
         out,
         method=method,
         keep=keep,
@@ -138,6 +139,13 @@ def check_sift(
         tuned = folder.with_name(f"{folder.name}-tuned")
         tuning = check_tuning(pool, scoring.model or spec.name, tuned, chosen.training)
     return SiftJob(chosen, tuning, scoring, keep, out, out_format, seed)
+
+
+def _in_place_of(model: Any, proxy: str | Path | ModelSpec) -> ModelSpec:
+    """The proxy, on the device and in the precision of the model where it is but a name."""
+    if isinstance(proxy, ModelSpec) or not isinstance(model, ModelSpec):
+        return proxy if isinstance(proxy, ModelSpec) else ModelSpec(proxy)
+    return replace(model, model=proxy, revision=None, chat_template=None)
 
 
 def run_sift(

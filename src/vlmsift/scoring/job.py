@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.files import compare
 from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, refuse_other_models
-from vlmsift.runs.run import recorded
+from vlmsift.runs.run import check_run_folder, recorded
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ def check_score(
     first_images = fingerprint_images(pool)
     chosen = _build(signals, config)
     out = Path(out)
+    check_run_folder(out, overwrite)
     models = (
         (opened,) if opened is not None else _checked_models(checkpoints_of(spec.model), spec, chosen, out, overwrite)
     )

@@ -48,10 +48,10 @@ def check_training(
     Raises:
         UsageError, FormatError, MissingExtra: with what to change.
     """
+    record.check_output_folder(Path(out), resume)
     chosen, spec = check_setting(model, recipe, changes)
     if type(snapshots) is not int or snapshots < 0:
         raise UsageError(f"snapshots={snapshots!r} must be a whole number, 0 or more")
-    record.check_output_folder(Path(out), resume)
     opened: Any = as_spec(PoolSpec, data)
     if isinstance(opened, PoolSpec):
         from vlmsift.pools import open_pool
