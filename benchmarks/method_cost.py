@@ -39,7 +39,7 @@ def cost_table(scoring: Scoring, names: Sequence[str], rows: int, rounds: int, k
                 seconds[name].append(_score(scoring, name, part))
                 write_atomically(path, lambda temporary: temporary.write_text(json.dumps(seconds)))
     depth = open_model(ModelSpec(scoring.model, **CPU)).depth
-    head = ["method", "forwards", f"counted, L = {depth}", f"scoring {rows:,} s", "choosing s", "once before s"]
+    head = ["method", f"forwards, L = {depth}", f"scoring {rows:,} s", "choosing s", "once before s"]
     table = markdown(head, [_row(scoring, name, depth, seconds, rounds, keep) for name in names])
     return (
         f"{table}\n\n{torch.get_num_threads()} threads. Scoring: the pool's first {rows:,} samples, models opened and "
@@ -69,7 +69,6 @@ def _row(scoring: Scoring, name: str, depth: int, seconds: Seconds, rounds: int,
     scored = f"{statistics.median(seconds[name][:rounds]):.1f}" if signals else ""
     return [
         name,
-        method.forwards,
         f"{counted:.2f}",
         scored,
         f"{statistics.median(choosing):.2f}",

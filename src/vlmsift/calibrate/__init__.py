@@ -139,15 +139,7 @@ def calibrate(
     words = [f"{candidate.column}={candidate.word}" for candidate in compared]
     words += [name for name in ("answer_tokens", VECTOR) if name not in columns]
     started = time.perf_counter()
-    run = score(
-        planted,
-        model,
-        folder / "run",
-        signals=words,
-        engine=engine,
-        overwrite=overwrite,
-        progress=progress,
-    )
+    run = score(planted, model, folder / "run", signals=words, engine=engine, overwrite=overwrite, progress=progress)
     seconds = time.perf_counter() - started
 
     layout, left_out = read_layout(run, planted)

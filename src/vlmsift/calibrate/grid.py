@@ -38,10 +38,7 @@ class Size:
 SIZES: dict[str, Size] = {
     "small": Size((0.0, 0.25, 0.5), (0.2, 0.5), ("image", "context"), ("answer", "all")),
     "full": Size(
-        (0.0, 0.125, 0.25, 0.5, 0.75, 0.999),
-        (0.1, 0.2, 0.5, 0.8),
-        ("image", "context", "all"),
-        ("answer", "all"),
+        (0.0, 0.125, 0.25, 0.5, 0.75, 0.999), (0.1, 0.2, 0.5, 0.8), ("image", "context", "all"), ("answer", "all")
     ),
 }
 

@@ -30,10 +30,7 @@ def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: C
     import pyarrow.parquet as pq
 
     folder = calibration.folder
-    texts = {
-        "calibration.yaml": config_text(calibration, judged, weights),
-        "calibration.md": report_text(calibration),
-    }
+    texts = {"calibration.yaml": config_text(calibration, judged, weights), "calibration.md": report_text(calibration)}
     for name, text in texts.items():
         write_text(folder / name, text)
     table = pa.Table.from_pylist(plain(calibration.table))  # an undefined figure is null

@@ -19,12 +19,7 @@ from vlmsift.evaluate import TaskResult, evaluate
 from vlmsift.pools import open_image, open_pool
 from vlmsift.specs import ModelSpec
 
-RECIPE: dict[str, Any] = {
-    "learning_rate": 1e-3,
-    "batch_size": 32,
-    "micro_batch": 32,
-    "gradient_checkpointing": False,
-}
+RECIPE: dict[str, Any] = {"learning_rate": 1e-3, "batch_size": 32, "micro_batch": 32, "gradient_checkpointing": False}
 """Changes to LLaVA-1.5's recipe, for the size of the embedded model: a higher rate, smaller steps."""
 
 

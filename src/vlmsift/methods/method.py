@@ -37,7 +37,6 @@ class Method:
     Attributes:
         signals: words as on the command line, or column -> signal.
         selector: a word such as "top:by=el2n", or a selector.
-        forwards: forwards per sample of the scored model, L layers, mask at depth d; its training apart.
         source: where the method comes from.
         about: what it keeps, and where it differs from its source.
         needs: what it asks for beyond a model and a pool, and what that costs; "" = nothing.
@@ -48,7 +47,6 @@ class Method:
 
     signals: tuple[str, ...] | Mapping[str, Signal]
     selector: str | Selector
-    forwards: str
     source: str
     about: str
     needs: str = ""
@@ -68,6 +66,15 @@ class Method:
         from vlmsift.selectors import build_selector
 
         return build_selector(self.selector) if isinstance(self.selector, str) else self.selector
+
+    def forwards(self, depth: int) -> float:
+        """Forwards per sample of the scored model, of L = `depth` layers, over all checkpoints; its training apart.
+
+        At most, where the layers are only known once the model was looked at (AttentionInfluence's heads).
+        """
+        from vlmsift.signals import forwards
+
+        return forwards(self.build_signals().values(), depth) * (self.training.snapshots if self.training else 1)
 
     @property
     def signal_words(self) -> tuple[str, ...]:

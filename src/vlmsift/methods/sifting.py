@@ -221,7 +221,6 @@ def _configured(config: str | Path) -> Method:
     return Method(
         signals=found.signals,
         selector=Top(**how),
-        forwards="",
         source="calibrate",
         about=f"What the calibration in {config} recommends.",
         keep=found.select.get("keep", "20%"),

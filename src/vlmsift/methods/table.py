@@ -6,7 +6,6 @@ from vlmsift.methods.method import Method, Training
 
 _DELTA = "Delta-AttnMask (arXiv 2508.09199)"
 _RISE = "Keeps the largest rise of the loss on the answer"
-_DELTA_COST = "1 + (L - d) / L"
 _FOLLOWED = (
     "a fine-tune on the pool with checkpoints: {}, about {} forwards per sample; then each is scored. Meant for a "
     "small model: give one by --proxy"
@@ -18,21 +17,18 @@ METHODS: dict[str, Method] = {
         # the vector lets `balance="auto"` fall back on clusters where answers are open
         signals=("delta_attnmask", "answer_loss", "hidden_mean"),
         selector="top:by=delta_attnmask",
-        forwards=_DELTA_COST,
         source=f"{_DELTA}; the balance is ours",
         about=f"{_RISE}, each answer or cluster of samples by its share.",
     ),
     "delta-attnmask-plain": Method(
         signals=("delta_attnmask", "answer_loss"),
         selector="top:by=delta_attnmask,balance=none",
-        forwards=_DELTA_COST,
         source=_DELTA,
         about=f"{_RISE}, over the whole pool.",
     ),
     "delta-attnmask-late": Method(
         signals=("delta_late=delta_attnmask:depth=-1,ratio=0.2,eligible=context,rows=all,sinks=keep", "answer_loss"),
         selector="top:by=delta_late,balance=none",
-        forwards=_DELTA_COST,
         source=f"{_DELTA}, as the paper most likely has it",
         about=f"{_RISE}, over the whole pool, with the fifth of prompt and image that all positions attend to most "
         "masked at the input of the last layer, sinks included. The paper leaves most of this open; what is known of "
@@ -41,7 +37,6 @@ METHODS: dict[str, Method] = {
     "xmas": Method(
         signals=("trajectory=image_spectrum",),
         selector="trajectories",
-        forwards="1 per checkpoint",
         source="XMAS (arXiv 2510.01454)",
         about="Follows the five largest singular values of the text-to-image attention over the checkpoints of a "
         "fine-tune on the pool, clusters these trajectories, and keeps the steadiest of each cluster, as many from "
@@ -55,7 +50,6 @@ METHODS: dict[str, Method] = {
     "attention-influence": Method(
         signals=("attention_influence",),
         selector="top:by=attention_influence,balance=source",
-        forwards="1 + (L - first such head's layer) / L",
         source="AttentionInfluence (arXiv 2505.07293)",
         about="Keeps the largest relative rise of the loss with uniform attention in the retrieval heads, sources "
         "apart, as the paper compares within a domain only. The heads are found once by text needles and stand in the "
@@ -66,7 +60,6 @@ METHODS: dict[str, Method] = {
     "bye": Method(
         signals=("entropy_profile",),
         selector="mixture",
-        forwards="1",
         source="BYE (arXiv 2505.16916)",
         about="Removes the samples of low attention entropy at the layers where the pool falls in two; removes nothing "
         "where no layer does. Meant for keep=clean, its default; a budget is filled with survivors at random. A "
@@ -84,7 +77,6 @@ METHODS: dict[str, Method] = {
     "coincide": Method(
         signals=("concept_states",),
         selector="coincide",
-        forwards="1",
         source="COINCIDE (arXiv 2406.10995)",
         about="Clusters the attention outputs of five layers, the image's and those of the text after it, shares the "
         "budget by how like the others and how sparse a cluster is, and inside keeps what mirrors it. The released "
@@ -95,7 +87,6 @@ METHODS: dict[str, Method] = {
     "s2l": Method(
         signals=("trajectory=answer_loss",),
         selector="trajectories:inside=random,balance=source",
-        forwards="1 per checkpoint",
         source="S2L (arXiv 2403.07384)",
         about="Follows the loss on the answer over the checkpoints of a fine-tune on the pool, of a small proxy in the "
         "paper, clusters these trajectories inside each source, and draws evenly from sources, then from their "
@@ -106,7 +97,6 @@ METHODS: dict[str, Method] = {
     "semdedup": Method(
         signals=("last_state",),
         selector="semdedup",
-        forwards="1",
         source="SemDeDup (arXiv 2303.09540), as run for VLMs by COINCIDE",
         about="Drops what is most like an earlier sample of its cluster, until the budget is left; the published runs "
         "find that threshold by hand. semdedup:eps=0.05 with keep=clean drops by the threshold instead.",
@@ -114,7 +104,6 @@ METHODS: dict[str, Method] = {
     "ifd": Method(
         signals=("ifd",),
         selector="top:by=ifd,balance=none,ceiling=1.0",
-        forwards="2",
         source="IFD, Cherry LLM (arXiv 2308.12032)",
         about="Keeps the highest ratio of the loss with to the loss without the prompt; ratios above 1 mislead and "
         "come last. The image counts to the prompt (ifd:image=seen leaves it in both); ifd:ratio=perplexity is the "
@@ -123,7 +112,6 @@ METHODS: dict[str, Method] = {
     "el2n": Method(
         signals=("el2n",),
         selector="top:by=el2n,balance=none",
-        forwards="1",
         source="EL2N (Paul et al. 2021), as run for VLMs by COINCIDE",
         about="Keeps the largest mean error norm of the answer's tokens, of one checkpoint. The end that published VLM "
         "tables kept is not stated; --selector top:by=el2n,pick=lowest,balance=none is the other.",
@@ -133,7 +121,6 @@ METHODS: dict[str, Method] = {
         f"perplexity-{name}": Method(
             signals=("answer_loss",),
             selector=f"top:by=answer_loss,pick={pick},balance=none",
-            forwards="1",
             source=_BASELINE,
             about=about,
         )
@@ -146,42 +133,36 @@ METHODS: dict[str, Method] = {
     "image-gain": Method(
         signals=("image_gain",),
         selector="top:by=image_gain,balance=none",
-        forwards="2",
         source="first term of MAGIC",
         about=f"{_RISE} when nothing can see the image; dropping its keys is ours.",
     ),
     "facility-location": Method(
         signals=("hidden_mean",),
         selector="facility_location",
-        forwards="1",
         source="facility location, lazy greedy; the pooled hidden state is ours",
         about="Keeps the greedy choice that each sample of the pool has something most like it in.",
     ),
     "k-center": Method(
         signals=("hidden_mean",),
         selector="k_center",
-        forwards="1",
         source="k-center greedy (Gonzalez 1985); the pooled hidden state is ours",
         about="Keeps, one after another, what is farthest from all that is kept; so it likes outliers.",
     ),
     "length": Method(
         signals=("answer_tokens",),
         selector="top:by=answer_tokens,balance=none",
-        forwards="0",
         source=_BASELINE,
         about="Keeps the longest answers.",
     ),
     "random": Method(
         signals=(),
         selector="random",
-        forwards="0",
         source="the baseline of every table",
         about="Draws uniformly among the samples that the model can read.",
     ),
     "full": Method(
         signals=(),
         selector="random",
-        forwards="0",
         source="the baseline of every table",
         about="Keeps every sample that the model can read. With a budget it is `random`.",
         keep="clean",

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,7 @@ from vlmsift.specs import PoolSpec
 
 __all__ = ["FORMATS", "Pool", "open_image", "open_pool"]
 
-_LOOKED_AT = 64
-"""Readable rows from which a format is guessed."""
+_LOOKED_AT = 64  # readable rows from which a format is guessed
 
 
 def open_pool(
@@ -50,12 +50,8 @@ def open_pool(
     if hasattr(path, "image_root"):  # a pool, or what can stand for one: a view of some rows, planted twins
         return path  # type: ignore[return-value]
     if not isinstance(path, (str, os.PathLike)):
-        cure = (
-            "call its save_to_disk(FOLDER) and give"
-            if hasattr(path, "save_to_disk")
-            else "write its rows to a file, and give"
-        )
-        raise UsageError(f"a {type(path).__name__} is no pool: {cure} the path")
+        cure = "call its save_to_disk(FOLDER)" if hasattr(path, "save_to_disk") else "write its rows to a file,"
+        raise UsageError(f"a {type(path).__name__} is no pool: {cure} and give the path")
     path = Path(path).expanduser()
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
@@ -81,20 +77,16 @@ def _guess(path: Path, rows: Rows) -> str:
 
 def _readable(rows: Rows) -> Iterator[dict[str, Any]]:
     for index in range(len(rows)):
-        try:
+        with suppress(SampleError):
             yield rows[index]
-        except SampleError:
-            continue
 
 
 def _keys(rows: Rows) -> str:
     """The first readable row's keys and types, or why there is none."""
-    try:
-        row = next(_readable(rows))
-    except StopIteration:
+    row = next(_readable(rows), None)
+    if row is None:
         try:
-            rows[0]
+            row = rows[0]
         except SampleError as error:
             return f"no fields that can be read ({error})"
-        raise
     return ", ".join(f"{key!r} ({type(value).__name__})" for key, value in list(row.items())[:20]) or "no fields"

@@ -45,29 +45,21 @@ class ArrowRows(ABC):
         if not 0 <= index < len(self):
             raise IndexError(index)
         try:
-            return _values(self.one(index))[0]
+            return _values(self.one(index))[0]  # of a table (1, columns)
         except (pa.ArrowException, OSError, ValueError) as error:
             raise SampleError("unreadable row", f"it cannot be read: {error}") from error
 
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """For every row the named fields that its schema has; other columns stay on disk.
 
-        Raises:
-            FormatError: a file is damaged where these columns lie.
+        Raises FormatError where a file is damaged where these columns lie.
         """
-        present = [name for name in names if name in self.schema.names]
-        if not present:
-            yield from ({} for _ in range(len(self)))
-            return
-        for batch in self.batches(present):
-            yield from _values(batch)
+        if present := [name for name in names if name in self.schema.names]:
+            return (row for batch in self.batches(present) for row in _values(batch))
+        return ({} for _ in range(len(self)))
 
     def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
-        """Write rows to a Parquet file or a saved data set, as the tables they are.
-
-        Raises:
-            FormatError: a type that the target cannot hold.
-        """
+        """Write rows to a Parquet file or a saved data set, as tables. Raises FormatError for a type it cannot hold."""
         chunks = (indices[at : at + CHUNK] for at in range(0, len(indices), CHUNK))
         write_tables((self.take(chunk) for chunk in chunks), self.schema, out, container, self.about())
 
@@ -86,12 +78,10 @@ def _values(table: pa.Table | pa.RecordBatch) -> list[dict[str, Any]]:
     return rows
 
 
-def _is_json(kind: pa.DataType) -> bool:
-    return isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json"
-
-
 def _holds_json(kind: pa.DataType) -> bool:
-    return _is_json(kind) or any(_holds_json(kind.field(part).type) for part in range(kind.num_fields))
+    if isinstance(kind, pa.BaseExtensionType) and kind.extension_name == "arrow.json":
+        return True
+    return any(_holds_json(kind.field(part).type) for part in range(kind.num_fields))
 
 
 def _decoded(value: Any, kind: pa.DataType) -> Any:

@@ -18,19 +18,11 @@ import pyarrow.parquet as pq
 
 from vlmsift.errors import FormatError
 
-CHUNK = 1024
-"""Rows per table and row group: with images of some 100 kB still far below Arrow's 2 GB per column."""
-
-_UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)
-"""What pyarrow raises for values that no column can hold."""
-
+CHUNK = 1024  # rows per table and row group: with images of some 100 kB still far below Arrow's 2 GB per column
+_UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # raised for values that no column can hold
 _DATA = "data-00000-of-00001.arrow"
 _STATE: dict[str, Any] = {
-    "_format_columns": None,
-    "_format_kwargs": {},
-    "_format_type": None,
-    "_output_all_columns": False,
-    "_split": None,
+    **dict.fromkeys(("_format_columns", "_format_type", "_split")), "_format_kwargs": {}, "_output_all_columns": False
 }
 
 
@@ -40,9 +32,7 @@ def write_tables(
     """Write tables to the Parquet file `out`, or as a data set to the folder `out`, which must not exist yet.
 
     Args:
-        tables: each (at most CHUNK, columns) of `schema`.
-        schema: columns, types and metadata of the result.
-        out: where to.
+        tables: each (at most CHUNK, columns) of `schema`: columns, types and metadata of the result.
         container: "parquet" or "dataset".
         about: the folder of a saved data set whose description, split and format the new one takes over.
 
@@ -71,14 +61,14 @@ def _describe(out: Path, schema: pa.Schema, about: Path | None) -> None:
     if about:
         state = json.loads((about / "state.json").read_text("utf-8"))
         description = json.loads((about / "dataset_info.json").read_text("utf-8"))
-        # Sizes of the whole are not sizes of a part.
-        description.update(dict.fromkeys(("splits", "dataset_size", "download_size", "size_in_bytes"), None))
+        whole = ("splits", "dataset_size", "download_size", "size_in_bytes")  # which are not those of a part
+        description.update(dict.fromkeys(whole))
     else:
         state = dict(_STATE)
         description = json.loads((schema.metadata or {}).get(b"huggingface", b"{}")).get("info", {})
     digest = hashlib.sha256()
     with (out / _DATA).open("rb") as file:
-        while block := file.read(1 << 20):
+        while block := file.read(1 << 20):  # 1 MB at a time: images may be inside
             digest.update(block)
     state |= {"_data_files": [{"filename": _DATA}], "_fingerprint": digest.hexdigest()[:16]}
     (out / "state.json").write_text(json.dumps(state, indent=2, sort_keys=True), "utf-8")
@@ -104,7 +94,7 @@ def write_rows(rows: Iterable[dict[str, Any]], out: Path, container: str) -> Non
         raise _mixed(container, str(error)) from error
     if any(_has_bytes(field.type) for field in schema):
         schema = _with_images(schema)
-    struct = pa.struct(list(schema))
+    struct = pa.struct(list(schema))  # (n,) structs become (n, columns)
     tables = (pa.Table.from_struct_array(pa.array(chunk, type=struct)) for chunk in _chunks(iter(rows)))
     write_tables(tables, schema, out, container)
 
@@ -130,9 +120,8 @@ def _struct(chunk: list[dict[str, Any]], container: str) -> pa.StructType:
 
 
 def _mixed(container: str, what: str) -> FormatError:
-    return FormatError(
-        f"{container} has one type per field, and these rows do not: {what}. Export them as .jsonl instead."
-    )
+    said = f"{container} has one type per field, and these rows do not: {what}. Export them as .jsonl instead."
+    return FormatError(said)
 
 
 def _has_bytes(kind: pa.DataType) -> bool:

@@ -13,12 +13,9 @@ from vlmsift.pools.arrow_writing import CHUNK
 
 
 class DatasetRows(ArrowRows):
-    """Rows of one saved data set (one split).
+    """Rows of one saved data set (one split). Raises FormatError where the folder is not a whole one.
 
     Read in Arrow form: an `Image()` column gives its stored bytes and path, so nothing is decoded or opened here.
-
-    Raises:
-        FormatError: the folder is not a whole saved data set.
     """
 
     container = "dataset"
@@ -39,15 +36,11 @@ class DatasetRows(ArrowRows):
         return len(self._data)
 
     def take(self, indices: Sequence[int]) -> pa.Table:
-        """The rows `indices` in that order, (K, columns)."""
-        return self._data[list(indices)]
+        return self._data[list(indices)]  # (K, columns)
 
     def batches(self, names: list[str]) -> Iterator[pa.Table]:
-        """The named columns only."""
         columns = self._data.select_columns(names)
-        for at in range(0, len(self), CHUNK):
-            yield columns[at : at + CHUNK]
+        return (columns[at : at + CHUNK] for at in range(0, len(self), CHUNK))  # each (n, columns)
 
     def about(self) -> Path:
-        """The folder, whose description and state a copy inherits."""
         return self._path

@@ -21,24 +21,14 @@ from vlmsift.types import Sample
 if TYPE_CHECKING:
     from vlmsift.pools.pool import Pool
 
+# what a saved data set consists of; caches are what `datasets` puts beside it
 _SAVED = re.compile(r"state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-\w+\.arrow")
-"""What a saved data set consists of; caches are what `datasets` puts beside it."""
 
 
 def export_rows(
-    pool: Pool,
-    rows: Rows,
-    chosen: list[int],
-    out: str | Path,
-    format: str | None,
-    container: str | None,
+    pool: Pool, rows: Rows, chosen: list[int], out: str | Path, format: str | None, container: str | None
 ) -> Path:
-    """Write the rows `chosen` (existing row numbers, in this order); see `Pool.export`.
-
-    Raises:
-        UsageError: an unknown format or container, no rows, or an `out` that would destroy something.
-        FormatError: a row that the target cannot hold.
-    """
+    """Write the rows `chosen` (existing row numbers, in this order); see `Pool.export`, also for what it raises."""
     target, container, format = checked_target(pool, out, format, container)
     if not chosen:
         raise UsageError(f"nothing to write to {out}: no row was chosen")
@@ -64,18 +54,16 @@ def checked_target(
 ) -> tuple[Path, str, str]:
     """Where an export goes, its container and its format, by the rules of `Pool.export`; nothing is touched.
 
-    Raises:
-        UsageError: an unknown format or container, or an `out` that would destroy something.
+    Raises UsageError for an unknown format or container, or an `out` that would destroy something.
     """
-    out_container = container or _container_of(out) or pool.container
-    format = format or pool.format
-    for what, value, known in (("format", format, FORMATS), ("container", out_container, CONTAINERS)):
+    container, format = container or _container_of(out) or pool.container, format or pool.format
+    for what, value, known in (("format", format, FORMATS), ("container", container, CONTAINERS)):
         if value not in known:
             raise UsageError(f"no {what} {value!r}; known are {', '.join(known)}")
     target = Path(out)
     if pool.path.resolve() in (target.resolve(), *target.resolve().parents):
         raise UsageError(f"{out} is the pool or lies in it: rows would be lost or doubled. Choose another name.")
-    as_folder = out_container == "dataset"
+    as_folder = container == "dataset"
     check_output(target, folder=as_folder, ours=_is_saved if as_folder else lambda name: False)
     if target.is_dir() and (not as_folder or (any(target.iterdir()) and not (target / "state.json").exists())):
         raise UsageError(f"{out} is a folder that holds no saved data set. Choose another name.")
@@ -84,7 +72,7 @@ def checked_target(
             open_rows(target)
         except FormatError as error:
             raise UsageError(f"{out} is there, and no export wrote it. Choose another name. ({error})") from error
-    return target, out_container, format
+    return target, container, format
 
 
 def _is_saved(name: str) -> bool:
@@ -102,41 +90,30 @@ class _Values:
     """The chosen rows as Python values, as often as they are gone through: untouched, or written anew in a format."""
 
     def __init__(self, pool: Pool, rows: Rows, chosen: list[int], format: str) -> None:
-        self._pool = pool
-        self._rows = rows
-        self._chosen = chosen
-        self._format = format
-        self._in_bytes = False
+        self._pool, self._rows, self._chosen, self._format = pool, rows, chosen, format
+        self._untouched, self._in_bytes = format == pool.format, False
 
     def decide_storage(self) -> None:
         """Arrow has one type per field: if any image to be converted lies in its row, store all as {bytes, path}."""
-        if self._format != self._pool.format:
-            samples = map(self._sample, self._chosen)
+        if not self._untouched:
+            samples = (self._read(self._pool, index) for index in self._chosen)
             self._in_bytes = any(isinstance(image, bytes) for sample in samples for image in sample.images)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        untouched = self._format == self._pool.format
         for index in self._chosen:
-            yield self._row(index) if untouched else self._converted(self._sample(index))
+            if self._untouched:
+                yield self._read(self._rows, index)
+            else:
+                yield self._converted(self._read(self._pool, index))
 
-    def _row(self, index: int) -> dict[str, Any]:
+    def _read(self, source: Mapping[int, _Read], index: int) -> Any:
+        """Row or sample `index`."""
         try:
-            return self._rows[index]
+            return source[index]
         except SampleError as error:
-            raise self._unusable(index, error) from error
-
-    def _sample(self, index: int) -> Sample:
-        try:
-            return self._pool[index]
-        except SampleError as error:
-            raise self._unusable(index, error) from error
-
-    def _unusable(self, index: int, error: SampleError) -> FormatError:
-        own = f"{self._pool.format}, {self._pool.container}"
-        return FormatError(
-            f"row {index} (id {self._pool.ids[index]!r}) cannot be converted: {error}. "
-            f"Leave it out, or export in the pool's own form ({own})."
-        )
+            cure = f"Leave it out, or export in the pool's own form ({self._pool.format}, {self._pool.container})."
+            name = f"row {index} (id {self._pool.ids[index]!r})"
+            raise FormatError(f"{name} cannot be converted: {error}. {cure}") from error
 
     def _converted(self, sample: Sample) -> dict[str, Any]:
         images = [_stored(image) if self._in_bytes else image for image in sample.images]

@@ -13,12 +13,20 @@ from rich.table import Table
 from vlmsift.methods import METHODS, Method
 from vlmsift.methods.tuning import to_score
 
+LAYERS = 32
+"""Of the decoder that forwards are counted for, as the models of 7 billion parameters have."""
 HEAD = ("method", "signals", "forwards", "needs", "source")
 
 
 def _row(name: str, method: Method, mark: str = "") -> tuple[str, ...]:
     signals = ", ".join(f"{mark}{word}{mark}" for word in method.signal_words) or "none"
-    return f"{mark}{name}{mark}", signals, method.forwards, method.needs or "nothing more", method.source
+    return (
+        f"{mark}{name}{mark}",
+        signals,
+        f"{method.forwards(LAYERS):.4g}",
+        method.needs or "nothing more",
+        method.source,
+    )
 
 
 def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
@@ -31,8 +39,8 @@ def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
         table.add_row(*map(escape, _row(name, method)))
     console.print(table)
     console.print(
-        "forwards: of the scored model per sample, L layers, mask at depth d. Run one with vlmsift sift POOL --model "
-        "MODEL --method NAME; docs/methods.md says what each keeps",
+        f"forwards: of the scored model per sample, of {LAYERS} layers, over all checkpoints. Run one with vlmsift sift "
+        "POOL --model MODEL --method NAME; docs/methods.md says what each keeps",
         soft_wrap=True,
     )
 
