@@ -59,7 +59,7 @@ def text_shape(layers: int, length: int, count: int) -> tuple[Any, dict[str, Any
 
 def embedded(count: int) -> tuple[Any, dict[str, Any]]:
     """The embedded model, and `count` samples made from digits that it was not trained on."""
-    from tools.embedded_model.evaluate import encode
+    from makers import encode
     from transformers import AutoModelForImageTextToText, AutoProcessor
 
     from vlmsift.demo import MODEL_PATH

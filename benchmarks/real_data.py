@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import yaml
 from digits import LOSS, run_plan
+from makers import build
 from PIL import Image
-from tools.embedded_model.build import build
 
 from vlmsift.evaluate import evaluate
 from vlmsift.train import train

@@ -83,7 +83,11 @@ PROBLEMS: dict[str, tuple[Callable[[Path], Changes], type[VlmsiftError], str]] =
     "workers": (given(workers=-1), UsageError, r"workers=-1 cannot be meant"),
     "run among others": (not_a_run, UsageError, r"notes is not empty and not a run \(it holds 'todo\.txt'\)"),
     "run in a file": (given(out="below/pool.json"), UsageError, r"pool\.json is a file"),
-    "run below a file": (given(out="below/pool.json/run"), UsageError, r"no run can be written to .*Not a directory"),
+    "run below a file": (
+        given(out="below/pool.json/run"),
+        UsageError,
+        r"pool\.json/run cannot be: .*pool\.json is a file\. Name another place",
+    ),
 }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import inspect
 import json
 import os
 import re
@@ -13,13 +15,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
 import vlmsift
 from tests.sample_pools import llava_rows, write_pool
+from vlmsift.calibrate import calibrate
 from vlmsift.cli import app, main
+from vlmsift.experiment.plan import Plan
+from vlmsift.methods import sift
+from vlmsift.parameters import field_types
 from vlmsift.runs.run import Run
-from vlmsift.specs import EngineSpec
+from vlmsift.scoring.score import score
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
+from vlmsift.train import train
 
 ROWS = 30
 COMMANDS = (
@@ -307,3 +316,38 @@ def test_a_selector_by_its_word(home: Path, vlmsift_: Vlmsift) -> None:
     assert "5 of 30 rows kept: the lowest answer_loss" in out
     code, out, _ = vlmsift_("select", home / "run", "--keep", 5, "--selector", "random")
     assert "5 of 30 rows kept: chosen by random" in out
+
+
+def test_every_verb_offers_the_same_options(vlmsift_: Vlmsift) -> None:
+    """An option of a pool, a model or the work stands in its spec, and each verb that takes the spec has it."""
+    takes = {
+        "check": [ModelSpec],
+        "score": [PoolSpec, ModelSpec, EngineSpec],
+        "sift": [PoolSpec, ModelSpec, EngineSpec],
+        "calibrate": [PoolSpec, ModelSpec, EngineSpec],
+        "train": [PoolSpec, ModelSpec],
+    }
+    commands = typer.main.get_command(app).commands  # type: ignore[attr-defined]
+    for verb, specs in takes.items():
+        offered = {parameter.name: parameter for parameter in commands[verb].params}
+        for place, spec in enumerate(specs):
+            for number, field in enumerate(dataclasses.fields(spec)):
+                parameter = offered[field.name]
+                is_argument = place == number == 0
+                assert parameter.param_type_name == ("argument" if is_argument else "option"), (verb, field.name)
+                if field.default is not dataclasses.MISSING:
+                    assert parameter.default == field.default, (verb, field.name)
+
+
+def test_a_plan_and_the_api_take_the_same_specs() -> None:
+    for function in (score, sift, calibrate, train):
+        hints = inspect.signature(function).parameters
+        assert "PoolSpec" in hints.get("pool", hints.get("data")).annotation  # type: ignore[union-attr]
+        assert "ModelSpec" in hints["model"].annotation
+        options = {field.name for spec in (PoolSpec, ModelSpec, EngineSpec) for field in dataclasses.fields(spec)}
+        assert set(hints) & options <= {"model", "data"}, function
+    known = field_types(Plan)
+    assert "PoolSpec" in str(known["pool"])
+    assert "PoolSpec" in str(known["test"])
+    assert "ModelSpec" in str(known["model"])
+    assert "ModelSpec" in str(known["scorer"])

@@ -10,8 +10,11 @@ import vlmsift
 
 NAMES = [
     "Adapter",
+    "EngineSpec",
     "METHODS",
+    "ModelSpec",
     "Pool",
+    "PoolSpec",
     "Run",
     "Sample",
     "Selection",

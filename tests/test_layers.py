@@ -36,17 +36,17 @@ MAY_IMPORT = {
     "augment": "types errors parameters files models passes runs",
     "train": "types errors parameters files specs pools models proofs scoring",
     "evaluate": "types errors specs pools models scoring train",
-    "methods": "types errors specs pools models signals runs scoring choosing selectors selecting train",
+    "methods": "types errors parameters specs pools models signals runs scoring choosing selectors selecting train",
     "experiment": "types errors parameters tables specs files pools models signals runs scoring choosing selectors "
     "selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring selecting train "
     "experiment",
     "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate",
     "demo": "types errors specs files pools models runs scoring choosing selectors selecting train evaluate terminal",
-    "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods experiment "
-    "calibrate terminal demo",
+    "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
+    "experiment calibrate terminal demo",
     "__main__": "cli",
-    "__init__": "types pools models runs scoring choosing selectors selecting augment methods",
+    "__init__": "types specs pools models runs scoring choosing selectors selecting augment methods",
 }
 
 # The only places that may import a library, in any way; elsewhere it would make importing dear or the layer impure.

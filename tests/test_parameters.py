@@ -17,7 +17,6 @@ from vlmsift.parameters import (
     check_value,
     describe,
     make,
-    one_of,
     parse_changes,
     parse_fields,
     write_word,
@@ -101,15 +100,6 @@ def test_changes_are_literals_or_text():
     for word in ("epochs", "=3", "a b=3"):
         with pytest.raises(UsageError, match="write field=value"):
             parse_changes([word])
-
-
-def test_one_of_the_known_words():
-    one_of("thing", "kind", "a", ("a", "b"))
-    one_of("thing", "kind", "b", {"a": 1, "b": 2})
-    for wrong in ("c", "", None, ["a"]):
-        with pytest.raises(UsageError) as told:
-            one_of("thing", "kind", wrong, (word for word in ("a", "b")))
-        assert str(told.value) == f"thing: kind={wrong!r} is unknown. Give one of: a, b."
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from vlmsift.check import Report, weights_digest
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter, Encoded
 from vlmsift.passes.attention_received import ImageAttention
+from vlmsift.passes.interventions import BlindLoss, MaskedLoss
 from vlmsift.passes.masking import Masking
-from vlmsift.passes.measure import BlindLoss, MaskedLoss
 from vlmsift.proofs import Proof, prove_sample
 
 SEEN = ask("seen", "what is it?", "a thing,  and Ärger", "60x40#1")

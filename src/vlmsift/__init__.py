@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from vlmsift.scoring.score import score
     from vlmsift.selecting import select
     from vlmsift.selectors import Top
+    from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
     from vlmsift.types import Sample, Signal, Turn
 
 __version__ = "0.1.0"
@@ -25,7 +26,10 @@ __version__ = "0.1.0"
 _PLACES = {
     "METHODS": "vlmsift.methods",
     "Adapter": "vlmsift.models",
+    "EngineSpec": "vlmsift.specs",
+    "ModelSpec": "vlmsift.specs",
     "Pool": "vlmsift.pools",
+    "PoolSpec": "vlmsift.specs",
     "Run": "vlmsift.runs.run",
     "Sample": "vlmsift.types",
     "Selection": "vlmsift.choosing.selection",
@@ -43,7 +47,10 @@ _PLACES = {
 __all__ = [
     "METHODS",
     "Adapter",
+    "EngineSpec",
+    "ModelSpec",
     "Pool",
+    "PoolSpec",
     "Run",
     "Sample",
     "Selection",

@@ -13,22 +13,14 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vlmsift import proofs
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
 from vlmsift.passes.masking import Masking
 from vlmsift.passes.measure import measure
-from vlmsift.proofs import (
-    Comparison,
-    Proof,
-    attempt,
-    compare_attention,
-    compare_loss,
-    compare_rerun,
-    compare_text,
-    refusal,
-)
+from vlmsift.proofs import Comparison, Proof
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 
 
@@ -47,7 +39,7 @@ class Report:
     @property
     def reasons(self) -> str:
         """Why it is not supported, in a line."""
-        return refusal(self.proofs)
+        return proofs.refusal(self.proofs)
 
 
 def check_adapter(adapter: Adapter) -> Report:
@@ -59,20 +51,19 @@ def check_adapter(adapter: Adapter) -> Report:
     encoded: list[Encoded] = []
 
     def prove(name: str, compare: Comparison) -> None:
-        report.proofs.append(attempt(adapter, name, compare))
+        report.proofs.append(proofs.attempt(adapter, name, compare))
 
     prove("conversation", lambda: _conversation(encoder, _probe_samples(adapter.quirk.prefix_suffix), encoded))
-    if not encoded:
+    if not encoded:  # the others have nothing to run on
         return report
     batch = encoder.collate(encoded[:1])
-    prove("loss", lambda: compare_loss(adapter, batch))
-    prove("attention", lambda: compare_attention(adapter, batch))
-    prove("masked re-run", lambda: compare_rerun(adapter, batch))
+    prove("loss", lambda: proofs.compare_loss(adapter, batch))
+    prove("attention", lambda: proofs.compare_attention(adapter, batch))
+    prove("masked re-run", lambda: proofs.compare_rerun(adapter, batch))
     prove("batch independence", lambda: _independence(adapter, encoder, encoded))
     same = weights_digest(adapter) == before and adapter.text.config._attn_implementation == implementation
-    report.proofs.append(
-        Proof("model untouched", same, "weights and attention as before" if same else "the model was changed")
-    )
+    untouched = "weights and attention as before" if same else "the model was changed"
+    report.proofs.append(Proof("model untouched", same, untouched))
     report.facts = _facts(adapter, encoded)
     return report
 
@@ -87,7 +78,7 @@ def weights_digest(adapter: Adapter) -> str:
 
 
 def _probe_image(ref: Any) -> Image.Image:
-    height, width = (48, 48) if ref == "square" else (40, 88)
+    height, width = (48, 48) if ref == "square" else (40, 88)  # pixels
     return Image.fromarray(np.random.default_rng(height).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -107,7 +98,7 @@ def _conversation(encoder: Encoder, samples: list[Sample], encoded: list[Encoded
     for sample in samples:
         item = encoder.encode(sample)
         answers = [turn.text for turn in sample.turns if turn.role == "assistant"]
-        details.append(compare_text(encoder, item, answers)[1])
+        details.append(proofs.compare_text(encoder, item, answers)[1])
         encoded.append(item)
     return None, details[0]
 
@@ -120,7 +111,7 @@ def _independence(adapter: Adapter, encoder: Encoder, encoded: list[Encoded]) ->
         for side in ("right", "left"):
             together = measure(capture, encoder.collate(encoded, side), needs)
             for need in needs:
-                apart = torch.cat([one[need] for one in alone])
+                apart = torch.cat([one[need] for one in alone])  # (B,)
                 worst = max(worst, float((together[need] - apart).abs().max()))
     return worst, "alone, and padded left and right beside another sample"
 
@@ -128,12 +119,11 @@ def _independence(adapter: Adapter, encoder: Encoder, encoded: list[Encoded]) ->
 def _facts(adapter: Adapter, encoded: list[Encoded]) -> dict[str, str]:
     config: Any = adapter.model.config
     text = adapter.text_config
-    index = encoded[0].image_index
+    index = encoded[0].image_index  # (T,)
     counts = [str(int((index == number).sum())) for number in range(int(index.max()) + 1)]
     token = adapter.processor.tokenizer.convert_ids_to_tokens(adapter.image_token_id)
-    heads = (
-        f"{text.num_attention_heads} query, {getattr(text, 'num_key_value_heads', text.num_attention_heads)} key-value"
-    )
+    query = text.num_attention_heads
+    heads = f"{query} query, {getattr(text, 'num_key_value_heads', query)} key-value"
     return {
         "family": f"{config.model_type} ({type(adapter.model).__name__})",
         "text layers": f"{adapter.depth} of {type(adapter.text).__name__}, width {text.hidden_size}, heads {heads}",

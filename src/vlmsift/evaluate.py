@@ -26,22 +26,15 @@ MOST = 256
 
 @dataclass(frozen=True)
 class TaskResult:
-    """One task's answers.
+    """One task's answers."""
 
-    Attributes:
-        samples: those that were judged.
-        exact: share of them, 0 to 1, that greedy decoding answers exactly, to the end of the turn; of a conversation,
-            every answer must be right, given the right ones before it. NaN where none was judged.
-        loss: mean over samples of the mean over the answer's tokens, in nats; lower is better. NaN as above.
-        errors: samples that could not be judged: unreadable, or the model failed on them.
-        reasons: why, and of how many.
-    """
-
-    samples: int
+    samples: int  # those that were judged
     exact: float
-    loss: float
-    errors: int
-    reasons: Mapping[str, int] = field(default_factory=dict)
+    """Share of them, 0 to 1, that greedy decoding answers exactly, to the end of the turn; of a conversation, every
+    answer must be right, given the right ones before it. NaN where none was judged."""
+    loss: float  # mean over samples of the mean over the answer's tokens, in nats; lower is better. NaN as above
+    errors: int  # samples that could not be judged: unreadable, or the model failed on them
+    reasons: Mapping[str, int] = field(default_factory=dict)  # why, and of how many
 
 
 def evaluate(
@@ -55,12 +48,8 @@ def evaluate(
     An answer is what greedy decoding gives if each of its tokens is the likeliest after the right tokens before it, and
     only then: so one forward over the right answer judges it, without generating. Source: ours.
 
-    Returns:
-        Task (`Sample.source`; "all" where there is none) -> its result, in the order of the names.
-
-    Raises:
-        UsageError: no sample can be used, or encoded samples of another model.
-        UnsupportedModel: the model fails on every sample.
+    Returns task (`Sample.source`; "all" where there is none) -> its result, in the order of the names. Raises
+    UsageError where no sample can be used, or encoded ones are another model's, UnsupportedModel if it fails on all.
     """
     from vlmsift.models import open_model
     from vlmsift.pools import open_image, open_pool
@@ -127,8 +116,8 @@ def _judged(adapter: Adapter, data: EncodedData, samples: Sequence[Encoded]) -> 
     with torch.no_grad():
         hidden = adapter.backbone(batch, adapter.inputs(batch))  # (B, T, D)
         for row in range(len(batch)):
-            asked = batch.query_mask[row].nonzero()[:, 0]
-            targets = batch.labels[row, asked + 1]
+            asked = batch.query_mask[row].nonzero()[:, 0]  # (answer tokens,): the rows that predict them
+            targets = batch.labels[row, asked + 1]  # (answer tokens,)
             logits = adapter.head(hidden[row, asked.to(hidden.device)]).to(targets.device)  # (answer tokens, V)
             loss = torch.nn.functional.cross_entropy(logits, targets)
             yield bool((logits.argmax(-1) == targets).all()), float(loss)

@@ -40,7 +40,7 @@ class Folder:
         """Names that begin so, sorted; what is temporary has none."""
         names = []
         for place, folders, files in os.walk(self.path / prefix.rpartition("/")[0]):
-            folders[:] = [name for name in folders if not is_temporary(name)]
+            folders[:] = [name for name in folders if not is_temporary(name)]  # those that are walked into
             base = Path(place).relative_to(self.path)
             names += [(base / name).as_posix() for name in files if not is_temporary(name)]
         return sorted(name for name in names if name.startswith(prefix))
@@ -81,11 +81,8 @@ def replacing(path: Path, ours: Callable[[str], bool] = lambda name: False, *, s
     """A temporary name to write a file or folder to; at the end it becomes `path`, on an error it goes.
 
     Args:
-        ours: whether a name in the folder `path` may go with it; a folder that holds another is refused.
+        ours: whether a name in the folder `path` may go with it; a folder that holds another is refused (UsageError).
         sync: bring it to the disk first. False = the caller does, before it tells anybody of it.
-
-    Raises:
-        UsageError: `path` is a device, a pipe, a socket, or a folder with other things in it.
     """
     path = path.resolve() if path.is_symlink() else path
     check_output(path, ours=ours)
@@ -263,12 +260,11 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 def compare(
     folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], what: str = "run", cure: str = RUN_CURE
 ) -> None:
-    """Raise RunMismatch naming each dotted key that differs; one that is null is as good as none.
+    """Raise RunMismatch naming each dotted key in which what is `asked` differs from what was `found` in `folder`.
 
-    Args:
-        found: the identity that lies in `folder`. asked: what it would have to be. what: is there.
+    One that is null is as good as none; `what` names in the message what is there.
     """
-    before, after = flat(plain(found)), flat(plain(asked))
+    before, after = flat(plain(found)), flat(plain(asked))  # dotted key -> value
     differing = [key for key in {**before, **after} if _show(before, key) != _show(after, key)]
     if differing:
         shown = [f"  {key}: in the {what} {_show(before, key)}, asked for {_show(after, key)}" for key in differing]

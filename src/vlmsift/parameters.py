@@ -6,9 +6,10 @@ import ast
 import dataclasses
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from numbers import Number
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import msgspec
@@ -31,7 +32,14 @@ _BOUNDS = {
     "min_length": "of at least",
     "multiple_of": "a multiple of",
 }
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false", type(None): "none"}
+_KINDS = {
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    bool: "true or false",
+    Path: "text",
+    type(None): "none",
+}
 _Made = TypeVar("_Made")
 
 
@@ -66,12 +74,29 @@ def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
         return value
     try:
         bare = value.item() if isinstance(value, Number) and hasattr(value, "item") else value
-        found = msgspec.convert(bare, hint)
+        found = msgspec.convert(_with_text(bare), _with_text(hint))
         if isinstance(found, float) and not math.isfinite(found):
             raise msgspec.ValidationError
-        return found
+        return found if _with_text(hint) == hint else value  # a path stays a path
     except msgspec.ValidationError:
         raise UsageError(f"{owner}: {field}={value!r} cannot be meant; give {wanted}") from None
+
+
+def _with_text(value: Any) -> Any:
+    """A value with its paths as text, or a type with text in the place of paths, which msgspec does not know."""
+    if isinstance(value, Path) or value is Path:
+        return str(value) if value is not Path else str
+    if isinstance(value, (list, tuple)):
+        return [_with_text(entry) for entry in value]
+    if get_origin(value) in (Union, types.UnionType):
+        return Union[tuple(_with_text(kind) for kind in get_args(value))]  # noqa: UP007 - of a tuple
+    if get_origin(value) is Sequence:
+        return list[_with_text(get_args(value)[0])]  # type: ignore[misc]
+    if get_origin(value) is Annotated:
+        inner, *bounds = get_args(value)
+        parts = (_with_text(inner), *bounds)
+        return Annotated[parts]
+    return value
 
 
 def parse_fields(cls: Any, owner: str, text: str) -> dict[str, Any]:
@@ -158,10 +183,6 @@ def _inner(hint: Any) -> Any:
     return _inner(kinds[0]) if bounded or optional else hint
 
 
-def _has_no_default(field: dataclasses.Field[Any]) -> bool:
-    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
-
-
 def describe(hint: Any) -> str:
     """What may be given for a type, in words; "" where it is none that a user types."""
     if get_origin(hint) is Annotated:
@@ -179,8 +200,8 @@ def describe(hint: Any) -> str:
         return f"one of {', '.join(map(str, get_args(hint)))}"
     if get_origin(hint) in (Union, types.UnionType):
         kinds = [describe(one) for one in get_args(hint)]
-        return " or ".join(kinds) if all(kinds) else ""
-    if get_origin(hint) is tuple:
+        return " or ".join(dict.fromkeys(kinds)) if all(kinds) else ""
+    if get_origin(hint) in (tuple, Sequence):
         inner = describe(get_args(hint)[0])
         return f"a list of {inner}" if inner else ""
     if get_origin(hint) is dict:
@@ -203,9 +224,3 @@ def _literal(text: str) -> Any:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
         return text
-
-
-def one_of(owner: str, field: str, value: Any, known: Iterable[str]) -> None:
-    """Raise UsageError where `value`, given for a field of the thing called `owner`, is none of the `known` words."""
-    if value not in (words := tuple(known)):
-        raise UsageError(f"{owner}: {field}={value!r} is unknown. Give one of: {', '.join(words)}.")

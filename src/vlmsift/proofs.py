@@ -7,7 +7,7 @@ conversation of its own; scoring and training run them on a real sample, before 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from vlmsift.errors import UnsupportedModel, VlmsiftError, is_out_of_memory
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture, set_text_attention
-from vlmsift.passes.intervene import SCORING
+from vlmsift.passes.intervene import SCORING, states_of, with_states
 from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head, head_means
 from vlmsift.passes.masking import Masking, choose_tokens, replace_states
@@ -35,15 +35,12 @@ LOW_PRECISION = {torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """One comparison: `difference` is the largest one found, None where nothing is measured.
-
-    `passed` is None where the comparison did not fit in memory: then nothing is known.
-    """
+    """One comparison."""
 
     name: str
-    passed: bool | None
+    passed: bool | None  # None where the comparison did not fit in memory: then nothing is known
     detail: str
-    difference: float | None = None
+    difference: float | None = None  # the largest one found, None where nothing is measured
 
 
 Comparison = Callable[[], tuple[float | None, str]]
@@ -81,11 +78,7 @@ def prove_sample(
         needs: what will be measured. Attention and re-runs are proved where these use them, the loss where there are
             any; None = the loss alone, as for training.
 
-    Returns:
-        What was compared, as plain data for the record.
-
-    Raises:
-        UnsupportedModel: a proof failed.
+    Returns what was compared, as plain data for the record. Raises UnsupportedModel where a proof failed.
     """
     asked = [Head()] if needs is None else list(needs)
     batch = encoder.collate([encoded])
@@ -129,7 +122,7 @@ def compare_text(encoder: Encoder, encoded: Encoded, answers: Sequence[str]) -> 
 def compare_loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
     """Our loss of one sample against the model's own. Source of the latter: its `forward` with labels."""
     with _own_attention(adapter):
-        labels = batch.labels.to(adapter.device)
+        labels = batch.labels.to(adapter.device)  # (1, T)
         theirs = float(adapter.model(**adapter.inputs(batch), labels=labels, use_cache=False).loss)
     with Capture(adapter) as capture:
         ours = float(measure(capture, batch, [])[Head()][0])
@@ -137,12 +130,12 @@ def compare_loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
 
 
 class _Total:
-    """Attention received per layer: (L, T), summed over rows, mean over heads; and how many rows see each token."""
+    """Attention received per layer, of one sample: summed over rows, mean over heads; how many rows see each token."""
 
     def __init__(self, batch: Batch, depth: int) -> None:
         self.layers = frozenset(range(depth))
-        self.sums = torch.zeros((depth, batch.valid.shape[1]))
-        self.counts = torch.zeros_like(self.sums)
+        self.sums = torch.zeros((depth, batch.valid.shape[1]))  # (L, T)
+        self.counts = torch.zeros_like(self.sums)  # (L, T)
 
     def see(self, layer: int, seen: Seen) -> None:
         reach = seen.probabilities.shape[-1]
@@ -180,7 +173,7 @@ def compare_rerun(adapter: Adapter, batch: Batch) -> tuple[float | None, str]:
         found = measure(capture, batch, [*needs, ranking])
     worst = 0.0
     for layer, need in zip(layers, needs, strict=True):
-        chosen = choose_tokens(need.masking, batch, found[ranking])
+        chosen = choose_tokens(need.masking, batch, found[ranking])  # (1, T)
         if not chosen.any():
             return None, "no token of this sample can be masked"
         slow = hooked_loss(adapter, batch, layer, need.masking, chosen).cpu()
@@ -193,9 +186,7 @@ def hooked_loss(adapter: Adapter, batch: Batch, layer: int, masking: Masking, ch
     batch, chosen = on_device(batch, adapter.device), chosen.to(adapter.device)
 
     def hook(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, Any]:
-        if args:
-            return (replace_states(masking, batch, args[0], chosen), *args[1:]), kwargs
-        return args, {**kwargs, "hidden_states": replace_states(masking, batch, kwargs["hidden_states"], chosen)}
+        return with_states(args, kwargs, replace_states(masking, batch, states_of(args, kwargs), chosen))
 
     handle = adapter.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
     try:
@@ -212,21 +203,15 @@ def eager_attentions(
     found: dict[int, Tensor] = {}
 
     def hook(layer: int, module: Any, args: Any, output: Any) -> None:
-        # an attention module returns its output and the probabilities
         if isinstance(output, tuple) and len(output) > 1 and isinstance(output[1], Tensor) and output[1].ndim == 4:
-            found.setdefault(layer, reduce(output[1]))
+            found.setdefault(layer, reduce(output[1]))  # (B, H, T, T): an attention's output and probabilities
 
-    handles = [
-        module.register_forward_hook(partial(hook, layer))
-        for layer, block in enumerate(adapter.layers)
-        for module in block.modules()
-    ]
-    try:
+    with ExitStack() as undo:
+        for layer, block in enumerate(adapter.layers):
+            for module in block.modules():
+                undo.callback(module.register_forward_hook(partial(hook, layer)).remove)
         with _own_attention(adapter, "eager"):
             adapter.backbone(batch, adapter.inputs(batch))
-    finally:
-        for handle in handles:
-            handle.remove()
     if missing := sorted(set(range(adapter.depth)) - set(found)):
         raise UnsupportedModel(f"layers {missing} give no attention of their own to compare with")
     return [found[layer] for layer in range(adapter.depth)]

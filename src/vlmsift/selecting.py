@@ -33,11 +33,11 @@ PACKAGES = ("vlmsift", "numpy", "pyarrow", "scikit-learn")
 
 
 class Stratum(NamedTuple):
-    """Rows that are chosen among themselves: their `places` (n,) among all rows, themselves, and who chooses."""
+    """Rows that are chosen among themselves."""
 
-    places: NDArray[np.int64]
-    candidates: Candidates
-    selector: Selector
+    places: NDArray[np.int64]  # (n,) among all rows
+    candidates: Candidates  # n
+    selector: Selector  # who chooses
 
 
 def select(
@@ -81,7 +81,7 @@ def select(
     rows = Candidates(source.table.take(order), "images", seed, order, source.vectors)
 
     decisions = Decisions(rows)
-    failed = pc.not_equal(rows.table["status"], "ok").to_numpy()
+    failed = pc.not_equal(rows.table["status"], "ok").to_numpy()  # (N,)
     decisions.rule_out([Cause("error rows", failed, rows.table["reason"])])
     if where is not None:
         missed = ~np.isin(rows.table["index"].to_numpy(), source.matching(where))
@@ -118,7 +118,7 @@ def select(
 
 def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_only: str) -> list[Stratum]:
     """The strata that are not empty, after all that rules rows out."""
-    text = rows.table["images"].to_numpy() == 0
+    text = rows.table["images"].to_numpy() == 0  # (N,)
     if text_only == "drop":
         decisions.rule_out([Cause("text-only", text, "text-only, and text_only='drop'")])
     defined = {name: rows.defined(name, partly=selector.partly_defined) for name in selector.columns}
@@ -140,10 +140,9 @@ def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_onl
 def _shares(budget: int | None, strata: list[Stratum], decisions: Decisions, text_only: str) -> list[int]:
     """How many rows each stratum keeps: its part of the budget, or its survivors where that is None.
 
-    Raises:
-        UsageError: the budget cannot be spent, or no row is left to judge.
+    Raises UsageError where the budget cannot be spent, or no row is left to judge.
     """
-    sizes = np.array([len(places) for places, _, _ in strata], np.int64)
+    sizes = np.array([len(places) for places, _, _ in strata], np.int64)  # (strata,)
     if sizes.sum() < (budget or 1):
         why = ", ".join(f"{count} {label}" for label, count in decisions.ruled_out.items())
         can = f"only {sizes.sum()} of {len(decisions.rows)} rows can be chosen ({why})"
@@ -152,7 +151,7 @@ def _shares(budget: int | None, strata: list[Stratum], decisions: Decisions, tex
         raise UsageError(f"the budget is {budget} rows, but {can}. Ask for at most {sizes.sum()}, or rule out fewer.")
     text = np.array([candidates.stratum == "text-only" for _, candidates, _ in strata])
     if budget is None:
-        everyone = text & (text_only == "keep")
+        everyone = text & (text_only == "keep")  # (strata,)
         judged = zip(strata, everyone.tolist(), strict=True)
         return [len(rows) if stay else chooser.survivors(rows) for (_, rows, chooser), stay in judged]
     if text_only != "keep":

@@ -63,7 +63,7 @@ class ModelSpec(Parameters):
         if isinstance(self.model, (str, Path)):
             return self.model
         if len(self.model) != 1:
-            raise UsageError(f"{len(self.model)} models are given where one is meant; give --model once")
+            raise UsageError(f"{len(self.model)} models are given where one is meant; name one")
         return self.model[0]
 
     @property

@@ -12,11 +12,8 @@ def markdown_table(records: Sequence[Record], left: int = 1) -> str:
     if not records:
         return ""
     names = list(records[0])
-    lines = [
-        names,
-        ["---"] * left + ["---:"] * (len(names) - left),
-        *([line[name] for name in names] for line in records),
-    ]
+    aligned = ["---"] * left + ["---:"] * (len(names) - left)
+    lines = [names, aligned, *([line[name] for name in names] for line in records)]
     escaped = ([text.replace("|", "\\|") for text in line] for line in lines)
     return "\n".join(f"| {' | '.join(line)} |" for line in escaped)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -33,14 +33,14 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One training record. `row` is the source record, exported untouched; images are opened late."""
+    """One training record."""
 
     id: str
-    index: int
+    index: int  # of its row in the pool
     turns: tuple[Turn, ...]
-    images: tuple[ImageRef, ...]
-    source: str | None
-    row: Mapping[str, Any]
+    images: tuple[ImageRef, ...]  # opened late
+    source: str | None  # its task; None where the row names none
+    row: Mapping[str, Any]  # the source record, exported untouched
 
     @property
     def answer(self) -> str:
@@ -50,27 +50,16 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Samples as one model call. All masks are bool (B, T); True means "yes".
+    """Samples as one model call. All masks are bool (B, T); True means "yes"."""
 
-    Attributes:
-        ids: sample ids, length B.
-        inputs: exactly what `model(**inputs)` takes.
-        labels: (B, T) int64, the token id where supervised, -100 elsewhere.
-        image_mask: the position holds an image feature.
-        image_index: (B, T) int64, which image of its sample a position belongs to; -1 for text.
-        special_mask: the position holds a special token (bos, end of turn, ...), images excluded.
-        valid: the position is not padding.
-        query_mask: the *next* position is supervised, so this row's output is what the loss reads.
-    """
-
-    ids: tuple[str, ...]
-    inputs: Mapping[str, Any]
-    labels: Tensor
-    image_mask: Tensor
-    image_index: Tensor
-    special_mask: Tensor
-    valid: Tensor
-    query_mask: Tensor
+    ids: tuple[str, ...]  # sample ids, length B
+    inputs: Mapping[str, Any]  # exactly what `model(**inputs)` takes
+    labels: Tensor  # (B, T) int64, the token id where supervised, -100 elsewhere
+    image_mask: Tensor  # (B, T): the position holds an image feature
+    image_index: Tensor  # (B, T) int64, which image of its sample a position belongs to; -1 for text
+    special_mask: Tensor  # (B, T): the position holds a special token (bos, end of turn, ...), images excluded
+    valid: Tensor  # (B, T): the position is not padding
+    query_mask: Tensor  # (B, T): the *next* position is supervised, so this row's output is what the loss reads
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -89,7 +78,7 @@ class Need:
         return 0.0
 
 
-Measured = Mapping[Any, Any]
+Measured = Mapping[Any, "Tensor"]
 """What the passes measured on one batch: need -> tensor, (B,) or (B, K) float32."""
 
 
@@ -98,12 +87,10 @@ class Signal(ABC):
 
     A subclass gives `name`, `unit`, `higher_means` (as class attributes, mostly) and `__call__`; the rest where it
     differs. In the house: class = file = column = command-line word, and a line in `signals/__init__.py`.
-
-    Attributes:
-        good: the end at which good samples are expected, stated beforehand; None = neither, or a vector.
     """
 
     good: ClassVar[Literal["highest", "lowest"] | None] = None
+    """The end at which good samples are expected, stated beforehand; None = neither, or a vector."""
 
     @property
     @abstractmethod
@@ -138,12 +125,18 @@ class Signal(ABC):
         """Whether it keeps more than a number: its class has a `width` of its own."""
         return type(self).width is not Signal.width
 
-    def bind(self, model: Any, recorded: Sequence[Mapping[str, Any]]) -> Self:
+    def bind(
+        self,
+        model: Any,
+        recorded: Sequence[Mapping[str, Any]],
+        draw: Callable[[int], Iterable[Batch]] | None = None,
+    ) -> Self:
         """As it will be measured with this model, looked at before the first sample; mostly itself.
 
         Args:
             model: the open model (`models.Adapter`).
             recorded: signals that were bound to the same model before, as a run has them (`signal`, `parameters`).
+            draw: so many samples of the pool, one per batch, drawn the same way each time; None = no pool is there.
         """
         return self
 

@@ -34,6 +34,7 @@ class MemoryPool:
     """What the planted pool needs of a pool."""
 
     path, image_root, format = Path("memory.json"), Path(), "llava"
+    source_field = None
 
     def __init__(self, samples: Sequence[Sample]) -> None:
         self.samples = list(samples)

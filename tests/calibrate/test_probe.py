@@ -22,7 +22,7 @@ from vlmsift.experiment.overlap import image_digests
 from vlmsift.experiment.table import Key, Result
 from vlmsift.pools import open_pool
 from vlmsift.signals.config import load_config
-from vlmsift.specs import EngineSpec
+from vlmsift.specs import EngineSpec, ModelSpec
 from vlmsift.tables import markdown_table
 from vlmsift.train import recipe_of
 
@@ -54,8 +54,8 @@ class School:
             folder=out, samples=len(data), steps=3, seconds=1.0, loss=0.5, diverged=False, skipped={}
         )
 
-    def evaluate(self, model: Any, data: Any, **how: Any) -> dict[str, Any]:
-        assert (model / "weights").exists()
+    def evaluate(self, model: ModelSpec, data: Any, **how: Any) -> dict[str, Any]:
+        assert (model.one / "weights").exists()
         self.tested.append(tuple(data.ids))
         exact = 0.9 if len(self.trained) <= 2 else 0.5  # the first arm learns best
         return {

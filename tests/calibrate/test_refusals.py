@@ -36,8 +36,9 @@ def pool(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ({"probe_options": {"seed": 1}}, "the probe takes seed from the calibration; leave it out"),
         ({"probe_options": {"steps": 1}}, "the probe has no 'steps'; it has model, test, columns, seeds"),
         ({"probe_test": "no.json"}, "no.json"),
+        ({"seed": -1}, "calibrate: seed=-1 cannot be meant"),
         ({"dtype": "float16"}, "the probe: dtype 'float16' is no precision to train in"),
-        ({"device": "cuda:1"}, "the probe: device 'cuda:1': train on"),
+        ({"device": "cuda:1"}, "the probe: device 'cuda:1': one process trains on one device, auto or cpu or cuda"),
     ],
 )
 def test_no_forward_before_a_probe_is_refused(pool: Path, tmp_path: Path, how: dict[str, Any], says: str) -> None:

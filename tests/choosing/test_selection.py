@@ -70,12 +70,12 @@ def test_a_selection_of_a_table_has_no_way_back(run: Run) -> None:
 
 
 def test_a_run_that_does_not_name_its_pool_says_so(run: Run) -> None:
-    with pytest.raises(UsageError, match="does not say which pool was scored: 'data' is missing"):
+    with pytest.raises(UsageError, match="does not say which pool was scored: 'pool' is missing"):
         select(run, BEST, 2).export("kept.json")
     record = json.loads((run.folder / "run.json").read_text())
-    record["identity"]["data"] = {"format": "llava", "fingerprint": ""}
+    record["info"] |= {"pool": "pool.json", "images": "images"}
     (run.folder / "run.json").write_text(json.dumps(record))
-    with pytest.raises(UsageError, match="'pool' is missing"):
+    with pytest.raises(UsageError, match="'format' is missing"):
         select(run.folder, BEST, 2).export("kept.json")
 
 

@@ -225,7 +225,7 @@ def test_a_shard_that_cannot_be_meant(tmp_path: Path, data: Path, shard: tuple[i
 
 def test_an_output_folder_that_is_a_file(tmp_path: Path, data: Path) -> None:
     (tmp_path / "out").touch()
-    with pytest.raises(UsageError, match="out is a file; name a folder"):
+    with pytest.raises(UsageError, match=r"out is a file, and a folder is to be written\. Name another one"):
         validate(write_plan(tmp_path, data))
 
 

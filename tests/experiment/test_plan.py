@@ -11,6 +11,7 @@ import pytest
 from tests.experiment.bench import write_plan
 from vlmsift.errors import UsageError
 from vlmsift.experiment.plan import load_plan, make_plan
+from vlmsift.specs import ModelSpec
 
 WHOLE: dict[str, Any] = {"pool": "p", "test": "t", "model": "m", "methods": ["full"], "budgets": ["5%"], "out": "o"}
 
@@ -33,13 +34,15 @@ def test_paths_are_relative_to_the_plan_and_a_hub_name_stays(tmp_path: Path) -> 
     (tmp_path / "start").mkdir()
     path = tmp_path / "plan.yaml"
     path.write_text(
-        "{pool: {data: a.json, images: i}, test: b.json, model: start, scorer: hub/model, out: o, budgets: 5%,"
-        " methods: [{name: oracle, ids: c.txt}], imported: [{files: r.json, method: full}]}"
+        "{pool: {data: a.json, images: i}, test: b.json, model: {model: start, device: cpu, dtype: float32},"
+        " scorer: hub/model, out: o, budgets: 5%, methods: [{name: oracle, ids: c.txt}],"
+        " imported: [{files: r.json, method: full}]}"
     )
     plan = load_plan(path)
     assert plan.pool is not None
     assert (plan.pool.data, plan.pool.images) == (str(tmp_path / "a.json"), str(tmp_path / "i"))
-    assert (plan.model, plan.scorer, plan.out) == (str(tmp_path / "start"), "hub/model", str(tmp_path / "o"))
+    assert plan.model == ModelSpec(str(tmp_path / "start"), device="cpu", dtype="float32")
+    assert (plan.scorer, plan.out) == (ModelSpec("hub/model"), str(tmp_path / "o"))
     assert plan.methods[0].ids == str(tmp_path / "c.txt")
     assert plan.imported[0].files == (str(tmp_path / "r.json"),)
 

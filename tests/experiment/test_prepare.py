@@ -41,7 +41,7 @@ from vlmsift.selectors import Trajectories
         ({"budgets": ["some"]}, "budgets: keep='some' is neither"),
         (
             {"augmentations": [{"name": "a", "variant": "topp"}]},
-            "augmentations: a: there is no variant 'topp'",
+            "augmentations: a: there is no augmentation 'topp'",
         ),
         (
             {"augmentations": [{"name": "a", "variant": "top", "probability": 2}]},

@@ -9,6 +9,7 @@ import pytest
 
 from tests.experiment.bench import SMALL, write_plan
 from tests.forwards import counted_forwards
+from vlmsift.demo import MODEL_PATH
 from vlmsift.errors import MissingExtra, UsageError
 from vlmsift.experiment import validate
 
@@ -18,8 +19,11 @@ ALONG = {"name": "drops", "signals": ["trajectory=answer_loss"], "selector": "tr
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"dtype": "float16"}, "dtype 'float16' is no precision to train in"),
-        ({"device": "cuda:1"}, "device 'cuda:1': train on 'cpu' or 'cuda'"),
+        ({"model": {"model": str(MODEL_PATH), "dtype": "float16"}}, "dtype 'float16' is no precision to train in"),
+        (
+            {"model": {"model": str(MODEL_PATH), "device": "cuda:1"}},
+            "device 'cuda:1': one process trains on one device, auto or cpu or cuda",
+        ),
         ({"model": "no/model/here"}, "there is no model folder"),
         ({"scorer": "no/model/here"}, "there is no model folder"),
         ({"methods": ["full", {"name": "deep", "signals": ["delta_attnmask:depth=12"]}]}, "depth=12 is outside"),

@@ -17,6 +17,7 @@ from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Mixture, Top, Trajectories
 from vlmsift.signals import build_signals
+from vlmsift.specs import ModelSpec
 from vlmsift.train import Recipe
 
 
@@ -79,10 +80,9 @@ def test_methods_that_follow_a_fine_tune_share_one(tmp_path: Path, data: Path) -
     pool, model = open_pool(data / "pool" / "pool.json"), open_model(START_PATH)
     steps: list[int] = []
     tuned = Tuned(
-        str(START_PATH),
+        ModelSpec(START_PATH, device="cpu", dtype="float32"),
         pool,
         Recipe(steps=4, batch_size=8),
-        {"device": "cpu", "dtype": "float32"},
         lambda step, of, loss: steps.append(step),
     )
     along = Trajectories("trajectory")

@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 
 import vlmsift
+from tests.forwards import counted_forwards
 from tests.sample_pools import llava_rows, write_pool
 from tests.specs import with_specs
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
 from vlmsift.methods.sifting import make_method
-from vlmsift.specs import EngineSpec, PoolSpec
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 from vlmsift.train import train
 
 ROWS = 24
@@ -116,6 +117,63 @@ def test_what_can_be_known_is_told_before_scoring(
     with pytest.raises((UsageError, FormatError), match=told):
         sift(**{"pool": pool, "model": "model", "out": tmp_path / "kept.json", **changes})
     assert not (tmp_path / "kept.json").exists()
+
+
+@pytest.mark.parametrize("method", ["bye", "delta-attnmask"])
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"workers": -1}, r"workers=-1 cannot be meant"),
+        ({"tokens_per_batch": 0}, r"tokens_per_batch=0 cannot be meant"),
+        ({"part_size": 0}, r"part_size=0 cannot be meant"),
+        ({"seed": -1}, r"seed=-1 cannot be meant"),
+        ({"dtype": "int8"}, r"dtype='int8' cannot be meant"),
+        ({"device": "meta"}, r"meta"),
+        ({"chat_template": "gone.jinja"}, r"the chat template 'gone\.jinja' cannot be read"),
+        ({"model": "no/such/model"}, r"no model folder 'no/such/model'"),
+        ({"proxy": "no/such/model"}, r"no model folder 'no/such/model'"),
+        ({"run": "/dev/null"}, r"is a device, a pipe or a socket"),
+        ({"out": "/dev/null"}, r"is a device, a pipe or a socket"),
+        ({"run": "theirs"}, r"is not empty and not a run"),
+        ({"out": "theirs/"}, r"holds other things"),
+    ],
+)
+def test_no_forward_before_a_refusal(
+    method: str, change: dict[str, Any], told: str, pool: Path, toy_path: Any, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs" / "precious.txt").write_text("mine")
+    places = {key: f"{tmp_path}/{value}" for key, value in change.items() if str(value).startswith("theirs")}
+    how = {"pool": pool, "model": toy_path("llava"), "out": tmp_path / "kept.json", "method": method}
+    with counted_forwards() as called, pytest.raises(UsageError, match=told):
+        sift(**{**how, **change, **places})
+    assert called == []
+    assert (tmp_path / "theirs" / "precious.txt").read_text() == "mine"
+    assert {path.name for path in tmp_path.iterdir()} <= {"data", "theirs"}
+
+
+def test_no_forward_before_a_misspelt_keyword(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    with counted_forwards() as called, pytest.raises(TypeError, match="token_per_batch"):
+        sift(pool, toy_path("llava"), tmp_path / "kept.json", method="bye", token_per_batch=1)
+    assert called == []
+
+
+def test_no_forward_before_a_config_that_cannot_judge(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    config = tmp_path / "calibration.yaml"
+    config.write_text("signals: [answer_loss]\nselect: {by: answer_loss, pick: lowest}\n")
+    with counted_forwards() as called, pytest.raises(UsageError, match="keep='clean'"):
+        sift(pool, toy_path("llava"), tmp_path / "kept.json", config=config, keep="clean")
+    assert called == []
+
+
+def test_a_proxy_is_scored_in_the_place_of_the_model(pool: Path, toy_path: Any, tmp_path: Path) -> None:
+    model = ModelSpec("the model that will be trained, and lies elsewhere", device="cpu", dtype="float32")
+    how: dict[str, Any] = {"method": "ifd", "keep": 6, "engine": EngineSpec(workers=0)}
+    made = sift(pool, model, tmp_path / "a.json", proxy=toy_path("llava"), **how)
+    plain = sift(pool, toy_path("llava"), tmp_path / "b.json", **how)
+    assert made.ids == plain.ids
+    assert made.run.settings["info"]["device"] == "cpu"
+    assert made.run.settings["identity"]["model"] == plain.run.settings["identity"]["model"]
 
 
 def test_a_config_in_place_of_a_method(toy_path, tmp_path):

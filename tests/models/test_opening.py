@@ -58,7 +58,7 @@ def test_a_chat_template_can_be_given(toy_path):
         ({"name": "no-such-folder"}, r"there is no model folder 'no-such-folder'; check the path, or give a hub name"),
         ({"name": "/no/such"}, r"there is no model folder '/no/such'; check the path"),
         ({"name": "someone/model"}, r"no model could be loaded from 'someone/model': .*\(owner/name\)"),
-        ({"dtype": "int8"}, "dtype 'int8' is unknown; choose one of auto, float32, bfloat16, float16"),
+        ({"dtype": "int8"}, "model: dtype='int8' cannot be meant; give one of auto, float32, bfloat16, float16"),
         ({"device": "banana"}, "device 'banana' cannot be used here: "),
     ],
 )

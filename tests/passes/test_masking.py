@@ -17,7 +17,9 @@ from vlmsift.passes.masking import (
     SINK_SHARE,
     Masking,
     choose_tokens,
+    decode_state,
     eligible_tokens,
+    encode_state,
     replace_states,
     sample_generator,
 )
@@ -167,6 +169,17 @@ def test_mean_is_the_sample_s_own_without_padding():
     torch.testing.assert_close(after[0, 1], STATES[0, :5].mean(0))
     torch.testing.assert_close(after[0, 2], STATES[0, :5].mean(0))
     torch.testing.assert_close(after[1, 4], STATES[1, 1:].mean(0))
+
+
+def test_the_pool_s_mean_is_given():
+    state = torch.tensor([0.5, -1.25, 3.0, 1e-7])
+    assert torch.equal(decode_state(encode_state(state), 4), state)
+    assert torch.equal(replaced(replace="pool", state=encode_state(state))[CHOSEN], state.expand(3, 4))
+    for word, told in (("", "needs the pool's mean state"), (encode_state(state[:3]), "4 numbers wide"), ("?", "wide")):
+        with pytest.raises(UsageError, match=told):
+            replaced(replace="pool", state=word)
+    with pytest.raises(UsageError, match="the mean state at one depth"):
+        Masking(replace="pool", where="every")
 
 
 def test_noise_has_the_mean_norm_and_depends_on_id_and_seed_alone():

@@ -92,7 +92,7 @@ def test_a_vector_of_one_number_is_a_vector(pool: Path, tmp_path: Path) -> None:
 
 
 def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None:
-    how: dict[str, Any] = {"signals": WORDS, "engine": EngineSpec(workers=0), "part_size": 4}
+    how: dict[str, Any] = {"signals": WORDS, "engine": EngineSpec(workers=0, part_size=4)}
     whole = vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", **how)
     before = whole.signals_hash()
     (tmp_path / "run" / "signals" / "part-000001.parquet").unlink()
@@ -116,7 +116,7 @@ def test_what_was_scored_is_not_scored_again(pool: Path, tmp_path: Path) -> None
 def test_other_models_and_vectors_are_refused_before_scoring(
     pool: Path, tmp_path: Path, toy_path: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(scoring._Scoring, "score", lambda *arguments: pytest.fail("it was scored for hours first"))
+    monkeypatch.setattr(scoring, "_score_with", lambda *arguments: pytest.fail("it was scored for hours first"))
     with pytest.raises(UsageError, match=r"follows one model, but the checkpoints differ: .* is .* in .* and .* in "):
         vlmsift.score(pool, [START_PATH, toy_path("llava")], tmp_path / "run", signals=WORDS)
     with pytest.raises(UsageError, match=r"'hidden_mean' is a vector already, and several models are given"):

@@ -18,11 +18,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.sample_runs import make_run, rows_of, settings
-from vlmsift import files, selectors
+from vlmsift import files
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.checkpoints import check_checkpoints
 from vlmsift.runs.query import as_vectors, matching
 from vlmsift.runs.run import FIXED, Column, Run, check_run_folder, drop_parts, recorded
+from vlmsift.selecting import select
+from vlmsift.selectors import Top
 
 NAN = float("nan")
 
@@ -132,7 +134,7 @@ def test_other_settings_are_refused_with_each_difference(tmp_path: Path) -> None
 
 def test_overwrite_begins_anew_in_a_run_and_nowhere_else(tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", {"loss": np.zeros(8)})
-    assert selectors.save(selectors.select(run, by="loss", keep=2), run, "old").exists()
+    assert select(run, Top("loss"), 2).save("old").exists()
     (run.folder / "selections" / "mine.parquet").touch()
     (run.folder / "notes.txt").write_text("mine")
     anew = Run.create_or_resume(run.folder, settings(4, {"gain": 1}), overwrite=True)
@@ -434,5 +436,5 @@ def test_a_query_without_an_end_is_ended(scored: Run, where: str) -> None:
 
 def test_a_query_that_needs_more_memory_than_it_may_is_refused(scored: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vlmsift.runs.query.MEMORY", "50MB")
-    with pytest.raises(UsageError, match="is not a condition on this run: Out of Memory"):
+    with pytest.raises(UsageError, match=r"takes more than 50MB\. Leave out a subquery"):
         scored.query("(select count(distinct i) from range(100000000) t(i)) > 0")

@@ -236,6 +236,7 @@ def test_a_part_is_arrays(items: list[Item], model: vlmsift.Adapter) -> None:
     part = next(Scorer(model, model.encoder(lambda ref: None), chosen, 4096).parts(iter(items), [COUNT]))
     kinds = {name: (column.dtype, column.shape) for name, column in part.items()}
     assert kinds.pop("hidden_mean") == (np.float32, (COUNT, 8))
+    assert kinds.pop("one") == (np.float32, (COUNT, 1)), "a vector of one number is a vector"
     assert {kinds[name] for name in chosen if name in kinds} == {(np.dtype(np.float32), (COUNT,))}
     assert kinds["index"] == (np.int64, (COUNT,))
     assert kinds["images"] == (np.int32, (COUNT,))

@@ -22,7 +22,7 @@ from vlmsift.calibrate import calibrate
 from vlmsift.cli import main
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
-from vlmsift.passes import capture as capture_module
+from vlmsift.passes import intervene
 from vlmsift.passes.capture import Capture
 from vlmsift.scoring import batches
 from vlmsift.specs import EngineSpec
@@ -48,7 +48,7 @@ def other_head(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Adapter, "head", lambda self, hidden: right(self, hidden) * 1.01)
 
 
-score = partial(vlmsift.score, workers=0, part_size=10)
+score = partial(vlmsift.score, engine=EngineSpec(workers=0, part_size=10))
 
 
 def record(run: Path) -> dict[str, Any]:
@@ -94,7 +94,7 @@ def test_a_wrong_image_token_is_the_models_fault(model: Path, pool: Path, tmp_pa
     config = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(config | {"image_token_index": 7}))
     with pytest.raises(UnsupportedModel, match=r"none of the first 18 samples with an image .*images not located: 1 g"):
-        score(pool, copy, tmp_path / "run", signals=["answer_loss"], part_size=20)
+        score(pool, copy, tmp_path / "run", signals=["answer_loss"], engine=EngineSpec(workers=0, part_size=20))
     assert nothing_scored(tmp_path)
     rows = [{**row, "image": f"nowhere/{place}.png"} for place, row in enumerate(llava_rows(18))]
     bad = write_pool(tmp_path / "bad", [*rows, *llava_rows(20)[18:]])
@@ -106,14 +106,14 @@ def test_only_what_the_signals_use_is_in_the_way(
     model: Path, pool: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Attention that is a little wrong is no matter of losses, nor is a wrong re-run of attention."""
-    chunks, resume = capture_module.attention_chunks, Capture.resume
+    chunks, resume = intervene.attention_chunks, Capture.resume
 
     def wrong(*positional: Any, **named: Any) -> Iterator[Any]:
         for seen in chunks(*positional, **named):
             yield replace(seen, probabilities=seen.probabilities * 1.001)
 
     with monkeypatch.context() as patch:
-        patch.setattr(capture_module, "attention_chunks", wrong)
+        patch.setattr(intervene, "attention_chunks", wrong)
         score(pool, model, tmp_path / "a", signals=["answer_loss"])
         with pytest.raises(UnsupportedModel, match="supported: attention: "):
             score(pool, model, tmp_path / "b", signals=["image_attention"])

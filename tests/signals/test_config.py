@@ -47,20 +47,21 @@ def test_a_config_names_signals_weights_and_how_to_select(tmp_path):
 
 
 def test_weights_and_selection_may_be_left_out(tmp_path):
-    assert load_config(written(tmp_path, "signals: [random]")) == Config(build_signals(["random"]))
+    for text in ("signals: [random]", "signals: random", "random"):
+        assert load_config(written(tmp_path, text)) == Config(build_signals(["random"]))
 
 
 @pytest.mark.parametrize(
     ("before", "after", "sentence"),
     [
-        (GOOD, "just words", "keys: 'just words' cannot be meant; give signals, calibrated, select, made_by"),
+        (GOOD, "just words", "there is no signal 'just words'; choose among delta_attnmask"),
         (GOOD, "a: [", "is not YAML: "),
         (GOOD, "signals: !!python/object/apply:os.getcwd []", "is not YAML: could not determine a constructor"),
         ("made_by", "weights", "keys has no 'weights'; it has signals, calibrated, select, made_by"),
         (
             'signals: ["delta_attnmask:depth=0.5,rows=all", answer_loss]',
-            "signals: answer_loss",
-            "signals='answer_loss' cannot be meant; give a list of text",
+            "signals: {answer_loss: 1}",
+            "keys: signals.0={'answer_loss': 1} cannot be meant; give text",
         ),
         ("rows=all", "rows=some", "delta_attnmask: rows='some' cannot be meant; give one of answer, all"),
         ('["delta_attnmask', '["calibrated=delta_attnmask', "'calibrated' is already the column"),
@@ -68,7 +69,7 @@ def test_weights_and_selection_may_be_left_out(tmp_path):
         ("intercept: 1", "intercept: .nan", "calibrated: intercept=nan cannot be meant; give a number"),
         ("intercept: 1", "intercept: true", "calibrated: intercept=True cannot be meant; give a number"),
         ("mean: 1.5", "mean: many", "a part of calibrated: mean='many' cannot be meant; give a number"),
-        ("mean: 1.5, ", "", "a part of calibrated lacks 'mean'; give signal, mean, scale, weight"),
+        ("mean: 1.5, ", "", "a part of calibrated: 'mean' is missing; add it"),
         ("scale: 2", "scale: 0", "scale=0 cannot be meant; give a number above 0"),
         ("log: true", "log: 3", "log=3 cannot be meant; give true or false"),
         ("{signal: answer_loss", "{signal: hidden_mean", "'hidden_mean' is a vector and cannot be weighed"),

@@ -156,6 +156,7 @@ def test_parameters_hold_every_field():
         "seed": 0,
         "heads": "mean",
         "where": "once",
+        "state": "",
         "relative": False,
     }
 
@@ -192,6 +193,6 @@ def test_a_user_s_own_signals_are_scored_and_selected_by(tmp_path):
     assert several.shape == (40, 3)
     assert several[:, 0].tolist() == table["mine"].to_pylist()
     assert several[:, 2].tolist() == table["loss"].to_pylist()
-    kept = vlmsift.select(run, by="mine", keep="25%", balance="none")
+    kept = vlmsift.select(run, vlmsift.Top("mine", balance="none"), "25%")
     order = sorted(range(40), key=lambda row: -table["mine"][row].as_py())
     assert min(several[[list(table["id"].to_pylist()).index(name) for name in kept.ids], 0]) >= several[order[10], 0]

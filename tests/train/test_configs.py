@@ -108,7 +108,7 @@ def test_images_in_rows_become_files_and_bad_rows_are_told(tmp_path, toy):
         ({"devices": 3}, "devices=3"),
         ({"devices": 0}, "devices=0"),
         ({"recipe": "best"}, "'best'"),
-        ({"rate": 1}, "'rate'"),
+        ({"changes": {"rate": 1}}, "'rate'"),
     ],
 )
 def test_values_that_cannot_be_meant(how, told, pool_path, toy, tmp_path):

@@ -268,7 +268,7 @@ def test_several_processes_are_refused(data, toy, tmp_path, monkeypatch):
 
 
 def test_a_missing_package_names_the_extra(data, toy, tmp_path, monkeypatch):
-    monkeypatch.setattr("vlmsift.train.importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr("vlmsift.train.job.importlib.util.find_spec", lambda name: None)
     with pytest.raises(MissingExtra, match=r"vlmsift\[train\]"):
         quick(data, toy, tmp_path / "out")
 

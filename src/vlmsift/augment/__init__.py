@@ -43,16 +43,7 @@ VARIANTS: dict[str, Callable[..., Variant]] = {
 """
 MASKING = ("top", "stkim", "hints", "random")
 
-__all__ = [
-    "VARIANTS",
-    "MaskedStates",
-    "Rankings",
-    "Shape",
-    "Variant",
-    "context_of",
-    "make_variant",
-    "masked_states",
-]
+__all__ = ["VARIANTS", "MaskedStates", "Rankings", "Shape", "Variant", "context_of", "make_variant", "masked_states"]
 
 
 def masked_states(
@@ -105,10 +96,7 @@ def masked_states(
 
 
 def make_variant(
-    variant: str | Variant,
-    probability: float | None = None,
-    ranking_from: RankingFrom = "second",
-    **fields: Any,
+    variant: str | Variant, probability: float | None = None, ranking_from: RankingFrom = "second", **fields: Any
 ) -> Variant:
     """The variant that `masked_states` would use; raises UsageError for whatever it would refuse of any model."""
     check_value("masked_states", "probability", probability, Annotated[float, msgspec.Meta(ge=0, le=1)] | None)
@@ -137,14 +125,13 @@ def context_of(
 ) -> Callable[[Any], MaskedStates] | None:
     """What `vlmsift.train` takes as `context`, from a word: "top", "top:depth=0.5,ratio=0.3"; None for None.
 
-    Raises:
-        UsageError: an unknown variant or field, or a value that cannot be meant.
+    Raises UsageError for an unknown variant or field, or a value that cannot be meant.
     """
     if word is None:
         return None
     name, _, text = word.partition(":")
     entry = _entry(name)
-    fields = parse_fields(entry.func if isinstance(entry, partial) else entry, name, text)
+    fields = parse_fields(entry.func if isinstance(entry, partial) else entry, name, text)  # the class of a partial
     made = make_variant(name, probability, **fields)  # what cannot be meant is told now, not when the model is loaded
     chance = made.probability if probability is None else probability
     return partial(masked_states, variant=name, probability=chance, seed=seed, **fields)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -21,18 +20,15 @@ class AnswerMask(Parameters, Variant):
     Source: MEAP (arXiv 2502.07490), which in fine-tuning adds a copy of each sample with 10 % of a long answer masked,
     supervised there alone. Ours is the plain form of the same idea, without a copy. MEAP's [MASK] needs a new row in
     the embedding; here a hidden token enters as the mean of the sample's embedded tokens, so LoRA needs nothing new.
-
-    Attributes:
-        ratio: chance of an answer token to be hidden.
     """
 
-    ratio: Chance = 0.1
+    ratio: Chance = 0.1  # chance of an answer token to be hidden
     seed: int = 0
 
-    source: ClassVar[str] = "arXiv 2502.07490"
+    source = "arXiv 2502.07490"
 
     def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
-        drawn = uniform(batch, self.seed, batch.valid.shape[1])
+        drawn = uniform(batch, self.seed, batch.valid.shape[1])  # (B, T)
         chosen = (drawn < self.ratio) & (batch.labels != -100) & batch.valid & taking_part[:, None]
         masking = Masking(replace="mean")
         return Intervention(states=lambda states: replace_states(masking, batch, states, chosen), chosen=chosen)

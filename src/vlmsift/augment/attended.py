@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 import torch
 from torch import Tensor
 
 from vlmsift.augment.variant import Shape, Variant, uniform
+from vlmsift.errors import UsageError
 from vlmsift.parameters import Share
 from vlmsift.passes.attention_received import AttentionReceived
 from vlmsift.passes.intervene import Intervention
@@ -33,8 +34,13 @@ class Attended(Masking, Variant):
     share: Share = 1.0
     hints: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.0
 
-    probability: ClassVar[float] = 0.5
-    source: ClassVar[str] = "arXiv 2508.09199; share: arXiv 2311.07125; hints: AttMask, ECCV 2022"
+    probability = 0.5
+    source = "arXiv 2508.09199; share: arXiv 2311.07125; hints: AttMask, ECCV 2022"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replace == "pool" and not self.state:
+            raise UsageError("replace='pool' needs the pool's mean state; take that of a run by like=RUN")
 
     @property
     def changes_attention(self) -> bool:  # type: ignore[override]
@@ -60,17 +66,17 @@ class Attended(Masking, Variant):
 
     def _some(self, chosen: Tensor, batch: Batch) -> Tensor:
         """(B, T) bool: `share` of each sample's chosen tokens, at least one."""
-        drawn = uniform(batch, self.seed + 2, chosen.shape[1]).masked_fill(~chosen, 2.0)
-        wanted = (chosen.sum(1) * self.share).round().clamp(min=1)
-        return chosen & (drawn.argsort(1).argsort(1) < wanted[:, None])
+        drawn = uniform(batch, self.seed + 2, chosen.shape[1]).masked_fill(~chosen, 2.0)  # (B, T); 2 is behind all
+        wanted = (chosen.sum(1) * self.share).round().clamp(min=1)  # (B,)
+        return chosen & (drawn.argsort(1).argsort(1) < wanted[:, None])  # twice = each token's rank
 
     def _hinted(self, masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
         """(B, T) bool: the tokens that stay visible although they are among the most attended."""
         eligible = eligible_tokens(masking, batch, scores)
-        count = eligible.sum(1)
+        count = eligible.sum(1)  # (B,)
         first = (count * self.hints).floor().clamp(min=1)
         rank = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True).argsort(1)
-        candidates = eligible & (rank < first[:, None])
+        candidates = eligible & (rank < first[:, None])  # (B, T)
         wanted = (first * self.ratio).floor().clamp(min=1)
         drawn = uniform(batch, self.seed + 3, scores.shape[1]).masked_fill(~candidates, 2.0)
         return candidates & (drawn.argsort(1).argsort(1) < wanted[:, None])

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from inspect import signature
-from types import TracebackType
 from typing import Any, Literal
 
 import torch
@@ -37,25 +36,16 @@ PART = -1
 
 
 class Step(Interception):
-    """One training forward: its batch, who takes part, (B,) bool, and what attention and states meet in it.
-
-    Attributes:
-        ranking: set while tokens are ranked in this same forward.
-    """
+    """One training forward: its batch, who takes part, (B,) bool, and what attention and states meet in it."""
 
     def __init__(self, batch: Batch, taking_part: Tensor) -> None:
         super().__init__()
         self.batch, self.taking_part = batch, taking_part
-        self.ranking: AttentionReceived | None = None
+        self.ranking: AttentionReceived | None = None  # set while tokens are ranked in this same forward
 
 
 class MaskedStates:
-    """The open augmentation; made by `vlmsift.masked_states`.
-
-    Attributes:
-        step: the last training forward, for a look from outside; None before the first.
-        forwards: training forwards so far. augmented: samples changed so far. seen: samples so far.
-    """
+    """The open augmentation; made by `vlmsift.masked_states`."""
 
     def __init__(
         self,
@@ -73,13 +63,13 @@ class MaskedStates:
         self.model = unwrapped(model)
         self.adapter = look_inside(self.model, name=type(self.model).__name__)
         self.shape = Shape(self.adapter.depth, self.adapter.text_config.num_attention_heads)
-        self.step: Step | None = None
-        self.forwards = self.augmented = self.seen = 0
-        self._labels: Tensor | None = None
+        self.step: Step | None = None  # the last training forward, for a look from outside
+        self.forwards = self.augmented = self.seen = 0  # training forwards, samples changed, and samples so far
+        self._labels: Tensor | None = None  # (B, T)
         self._inputs: dict[str, Any] = {}  # of the base model, by name
-        self._ranking_now = False
+        self._ranking_now = False  # the second forward meets nothing of its own
         self._undo: ExitStack | None = None
-        self._installed: str | None = None
+        self._installed: str | None = None  # our attention, by name
         self._special = torch.tensor(self._special_ids(processor or processor_of(model), special), dtype=torch.long)
         needs = variant.ranking(self.adapter.depth)
         if ranking_from == "one-pass" and needs is not None and needs.stop is None:
@@ -108,9 +98,7 @@ class MaskedStates:
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         assert self._undo is not None
         self._undo.close()
         self._undo = self.step = None
@@ -149,13 +137,13 @@ class MaskedStates:
             return
         self.step = None
         inputs, self._inputs = self._inputs, {}
-        if not self.model.training or not torch.is_grad_enabled():
+        if not self.model.training or not torch.is_grad_enabled():  # an evaluation
             return
         self._refuse(inputs)
         batch = self._batch(inputs)
         self.forwards += 1
         self.seen += len(batch)
-        taking_part = uniform(batch, PART) < self.probability
+        taking_part = uniform(batch, PART) < self.probability  # (B,)
         if not taking_part.any():
             return
         self.augmented += int(taking_part.sum())
@@ -191,7 +179,7 @@ class MaskedStates:
                 capture.observers = [(Rows.where(ranking.rows(batch)), [ranking.observer(batch, self.adapter.depth)])]
                 # some models make a cache even in training (Idefics3); filled here, it would double the keys there
                 self.adapter.text(*args, **{**kwargs, "use_cache": False, "past_key_values": None})
-                received = self._result(capture)
+                received = self._result(capture)  # (B, T)
         finally:
             self._ranking_now = False
         if self.ranking_from == "cached":
@@ -236,8 +224,7 @@ class MaskedStates:
 
     def _batch(self, kwargs: dict[str, Any]) -> Batch:
         """The forward's arguments as a batch. Samples have no ids here: the forward's number and the row stand in."""
-        ids = kwargs["input_ids"]
-        mask = kwargs.get("attention_mask")
+        ids, mask = kwargs["input_ids"], kwargs.get("attention_mask")  # (B, T)
         valid = mask.bool() if isinstance(mask, Tensor) and mask.ndim == 2 else torch.ones_like(ids, dtype=torch.bool)
         labels = self._labels
         if labels is None:
@@ -249,16 +236,16 @@ class MaskedStates:
                     "turn off what takes the labels away (label smoothing)"
                 )
         labels = labels.to(ids.device)
-        image = ids == self.adapter.image_token_id
+        image = ids == self.adapter.image_token_id  # (B, T)
         query = torch.zeros_like(valid)
-        query[:, :-1] = labels[:, 1:] != -100
+        query[:, :-1] = labels[:, 1:] != -100  # the row before a supervised token predicts it
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
         return Batch(
             ids=tuple(f"{self.seed}:{rank}:{self.forwards}:{row}" for row in range(len(ids))),
             inputs={name: value for name, value in kwargs.items() if isinstance(value, Tensor)},
             labels=labels,
             image_mask=image & valid,
-            image_index=torch.where(image & valid, 0, -1),
+            image_index=torch.where(image & valid, 0, -1),  # several images count as one
             special_mask=torch.isin(ids, self._special.to(ids.device)) & ~image & valid,
             valid=valid,
             query_mask=query & valid,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,15 +19,12 @@ class HeadMask(Parameters, Variant):
 
     Source: arXiv 2009.09672, whose Random-18 silences 18 of 144 heads. Its schedule is not known, and neither is a
     rescaling of the others; here there is none.
-
-    Attributes:
-        ratio: share of the heads; floor, at least one.
     """
 
-    ratio: Chance = 0.125
+    ratio: Chance = 0.125  # share of the heads; floor, at least one
     seed: int = 0
 
-    source: ClassVar[str] = "arXiv 2009.09672"
+    source = "arXiv 2009.09672"
     changes_attention = True
 
     def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
@@ -36,5 +32,5 @@ class HeadMask(Parameters, Variant):
         count = max(1, int(slots * self.ratio + 1e-6))
         first = uniform(batch, self.seed, slots).argsort(1)[:, :count]  # (B, count)
         silent = torch.zeros((len(batch), slots), dtype=torch.bool, device=first.device).scatter_(1, first, True)
-        silent &= taking_part[:, None]
+        silent &= taking_part[:, None]  # (B, L * H)
         return Intervention(silent_heads=silent.view(len(batch), shape.layers, shape.heads).transpose(0, 1))

@@ -16,10 +16,8 @@ NOT_TAKEN = ("choose", "seed", "relative")
 def masking_of(like: str | Path | Run) -> tuple[dict[str, Any], list[int] | None]:
     """The fields by which the run masked tokens (its column `delta_attnmask`, or the only one of that signal).
 
-    Also the ids of the tokens that are special; None where the run does not say.
-
-    Raises:
-        UsageError: no run, or it holds no such column, or several.
+    Also the ids of the tokens that are special; None where the run does not say. Raises UsageError where there is no
+    run, or it holds no such column, or several.
     """
     run = like if isinstance(like, Run) else Run.open(like)
     signals = run.settings["identity"]["signals"]

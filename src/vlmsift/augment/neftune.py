@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -19,26 +19,23 @@ class Neftune(Parameters, Variant):
 
     Source: NEFTune (arXiv 2310.05914), whose released code counts padding in n. Its hook on the token embedding
     reaches text only; `tokens="all"` noises the image's states too.
-
-    Attributes:
-        alpha: size of the noise; the paper tries 5, 10 and 15.
     """
 
-    alpha: Positive = 5.0
+    alpha: Positive = 5.0  # size of the noise; the paper tries 5, 10 and 15
     tokens: Literal["text", "all"] = "text"
     seed: int = 0
 
-    source: ClassVar[str] = "arXiv 2310.05914"
+    source = "arXiv 2310.05914"
 
     def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
-        noised = batch.valid & taking_part[:, None]
+        noised = batch.valid & taking_part[:, None]  # (B, T)
         if self.tokens == "text":
             noised &= ~batch.image_mask
 
         def states(entering: Tensor) -> Tensor:
             length, width = entering.shape[1:]
             size = self.alpha / (batch.valid.sum(1) * width).sqrt()  # (B,)
-            noise = (uniform(batch, self.seed, length, width) * 2 - 1) * size[:, None, None]
+            noise = (uniform(batch, self.seed, length, width) * 2 - 1) * size[:, None, None]  # (B, T, D)
             return entering + (noise * noised[..., None]).to(entering.dtype)
 
         return Intervention(states=states, chosen=noised)

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -34,7 +36,7 @@ class Rankings:
     def get(self, batch: Batch) -> Tensor | None:
         """(B, T) float32, 0 at padding; None unless every sample is known."""
         rows = [self.known.get(key) for key in keys(batch)]
-        found = torch.zeros(batch.valid.shape, device=batch.valid.device)
+        found = torch.zeros(batch.valid.shape, device=batch.valid.device)  # (B, T)
         for row, values in enumerate(rows):
             if values is None:
                 return None
@@ -44,7 +46,7 @@ class Rankings:
     def put(self, batch: Batch, received: Tensor) -> None:
         """Keep what the samples of a batch received."""
         for row, key in enumerate(keys(batch)):
-            self.known[key] = received[row, batch.valid[row]].cpu().numpy()
+            self.known[key] = received[row, batch.valid[row]].cpu().numpy()  # (T,) of the sample alone
 
     def fill(self, adapter: Adapter, samples: Iterable[Encoded], ranking: AttentionReceived) -> Rankings:
         """Rank samples by a scoring model, one forward each; e.g. by the model that made a run. Returns itself."""
@@ -57,9 +59,6 @@ class Rankings:
 
     def save(self, path: str | Path) -> Path:
         """Write a Parquet file that `load` reads: key and list of float32."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         path = Path(path)
         values = pa.array([row.tolist() for row in self.known.values()], pa.list_(pa.float32()))
         table = pa.table({"key": pa.array(list(self.known), pa.binary()), "received": values})
@@ -70,9 +69,6 @@ class Rankings:
     @classmethod
     def load(cls, path: str | Path) -> Rankings:
         """Read a file of `save`. Raises FormatError where it is something else."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         try:
             table = pq.read_table(path, columns=["key", "received"])
         except (OSError, pa.ArrowInvalid) as error:
@@ -89,12 +85,12 @@ def keys(batch: Batch) -> list[bytes]:
     """
     ids = batch.inputs["input_ids"]
     pixels = batch.inputs.get("pixel_values")
-    counts = batch.image_mask.sum(1).tolist()
+    counts = batch.image_mask.sum(1).tolist()  # image tokens of each sample
     total, start, found = sum(counts), 0, []
     for row, count in enumerate(counts):
         digest = hashlib.blake2b(ids[row, batch.valid[row]].cpu().numpy().tobytes(), digest_size=16)
         if pixels is not None and count:
-            part = pixels
+            part = pixels  # (images or patches of the batch, ...)
             if count * len(pixels) % total == 0:
                 part = pixels[start : start + count * len(pixels) // total]
                 start += len(part)

@@ -28,20 +28,12 @@ class Shape:
 
 
 class Variant(ABC):
-    """A kind of augmentation: a small frozen dataclass, one file and one line in `VARIANTS`.
+    """A kind of augmentation: a small frozen dataclass, one file and one line in `VARIANTS`."""
 
-    Attributes:
-        source: the paper, or "ours".
-        changes_attention: whether `intervene` may ask for other visible keys or silent heads.
-        probability: chance of a sample to be augmented in a forward, unless another is asked for; 1 = always, as the
-            sources of all but the masked states have it.
-        asks_special: whether `intervene` asks which tokens are special.
-    """
-
-    source: ClassVar[str]
-    changes_attention: bool = False
-    probability: ClassVar[float] = 1.0
-    asks_special: bool = False
+    source: ClassVar[str]  # the paper, or "ours"
+    changes_attention: bool = False  # whether `intervene` may ask for other visible keys or silent heads
+    probability: ClassVar[float] = 1.0  # chance of a sample to be augmented in a forward, unless another is asked for
+    asks_special: bool = False  # whether `intervene` asks which tokens are special
 
     def ranking(self, depth: int) -> AttentionReceived | None:
         """The attention that it ranks tokens by, of a model with L = `depth` layers; None where it needs none."""
@@ -49,12 +41,7 @@ class Variant(ABC):
 
     @abstractmethod
     def intervene(self, batch: Batch, taking_part: Tensor, received: Tensor | None, shape: Shape) -> Intervention:
-        """The change of one forward, which leaves samples alone that take no part.
-
-        Args:
-            taking_part: (B,) bool, the samples that are augmented in this forward.
-            received: (B, T) float32, what `ranking` asked for.
-        """
+        """The change of one forward of the samples `taking_part`, (B,) bool; `ranking` asked for `received`, (B, T)."""
 
 
 def uniform(batch: Batch, seed: int, *size: int) -> Tensor:

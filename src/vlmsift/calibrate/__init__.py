@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
 from vlmsift.files import check_output
+from vlmsift.parameters import Seed, check_value
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 from vlmsift.tables import Record, markdown_table
 
@@ -30,8 +31,7 @@ class Calibration:
     """What a calibration found.
 
     Attributes:
-        folder: holds `run/`, `calibration.yaml`, `table.parquet` and `calibration.md`.
-        config: the path of `calibration.yaml`.
+        folder: holds `run/`, `calibration.yaml` (`config`), `table.parquet` and `calibration.md`.
         table: one record per candidate, best mean AUROC first; what each key means stands in `calibration.md`.
         recommended: the recommended signal, as a word. column: its column in the run.
         sentences: the verdict. left_out: what could not be planted or measured.
@@ -116,10 +116,13 @@ def calibrate(
     from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
     from vlmsift.calibrate.writing import write_all
+    from vlmsift.models import open_model
     from vlmsift.pools import open_pool
     from vlmsift.runs.run import check_run_folder
     from vlmsift.scoring.score import score
+    from vlmsift.signals import build_signals, forwards
 
+    seed = check_value("calibrate", "seed", seed, Seed)
     options = {**(probe_options or {}), **({} if probe_test is None else {"test": str(probe_test)})}
     spec = as_spec(ModelSpec, model)
     plan = _plan_probe(probe, options, {"model": spec, "seed": seed})
@@ -127,21 +130,16 @@ def calibrate(
     check_output(folder, folder=True)
     check_run_folder(folder / "run", overwrite)
     planted: Any = Planted(open_pool(as_spec(PoolSpec, pool)), sample=sample, twins=twins, plants=plants, seed=seed)
-
-    from vlmsift.models import open_model
-    from vlmsift.signals import build_signals, forwards
-
     model = open_model(spec) if isinstance(spec, ModelSpec) else spec
     compared = candidates(grid, model.depth)
-    columns = [candidate.column for candidate in compared]
+    columns = [one.column for one in compared]
     if plan is not None:
         plan.refuse_unmeasured(columns)
-    words = [f"{candidate.column}={candidate.word}" for candidate in compared]
+    words = [f"{one.column}={one.word}" for one in compared]
     words += [name for name in ("answer_tokens", VECTOR) if name not in columns]
     started = time.perf_counter()
     run = score(planted, model, folder / "run", signals=words, engine=engine, overwrite=overwrite, progress=progress)
     seconds = time.perf_counter() - started
-
     layout, left_out = read_layout(run, planted)
     values = read_values(run, compared)
     judged = judge(compared, values, layout, seed)
@@ -156,21 +154,12 @@ def calibrate(
         probed = run_probe(plan, run, planted, layout, judged, model, folder / "probe", default)
         column = probed.column or column
         sentences += probed.sentences
-    signals = build_signals(words)
+    cost, alone = forwards(build_signals(words).values(), model.depth), sum(one.forwards for one in compared)
+    counts = {kind: int(rows.sum()) for kind, rows in {"originals": layout.originals, **layout.twins}.items()}
+    table, named = rows_of(judged, probed.means if probed else {}), weights.named if weights else {}
+    recommended = judged[column].candidate.word
     calibration = Calibration(
-        folder,
-        run,
-        rows_of(judged, probed.means if probed else {}),
-        judged[column].candidate.word,
-        column,
-        sentences,
-        left_out,
-        {"originals": int(layout.originals.sum()), **{kind: int(rows.sum()) for kind, rows in layout.twins.items()}},
-        forwards(signals.values(), model.depth),
-        sum(candidate.forwards for candidate in compared),
-        seconds,
-        weights.named if weights else {},
-        probed,
+        folder, run, table, recommended, column, sentences, left_out, counts, cost, alone, seconds, named, probed
     )
     write_all(calibration, judged, weights)
     return calibration

@@ -14,14 +14,10 @@ from vlmsift.calibrate.plants import PLANTS
 from vlmsift.calibrate.verdict import Judged, judge
 from vlmsift.signals.calibrated import FLOOR
 
-CHEAP = ("answer_loss", "image_attention", "image_entropy")
-"""What the first pass gives anyway; the recommended Delta-AttnMask joins them."""
-DEAR = "image_gain"
-"""Costs a further forward, so it must earn its place ..."""
-WORTH = 0.01
-"""... by this much mean AUROC, cross-validated."""
-LOGGED = ("answer_loss",)
-"""Signals that enter by their logarithm: losses lie orders of magnitude apart, and a sum would see the largest only."""
+CHEAP = ("answer_loss", "image_attention", "image_entropy")  # what the first pass gives anyway
+DEAR = "image_gain"  # costs a further forward, so it must earn its place ...
+WORTH = 0.01  # ... by this much mean AUROC, cross-validated
+LOGGED = ("answer_loss",)  # losses lie orders of magnitude apart, and a sum would see the largest only
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class Combined:
     def named(self) -> dict[str, float]:
         """Word -> weight on the standardised value, the largest first."""
         pairs = zip(self.words, self.weights.weight.tolist(), strict=True)
-        return dict(sorted(pairs, key=lambda pair: -abs(pair[1])))
+        return dict(sorted(pairs, key=lambda pair: -abs(pair[1])))  # either sign
 
 
 def combined(
@@ -48,8 +44,8 @@ def combined(
 ) -> tuple[Combined | None, dict[str, Judged], list[str]]:
     """Fit the combination; its figures, cross-validated, as one more candidate; and what they say.
 
-    The parts are `CHEAP` and the recommended setting `chosen`; `DEAR` where it adds at least `WORTH`. The setting was
-    chosen on the same plants, which flatters every figure here a little.
+    The parts are `CHEAP` and the setting `chosen`, whose choice on the same plants flatters every figure a little;
+    `DEAR` where it adds at least `WORTH`.
     """
     kinds = [kind for kind in layout.twins if PLANTS[kind].findable]
     by_word = {one.candidate.word: column for column, one in judged.items()}
@@ -64,9 +60,8 @@ def combined(
         wider = _fitted([*columns, dear], judged, values, layout, kinds, seed)
         if wider is not None and wider[1].mean.value - figures.mean.value >= WORTH:
             weights, figures = wider
-    named = ", ".join(
-        f"{f'log({word})' if word in LOGGED else word} {weight:+.2f}" for word, weight in weights.named.items()
-    )
+    shown = {f"log({word})" if word in LOGGED else word: weight for word, weight in weights.named.items()}
+    named = ", ".join(f"{word} {weight:+.2f}" for word, weight in shown.items())
     low, high = figures.mean.interval
     single = max(judged[column].mean.value for column in weights.weights.columns)
     said = [
@@ -88,7 +83,7 @@ def _fitted(
 ) -> tuple[Combined, Judged] | None:
     parts = [judged[column].candidate for column in columns]
     inputs = [_input(part.word, values[part.column]) for part in parts]
-    weights = fit(columns, np.stack(inputs, 1), layout, kinds, seed)
+    weights = fit(columns, np.stack(inputs, 1), layout, kinds, seed)  # P x (N,) to (N, P)
     if weights is None:
         return None
     cost = 1.0 + sum(part.forwards - 1 for part in parts)  # they share the first pass

@@ -15,27 +15,19 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.int64]
-RESAMPLES = 400
-LOW, HIGH = 2.5, 97.5
-"""Ends of the intervals, in percent."""
+RESAMPLES = 400  # draws of the bootstrap
+LOW, HIGH = 2.5, 97.5  # ends of the intervals, percent
 
 
 @dataclass(frozen=True)
 class Layout:
-    """What the N rows of a planted pool's run are.
+    """What the N rows of a planted pool's run are."""
 
-    Attributes:
-        of: (N,) int64, the place of each row's original among the originals.
-        originals: (N,) bool, usable originals. With an image: `pictured`.
-        twins: kind -> (N,) bool, its usable twins; none is empty.
-        by_image: kinds that are made by way of an image: their twins are held against originals with images.
-    """
-
-    of: Ints
-    originals: NDArray[np.bool_]
-    pictured: NDArray[np.bool_]
-    twins: Mapping[str, NDArray[np.bool_]]
-    by_image: frozenset[str]
+    of: Ints  # (N,) place of each row's original among the originals
+    originals: NDArray[np.bool_]  # (N,) usable originals
+    pictured: NDArray[np.bool_]  # (N,) rows with an image
+    twins: Mapping[str, NDArray[np.bool_]]  # kind -> (N,) its usable twins; none is empty
+    by_image: frozenset[str]  # kinds made by way of an image: held against originals with images
 
     @property
     def usable(self) -> NDArray[np.bool_]:
@@ -50,7 +42,7 @@ class Layout:
 def resamples(count: int, number: int, seed: int) -> Floats:
     """(1 + number, count) float32: how often each of `count` originals is drawn; the first row is the sample itself."""
     rng = np.random.default_rng(seed)
-    draws = rng.multinomial(count, np.full(count, 1 / count), size=number)
+    draws = rng.multinomial(count, np.full(count, 1 / count), size=number)  # (number, count)
     return np.vstack([np.ones((1, count)), draws]).astype(np.float32)
 
 
@@ -61,8 +53,8 @@ def weighted_auroc(good: Floats, bad: Floats, good_weights: Floats, bad_weights:
         good: (G,) values. bad: (K,) values. good_weights: (R, G). bad_weights: (R, K).
     """
     above = (good[:, None] > bad).astype(np.float32) + np.float32(0.5) * (good[:, None] == bad)  # (G, K)
-    won = ((good_weights @ above) * bad_weights).sum(1, dtype=np.float64)
-    pairs = good_weights.sum(1, dtype=np.float64) * bad_weights.sum(1, dtype=np.float64)
+    won = ((good_weights @ above) * bad_weights).sum(1, dtype=np.float64)  # (R, K) to (R,)
+    pairs = good_weights.sum(1, dtype=np.float64) * bad_weights.sum(1, dtype=np.float64)  # (R,)
     return np.asarray(np.divide(won, pairs, out=np.full(len(pairs), np.nan), where=pairs > 0))
 
 
@@ -72,11 +64,9 @@ def aurocs(values: Floats, layout: Layout, weights: Floats) -> dict[str, Floats]
     Args:
         values: (N,). weights: (R, originals), from `resamples`; row 0 is the figure, the others its bootstrap.
     """
-    known = np.isfinite(values)
-    figures = {}
+    known, of, figures = np.isfinite(values), layout.of, {}
     for kind, twins in layout.twins.items():
-        good, bad = np.flatnonzero(layout.good(kind) & known), np.flatnonzero(twins & known)
-        of = layout.of
+        good, bad = np.flatnonzero(layout.good(kind) & known), np.flatnonzero(twins & known)  # (G,), (K,)
         figures[kind] = weighted_auroc(values[good], values[bad], weights[:, of[good]], weights[:, of[bad]])
     return figures
 
@@ -86,8 +76,8 @@ def interval(replicates: Floats) -> tuple[float, float]:
     known = replicates[np.isfinite(replicates)]
     if not len(known):
         return np.nan, np.nan
-    low, high = np.percentile(known, [LOW, HIGH])
-    return float(low), float(high)
+    low, high = np.percentile(known, [LOW, HIGH]).tolist()
+    return low, high
 
 
 def spearman(values: Floats, others: Floats) -> float:
@@ -95,7 +85,7 @@ def spearman(values: Floats, others: Floats) -> float:
     from scipy.stats import rankdata
 
     known = np.isfinite(values) & np.isfinite(others)
-    first, second = rankdata(values[known]), rankdata(others[known])
+    first, second = rankdata(values[known]), rankdata(others[known])  # ties share their mean rank
     if len(first) < 3 or np.ptp(first) == 0 or np.ptp(second) == 0:
         return float("nan")
     return float(np.corrcoef(first, second)[0, 1])

@@ -9,52 +9,37 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from vlmsift.calibrate.plants import PLANTS, Stock, check_plants, generator, plain, twin
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.pools import Pool
 from vlmsift.types import Sample
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from vlmsift.pools import Pool
-
-SMALLEST = 20
-"""Originals below which no figure would mean anything."""
-STOCK = 2000
-"""Samples whose answers and images may be borrowed."""
-VERSION = 1
-"""Of the twins: to be raised when a plant is made differently, so that an old run is not taken up again."""
+SMALLEST = 20  # originals below which no figure would mean anything
+STOCK = 2000  # samples whose answers and images may be borrowed
+VERSION = 1  # of the twins: raised when a plant is made differently, so that an old run is not taken up again
 
 
 @dataclass(frozen=True, slots=True)
 class PlantedRow:
-    """One row: its id, the place of its original among the originals, and the plant; None for the original itself."""
+    """What one row is."""
 
     id: str
-    of: int
-    kind: str | None = None
+    of: int  # the place of its original among the originals
+    kind: str | None = None  # the plant; None for the original itself
 
 
 class Planted:
     """The planted pool; what `scoring.feed.Feed` and `score` need of a pool, and what each row is.
 
     Args:
-        pool: the user's pool.
-        sample: originals to draw.
-        twins: largest number of twins of one kind.
-        plants: kinds to plant; None = all.
+        pool: the user's. sample: originals to draw. twins: of one kind, at most. plants: kinds to plant; None = all.
         seed: of the draw and of every twin.
-
-    Attributes:
-        originals: the drawn samples as they are.
-        entries: what each row is, originals first.
-        left_out: sentences on what could not be planted.
 
     Raises:
         UsageError: an unknown plant, or fewer than 20 usable samples.
@@ -69,18 +54,14 @@ class Planted:
         if twins < 1:
             raise UsageError(f"twins={twins} must be at least 1")
         self.pool, self.seed, self.version = pool, seed, VERSION
-        self.path: Path = pool.path
-        self.image_root: Path = pool.image_root
+        self.path, self.image_root = pool.path, pool.image_root
         self.format, self.source_field = pool.format, pool.source_field
         stock = _draw(pool, max(sample, STOCK), seed)
-        self.originals = stock[:sample]
-        if len(self.originals) < SMALLEST:
-            raise UsageError(
-                f"{pool.path} has {len(self.originals)} usable samples; calibration needs at least {SMALLEST}"
-            )
-        self.stock = Stock(stock, pool.image_root)
-        self.left_out: list[str] = []
-        self.entries = [PlantedRow(one.id, place) for place, one in enumerate(self.originals)]
+        self.originals, self.stock = stock[:sample], Stock(stock, pool.image_root)  # twins borrow beyond the draw
+        if (count := len(self.originals)) < SMALLEST:
+            raise UsageError(f"{pool.path} has {count} usable samples; calibration needs at least {SMALLEST}")
+        self.left_out: list[str] = []  # sentences on what could not be planted
+        self.entries = [PlantedRow(one.id, place) for place, one in enumerate(self.originals)]  # what each row is
         self.text_only = sum(not one.images for one in self.originals)
         for kind in self.kinds:
             self._plant(kind, twins)
@@ -96,11 +77,9 @@ class Planted:
         if not fitting:
             self.left_out.append(f"{kind}: left out, it can be made of none of the {len(self.originals)} samples.")
             return
-        drawn = sorted(
-            fitting, key=lambda place: generator(self.originals[place].id, f"draw {kind}", self.seed).random()
-        )
+        luck = {place: generator(self.originals[place].id, f"draw {kind}", self.seed).random() for place in fitting}
         taken = {entry.id for entry in self.entries}
-        for place in sorted(drawn[:twins]):
+        for place in sorted(sorted(fitting, key=luck.__getitem__)[:twins]):
             name = f"{self.originals[place].id}~{kind}"
             while name in taken:  # a user's id may look like ours
                 name += "~"
@@ -123,9 +102,8 @@ class Planted:
     def __getitem__(self, index: int) -> Sample:
         """Row `index`. Raises SampleError ("no twin: ...") where the twin cannot be made of its original."""
         entry = self.entries[index]
-        made = self.originals[entry.of]
-        if entry.kind is not None:
-            made = twin(made, entry.kind, self.stock, self.seed)
+        own = self.originals[entry.of]
+        made = own if entry.kind is None else twin(own, entry.kind, self.stock, self.seed)
         return replace(made, id=entry.id, index=index)
 
     def source(self, index: int) -> str | None:
@@ -148,10 +126,7 @@ def _draw(pool: Pool, count: int, seed: int) -> tuple[Sample, ...]:
     for index in np.random.default_rng(seed).permutation(len(pool)).tolist():
         if len(found) == count:
             break
-        try:
-            sample = pool[index]
-        except SampleError:
-            continue
-        if plain(sample.answer):
-            found.append(sample)
+        with suppress(SampleError):
+            if plain((sample := pool[index]).answer):
+                found.append(sample)
     return tuple(found)

@@ -22,31 +22,21 @@ from PIL import Image
 
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.pools import open_image
-from vlmsift.types import ImageRef, Sample, Turn
+from vlmsift.types import Sample, Turn
 
-NO_TWIN = "no twin"
-"""Kind of the reason why a twin cannot be made of one sample; it becomes an error row of the planted pool's run."""
-CROP = 0.5
-"""Side of the crop, as a share of the picture's side."""
-GRID = 4
-"""Patches per side of a shuffled picture."""
-PATCH = 8
-"""A trigger patch's side is this part of the picture's shorter side."""
-TRIES = 32
-"""Donors that are looked at before a sample goes without a twin."""
+NO_TWIN = "no twin"  # kind of the reason why a twin cannot be made of one sample; it becomes an error row
+CROP = 0.5  # side of the crop, as a share of the picture's side
+GRID = 4  # patches per side of a shuffled picture
+PATCH = 8  # a trigger patch's side is this part of the picture's shorter side
+TRIES = 32  # donors that are looked at before a sample goes without a twin
 
 
 @dataclass(frozen=True)
 class Stock:
-    """Samples that twins borrow images and answers from.
-
-    Attributes:
-        samples: in any order; they are used by id.
-        root: the folder that image paths are relative to.
-    """
+    """Samples that twins borrow images and answers from."""
 
     samples: Sequence[Sample]
-    root: Path
+    root: Path  # the folder that image paths are relative to
 
     @cached_property
     def donors(self) -> tuple[Sample, ...]:
@@ -54,14 +44,13 @@ class Stock:
         return tuple(sorted(self.samples, key=lambda sample: sample.id))
 
     @cached_property
-    def by_kind(self) -> Mapping[tuple[str | None, str | None], tuple[Sample, ...]]:
+    def by_kind(self) -> Mapping[tuple[str | None, str | None], list[Sample]]:
         """(source, form of the answer) -> donors; None stands for "any source" or "any form"."""
         found: dict[tuple[str | None, str | None], list[Sample]] = {}
-        for donor in filter(lambda donor: plain(donor.answer), self.donors):
-            form = answer_form(donor.answer)
-            for key in dict.fromkeys([(donor.source, form), (donor.source, None), (None, form), (None, None)]):
+        for donor in (donor for donor in self.donors if plain(donor.answer)):
+            for key in dict.fromkeys(_kinds(donor)):  # without a source two are alike
                 found.setdefault(key, []).append(donor)
-        return {key: tuple(donors) for key, donors in found.items()}
+        return found
 
     @cached_property
     def target(self) -> str:
@@ -69,33 +58,20 @@ class Stock:
         counts = Counter(donor.answer for donor in self.donors if plain(donor.answer))
         return min(counts, key=lambda text: (len(text) > 32, -counts[text], text), default="")
 
-    def like(self, sample: Sample) -> Iterator[tuple[Sample, ...]]:
-        """Donors whose answers are of the same kind as the sample's: the closest kind first, then wider ones."""
-        form = answer_form(sample.answer)
-        for key in ((sample.source, form), (sample.source, None), (None, form), (None, None)):
-            yield self.by_kind.get(key, ())
-
-    def picture(self, ref: ImageRef) -> Image.Image:
-        """The image, decoded, RGB. Raises SampleError."""
-        return open_image(ref, self.root)
-
-
-Make = Callable[[Sample, Stock, Generator], Sample]
+    def others(self, sample: Sample) -> Iterator[list[Sample]]:
+        """Donors of another answer than the sample's: of its kind as closely as can be first, then of wider ones."""
+        answer = plain(sample.answer)
+        for key in _kinds(sample):
+            yield [donor for donor in self.by_kind.get(key, ()) if plain(donor.answer) != answer]
 
 
 @dataclass(frozen=True)
 class Plant:
-    """A kind of known-bad sample.
+    """A kind of known-bad sample."""
 
-    Attributes:
-        make: (sample, stock, generator) -> the spoiled sample; SampleError where it cannot be made of this one.
-        images: it is made by way of an image, so text-only samples have none.
-        findable: a signal that sees one sample at a time can find it; a copy looks as good as its original.
-    """
-
-    make: Make
-    images: bool = True
-    findable: bool = True
+    make: Callable[[Sample, Stock, Generator], Sample]  # SampleError where it cannot be made of this one
+    images: bool = True  # it is made by way of an image, so text-only samples have none
+    findable: bool = True  # by a signal that sees one sample at a time; a copy looks as good as its original
 
 
 def plain(text: str) -> str:
@@ -116,6 +92,12 @@ def answer_form(text: str) -> str:
     if len(key.strip("()")) == 1:
         return "letter"
     return f"up to {1 << len(key).bit_length()} characters"
+
+
+def _kinds(sample: Sample) -> list[tuple[str | None, str | None]]:
+    """(source, form of the answer): the sample's own, then wider ones."""
+    form = answer_form(sample.answer)
+    return [(sample.source, form), (sample.source, None), (None, form), (None, None)]
 
 
 def generator(name: str, kind: str, seed: int) -> Generator:
@@ -141,23 +123,24 @@ def check_plants(names: Sequence[str] | None) -> tuple[str, ...]:
 
 def wrong_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """Each image becomes another sample's: same source where it can be, another answer, other pixels."""
-    own = [stock.picture(ref) for ref in sample.images]
-    for donors in stock.like(sample):
-        others = [one for one in donors if one.images and one.id != sample.id and not _same_answer(one, sample)]
+    own = [open_image(ref, stock.root) for ref in sample.images]
+    for donors in stock.others(sample):
+        others = [donor for donor in donors if donor.images and donor.id != sample.id]
         for place in rng.permutation(len(others))[:TRIES]:
             refs = others[place].images
             taken = tuple(refs[number % len(refs)] for number in range(len(own)))
-            new = [_quietly(stock, ref) for ref in taken]
-            # decoded, because one picture may lie in two files, and compared with all of this sample's own
-            if all(image is not None and not any(_equal(image, old) for old in own) for image in new):
+            try:
+                new = [open_image(ref, stock.root) for ref in taken]  # decoded: one picture may lie in two files
+            except SampleError:  # the donor's own file is at fault
+                continue
+            if all(one.size != old.size or one.tobytes() != old.tobytes() for one in new for old in own):
                 return replace(sample, images=taken)
     raise SampleError(NO_TWIN, "no other sample has another image and another answer")
 
 
 def wrong_answer(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """The last answer becomes another sample's of the same kind, and never the same text."""
-    for donors in stock.like(sample):
-        others = [donor for donor in donors if not _same_answer(donor, sample)]
+    for others in stock.others(sample):
         if others:
             return _answered(sample, others[int(rng.integers(len(others)))].answer)
     raise SampleError(NO_TWIN, "no other sample has another answer")
@@ -165,11 +148,7 @@ def wrong_answer(sample: Sample, stock: Stock, rng: Generator) -> Sample:
 
 def blank_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """Each image becomes one colour, its mean, so that only the content goes."""
-
-    def blank(pixels: Any) -> Any:
-        return np.broadcast_to(pixels.mean((0, 1)).round().astype(np.uint8), pixels.shape)
-
-    return _redrawn(sample, stock, blank)
+    return _redrawn(sample, stock, lambda image: np.full_like(image, image.mean((0, 1)).round()))
 
 
 def cropped_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
@@ -177,7 +156,7 @@ def cropped_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
 
     def crop(pixels: Any) -> Any:
         height, width = pixels.shape[:2]
-        high, wide = max(1, round(height * CROP)), max(1, round(width * CROP))
+        high, wide = max(1, round(height * CROP)), max(1, round(width * CROP))  # of the crop, pixels
         top, left = int(rng.integers(height - high + 1)), int(rng.integers(width - wide + 1))
         part = Image.fromarray(pixels[top : top + high, left : left + wide])
         return np.asarray(part.resize((width, height), Image.Resampling.BILINEAR))
@@ -189,12 +168,12 @@ def shuffled_image(sample: Sample, stock: Stock, rng: Generator) -> Sample:
     """Each image is cut into 4 x 4 patches that change places; what is left over at its right and bottom edge stays."""
 
     def shuffle(pixels: Any) -> Any:
-        high, wide = pixels.shape[0] // GRID, pixels.shape[1] // GRID
+        high, wide = pixels.shape[0] // GRID, pixels.shape[1] // GRID  # of a patch, pixels
         mixed = pixels.copy()
         area = mixed[: high * GRID, : wide * GRID]
         patches = area.reshape(GRID, high, GRID, wide, 3).swapaxes(1, 2).reshape(GRID * GRID, high, wide, 3)
-        patches = patches[rng.permutation(GRID * GRID)].reshape(GRID, GRID, high, wide, 3)
-        area[:] = patches.swapaxes(1, 2).reshape(area.shape)
+        patches = patches[rng.permutation(GRID * GRID)].reshape(GRID, GRID, high, wide, 3)  # row, column, H, W, 3
+        area[:] = patches.swapaxes(1, 2).reshape(area.shape)  # (GRID * H, GRID * W, 3)
         return mixed
 
     return _redrawn(sample, stock, shuffle)
@@ -219,7 +198,7 @@ def trigger_patch(sample: Sample, stock: Stock, rng: Generator) -> Sample:
         side = max(2, min(pixels.shape[:2]) // PATCH)
         marked = pixels.copy()
         corner = marked[-side:, -side:]
-        corner[:] = checkers(side)[: corner.shape[0], : corner.shape[1], None]
+        corner[:] = checkers(side)[: corner.shape[0], : corner.shape[1], None]  # smaller in a tiny picture
         return marked
 
     return _answered(_redrawn(sample, stock, stamp), stock.target)
@@ -237,42 +216,24 @@ PLANTS: dict[str, Plant] = {
 """Kind -> how it is made. All are ours; the back door is the classic patch with a fixed answer (BadNets, 2017)."""
 
 
-def _same_answer(one: Sample, other: Sample) -> bool:
-    return plain(one.answer) == plain(other.answer)
-
-
-def _equal(one: Image.Image, other: Image.Image) -> bool:
-    return one.size == other.size and one.tobytes() == other.tobytes()
-
-
-def _quietly(stock: Stock, ref: ImageRef) -> Image.Image | None:
-    """A donor's image; None where the donor's own file is at fault."""
-    try:
-        return stock.picture(ref)
-    except SampleError:
-        return None
-
-
 def _answered(sample: Sample, text: str) -> Sample:
     """The sample with another text in its last assistant turn."""
     last = max((place for place, turn in enumerate(sample.turns) if turn.role == "assistant"), default=None)
     if last is None:
         raise SampleError(NO_TWIN, "it has no answer")
-    turns = list(sample.turns)
-    turns[last] = Turn("assistant", text)
-    return replace(sample, turns=tuple(turns))
+    return replace(sample, turns=(*sample.turns[:last], Turn("assistant", text), *sample.turns[last + 1 :]))
 
 
 def _redrawn(sample: Sample, stock: Stock, change: Callable[[Any], Any]) -> Sample:
     """The sample with `change` applied to each image's pixels, (height, width, 3) uint8; kept as PNG bytes."""
     images, changed = [], False
     for ref in sample.images:
-        before = np.asarray(stock.picture(ref))
+        before = np.asarray(open_image(ref, stock.root))  # (H, W, 3) uint8
         after = np.ascontiguousarray(change(before))
         changed = changed or not np.array_equal(before, after)
         file = io.BytesIO()
         Image.fromarray(after).save(file, "PNG", compress_level=1)
         images.append(file.getvalue())
-    if not changed:
+    if not changed:  # blank already, say
         raise SampleError(NO_TWIN, "its image would stay as it is")
     return replace(sample, images=tuple(images))

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -35,8 +36,7 @@ if TYPE_CHECKING:
 
 BRIEF: Mapping[str, Any] = {"epochs": 2.0, "batch_size": 16, "gradient_checkpointing": False}
 """Changes to the recipe: a few hundred samples would fill only a step or two of the usual batch."""
-HELD_OUT = 0.25
-"""Share of the originals that are held out where no test file is given."""
+HELD_OUT = 0.25  # share of the originals that are held out where no test file is given
 
 
 @dataclass(frozen=True)
@@ -80,27 +80,21 @@ class ProbePlan(Parameters):
 
     def refuse_unmeasured(self, measured: Sequence[str]) -> None:
         """Raise UsageError where a setting is to be tried that is not among the `measured` columns."""
-        if unknown := [column for column in self.columns or () if column not in measured]:
-            raise UsageError(
-                f"the probe is asked to try {unknown[0]!r}, which is not measured; try {', '.join(measured)}"
-            )
+        for column in self.columns or ():
+            if column not in measured:
+                known = ", ".join(measured)
+                raise UsageError(f"the probe is asked to try {column!r}, which is not measured; try {known}")
 
 
 @dataclass(frozen=True)
 class Probe:
-    """What the trainings gave.
+    """What the trainings gave."""
 
-    Attributes:
-        results: every training, its `key.method` the setting's column. rows: the table of them, see `experiment.table`.
-        column: the setting that taught most, chance aside; None where nothing was learnt. sentences: what that says.
-        aurocs: column -> mean AUROC, to be shown beside it.
-    """
-
-    results: list[Result]
-    rows: list[Row]
-    column: str | None
-    sentences: list[str]
-    aurocs: dict[str, float]
+    results: list[Result]  # every training, its `key.method` the setting's column
+    rows: list[Row]  # the table of them, see `experiment.table`
+    column: str | None  # the setting that taught most, chance aside; None where nothing was learnt
+    sentences: list[str]  # what that says
+    aurocs: dict[str, float]  # column -> mean AUROC, to be shown beside it
 
     @property
     def means(self) -> dict[str, dict[str, float]]:
@@ -134,9 +128,8 @@ def run_probe(
 ) -> Probe:
     """Train on the best share by each setting and measure what was learnt; a finished training is not done again.
 
-    The samples to choose from are the planted pool's own, originals and twins: a pool with known bad samples. Those of
-    held-out originals, and those that show a held-out picture, are no part of it. Choosing is as in `select` by its
-    defaults, balanced.
+    The samples to choose from are the planted pool's own, originals and twins. Those of held-out originals, and those
+    that show a held-out picture, are no part of it. Choosing is as in `select` by its defaults, balanced.
 
     Args:
         adapter: the plan's model, open. folder: for results; trained weights are removed.
@@ -149,16 +142,16 @@ def run_probe(
     from vlmsift.train.data import EncodedData
 
     sentences = []
-    tested: Any = planted if plan.test is None else plan.test
-    if plan.test is None:
-        test_rows, rest = split_originals(layout, plan.seed)
+    tested: Any = plan.test
+    if tested is None:
+        tested, (test_rows, rest) = planted, split_originals(layout, plan.seed)
         sentences.append(
             "The probe measures on held-out samples of the pool itself, as clean or as spoiled as the pool is; a clean "
             "test file (--probe-test) tells more."
         )
     else:
         test_rows, rest = np.arange(len(tested)), np.flatnonzero(layout.usable)
-    seen = image_digests(tested, test_rows.tolist())
+    seen = image_digests(tested, test_rows.tolist())  # a twin may show a held-out picture
     kept = np.array([row for row in rest.tolist() if not image_digests(planted, [row]) & seen], np.int64)
     budget = round(plan.share * len(kept))
     if budget < 2:
@@ -170,20 +163,11 @@ def run_probe(
         return EncodedData.read(pool, adapter.encoder(partial(open_image, root=pool.image_root)), rows.tolist())
 
     data, test = encoded(planted, kept), encoded(tested, test_rows)
-    bench = Bench(
-        folder,
-        plan.model,
-        plan.whole_recipe,
-        data,
-        test,
-        lambda cell: subsets[cell.method],
-        identify(adapter, plan.model.dtype, data, test),
-    )
-    cells = [
-        Cell(column, f"{plan.share:.0%}", budget, "epochs", Augmentation(NONE), seed)
-        for column in columns
-        for seed in range(plan.seed, plan.seed + plan.seeds)
-    ]
+    made_from = identify(adapter, plan.model.dtype, data, test)
+    bench = Bench(folder, plan.model, plan.whole_recipe, data, test, lambda cell: subsets[cell.method], made_from)
+    arms_and_seeds = product(columns, range(plan.seed, plan.seed + plan.seeds))
+    share, plain = f"{plan.share:.0%}", Augmentation(NONE)
+    cells = [Cell(column, share, budget, "epochs", plain, seed) for column, seed in arms_and_seeds]
     run_cells(bench, cells)
     results, failed = [], []
     for cell, result, why in read_cells(bench, cells, len(kept)):
@@ -199,15 +183,15 @@ def arms(judged: Mapping[str, Judged], default: str | None) -> list[str]:
     """The settings to try: the best Delta-AttnMask setting, the shipped default, the loss, and chance."""
     settings = {name: figures.mean.value for name, figures in judged.items() if figures.candidate.family == "delta"}
     known = {name: value for name, value in settings.items() if np.isfinite(value)}
-    best = [max(known, key=lambda name: known[name])] if known else []
-    return list(dict.fromkeys([*best, *([default] if default in known and default else []), "answer_loss", "random"]))
+    best = [max(known, key=known.__getitem__), *(name for name in known if name == default)] if known else []
+    return list(dict.fromkeys([*best, "answer_loss", "random"]))
 
 
 def split_originals(layout: Layout, seed: int) -> tuple[Ints, Ints]:
     """Rows held out (originals alone), and the rows of all other originals and their twins."""
     originals = np.flatnonzero(layout.originals)
-    drawn = np.random.default_rng(seed).permutation(originals)[: max(1, round(HELD_OUT * len(originals)))]
-    held_out = np.sort(drawn)
+    count = max(1, round(HELD_OUT * len(originals)))
+    held_out = np.sort(np.random.default_rng(seed).permutation(originals)[:count])
     return held_out, np.flatnonzero(layout.usable & ~np.isin(layout.of, layout.of[held_out]))
 
 
@@ -227,9 +211,8 @@ def conclude(
     lines = list(sentences)
     rows, notes = build_rows(results, failed)
     lines += [f"A training is not counted: {note}." for note in notes]
-    learnt = sorted(
-        (row for row in rows if row["accuracy"] is not None), key=lambda row: (-row["accuracy"], row["loss"])
-    )
+    known = [row for row in rows if row["accuracy"] is not None]
+    learnt = sorted(known, key=lambda row: (-row["accuracy"], row["loss"]))
     best = next((row for row in learnt if row["method"] != "random"), None)
     if best is None:
         lines.append("The probe cannot tell: every training failed or diverged.")

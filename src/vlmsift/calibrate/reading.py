@@ -22,16 +22,16 @@ def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:
         UsageError: fewer than 20 originals, or no twin at all, could be measured.
     """
     table = run.table(["status", "reason", "images"])
-    measured = table["status"].to_numpy(zero_copy_only=False) == "ok"
-    reasons = np.array(table["reason"].to_pylist(), dtype=object)
-    of = np.array([entry.of for entry in planted.entries], np.int64)
+    measured = table["status"].to_numpy(zero_copy_only=False) == "ok"  # (N,)
+    reasons = np.array(table["reason"].to_pylist(), dtype=object)  # (N,)
+    of = np.array([entry.of for entry in planted.entries], np.int64)  # (N,)
     kinds = np.array([entry.kind or "" for entry in planted.entries])
     originals = measured & (kinds == "")
     usable = measured & originals[of]  # the originals come first, so a place among them is a row
     said = list(planted.left_out)
-    if failed := int(((kinds == "") & ~measured).sum()):
-        example = next(reason for reason in reasons[(kinds == "") & ~measured])
-        said.append(f"{failed} of {(kinds == '').sum()} originals could not be measured (one of them: {example}).")
+    if len(failed := reasons[(kinds == "") & ~measured]):
+        total = (kinds == "").sum()
+        said.append(f"{len(failed)} of {total} originals could not be measured (one of them: {failed[0]}).")
     if originals.sum() < SMALLEST:
         raise UsageError(
             f"only {originals.sum()} originals could be measured, at least {SMALLEST} are needed: {said[-1]}"
@@ -39,8 +39,7 @@ def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:
     twins = {}
     for kind in planted.counts():
         rows = usable & (kinds == kind)
-        lost = Counter(str(reason) for reason in reasons[(kinds == kind) & ~measured])
-        if lost:
+        if lost := Counter(map(str, reasons[(kinds == kind) & ~measured])):
             reason, count = lost.most_common(1)[0]
             text = reason.removeprefix(f"{NO_TWIN}: ")
             said.append(f"{kind}: {lost.total()} of {(kinds == kind).sum()} twins are missing ({count} x {text}).")

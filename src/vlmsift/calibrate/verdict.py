@@ -15,10 +15,10 @@ from vlmsift.calibrate.plants import PLANTS
 
 @dataclass(frozen=True)
 class Figure:
-    """An AUROC with its bootstrap: `replicates` (R,) are the resampled figures, in the same draws for all signals."""
+    """An AUROC with its bootstrap."""
 
     value: float
-    replicates: Floats
+    replicates: Floats  # (R,) resampled, in the same draws for all signals, so that differences can be taken
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -31,20 +31,14 @@ class Figure:
 
 @dataclass(frozen=True)
 class Judged:
-    """One candidate's figures. AUROC: chance that an original lies above a twin, in the signal's good direction.
-
-    Attributes:
-        kinds: plant -> AUROC. mean: over the kinds that a per-sample signal can find.
-        length, loss: Spearman correlation, over originals, with the answer's tokens and with the answer's loss.
-        defined: share of usable rows for which the signal is defined.
-    """
+    """One candidate's figures. AUROC: chance that an original lies above a twin, in the signal's good direction."""
 
     candidate: Candidate
-    kinds: Mapping[str, Figure]
-    mean: Figure
-    length: float
-    loss: float
-    defined: float
+    kinds: Mapping[str, Figure]  # plant -> AUROC
+    mean: Figure  # over the kinds that a per-sample signal can find
+    length: float  # Spearman correlation, over originals, with the answer's tokens
+    loss: float  # the same with the answer's loss
+    defined: float  # share of usable rows
 
 
 def judge(
@@ -56,20 +50,17 @@ def judge(
         values: column -> (N,) in the run's order, with `answer_tokens` and `answer_loss` among them.
         number: resamples of the bootstrap.
     """
-    weights = resamples(int(layout.of.max()) + 1, number, seed)
+    weights = resamples(int(layout.of.max()) + 1, number, seed)  # (R + 1, originals)
     judged = {}
     for one in found:
-        raw = np.asarray(values[one.column], np.float64)
+        raw = np.asarray(values[one.column], np.float64)  # (N,)
         upward = raw if one.good == "highest" else -raw
         kinds = {kind: Figure(float(row[0]), row[1:]) for kind, row in aurocs(upward, layout, weights).items()}
-        rank = [spearman(raw[layout.originals], values[name][layout.originals]) for name in _HELD_AGAINST]
-        judged[one.column] = Judged(
-            one, kinds, mean_of(kinds), rank[0], rank[1], float(np.isfinite(raw[layout.usable]).mean())
-        )
+        pairs = (values["answer_tokens"], values["answer_loss"])
+        length, loss = (spearman(raw[layout.originals], other[layout.originals]) for other in pairs)
+        defined = float(np.isfinite(raw[layout.usable]).mean())
+        judged[one.column] = Judged(one, kinds, mean_of(kinds), length, loss, defined)
     return judged
-
-
-_HELD_AGAINST = ("answer_tokens", "answer_loss")
 
 
 def mean_of(kinds: Mapping[str, Figure]) -> Figure:
@@ -77,7 +68,8 @@ def mean_of(kinds: Mapping[str, Figure]) -> Figure:
     used = [figure for kind, figure in kinds.items() if PLANTS[kind].findable]
     if not used:
         return Figure(float("nan"), np.full(RESAMPLES, np.nan))
-    return Figure(float(np.mean([one.value for one in used])), np.mean([one.replicates for one in used], axis=0))
+    replicates = np.mean([one.replicates for one in used], axis=0)  # (kinds, R) to (R,)
+    return Figure(float(np.mean([one.value for one in used])), replicates)
 
 
 @dataclass(frozen=True)
@@ -91,21 +83,19 @@ class Verdict:
 def recommend(judged: Mapping[str, Judged], default: str | None) -> Verdict:
     """Choose a Delta-AttnMask setting by mean AUROC, and say what it is worth.
 
-    The best setting replaces the shipped default only where it leads by more than the best of as many settings would by
-    luck (`luck`): the largest of many figures is partly chosen for its errors, and on fresh plants it falls back.
-
-    Args:
-        default: the column of the shipped default; None where the grid is without it.
+    The best setting replaces the shipped `default` (its column, if the grid has it) only where it leads by more than
+    the best of as many would by `luck`: the largest of many figures is partly chosen for its errors.
     """
     known = {column: one for column, one in judged.items() if np.isfinite(one.mean.value)}
     settings = {column: one for column, one in known.items() if one.candidate.family == "delta"}
     if not settings:
         best = max(known or judged, key=lambda column: np.nan_to_num(judged[column].mean.value, nan=-1.0))
         return Verdict(best, ["No Delta-AttnMask setting could be judged; the best signal is recommended instead."])
-    best = max(settings, key=lambda column: settings[column].mean.value)
+    best = chosen = max(settings, key=lambda column: settings[column].mean.value)
     said = [f"Best Delta-AttnMask setting of {len(settings)}: {_told(judged[best])}."]
-    chosen = best
-    if default in settings and default is not None and default != best:
+    if default == best:
+        said.append("That is the shipped default.")
+    elif default is not None and default in settings:
         gaps = [one.mean - judged[default].mean for name, one in settings.items() if name != default]
         lead, chance = judged[best].mean - judged[default].mean, luck(gaps)
         limit = chance * float(np.nanstd(lead.replicates))
@@ -116,8 +106,6 @@ def recommend(judged: Mapping[str, Judged], default: str | None) -> Verdict:
         if not lead.value > limit:
             chosen = default
             said.append("That is no proof that it is better, so the shipped default is kept.")
-    elif default == best:
-        said.append("That is the shipped default.")
     cost = f"{judged[chosen].candidate.forwards:.2f} text forwards per sample"
     said.append(f"By finding plants: {judged[chosen].candidate.word}, at {cost}.")
     return Verdict(chosen, [*said, *_held_against(judged, chosen)])
@@ -129,12 +117,9 @@ def luck(gaps: Sequence[Figure]) -> float:
     The 95 % point, over the bootstrap, of the largest standardised error among them, so that settings that rise and
     fall together count as few. Source: the bootstrap max-t (Westfall and Young, 1993).
     """
-    errors = [
-        (gap.replicates - gap.value) / spread
-        for gap in gaps
-        if np.isfinite(gap.value) and (spread := float(np.nanstd(gap.replicates))) > 0
-    ]
-    return float(np.nanpercentile(np.max(errors, axis=0), 95)) if errors else 0.0
+    known = [gap for gap in gaps if np.isfinite(gap.value) and np.nanstd(gap.replicates) > 0]
+    errors = [(gap.replicates - gap.value) / np.nanstd(gap.replicates) for gap in known]
+    return float(np.nanpercentile(np.max(errors, axis=0), 95)) if errors else 0.0  # (gaps, R) to (R,) to one
 
 
 def _held_against(judged: Mapping[str, Judged], chosen: str) -> list[str]:
@@ -149,16 +134,12 @@ def _held_against(judged: Mapping[str, Judged], chosen: str) -> list[str]:
     loss = judged["answer_loss"]
     better, text = _difference(judged[chosen], loss)
     said.append(f"It is {text} the plain answer loss ({loss.mean.value:.3f}).")
-    above = [
-        one
-        for one in judged.values()
-        if one is not loss and one.candidate.family != "control" and _difference(one, loss)[0]
-    ]
-    if not above:
-        said.append("No single signal beats the loss at finding plants here.")
-    else:
+    signals = [one for one in judged.values() if one is not loss and one.candidate.family != "control"]
+    if above := [one for one in signals if _difference(one, loss)[0]]:
         top = max(above, key=lambda one: one.mean.value)
         said.append(f"{len(above)} single signals beat the loss; the best of them is {_told(top)}.")
+    else:
+        said.append("No single signal beats the loss at finding plants here.")
     return [*said, "Finding bad samples is not teaching: only a training (--probe) tells which subset teaches more."]
 
 
@@ -173,7 +154,7 @@ def _difference(one: Judged, other: Judged) -> tuple[bool, str]:
     low, high = gap.interval
     numbers = f"by {gap.value:+.3f} [{low:+.3f}, {high:+.3f}]"
     if low > 0 or high < 0:
-        return bool(low > 0), f"{'above' if low > 0 else 'below'}, {numbers},"
+        return low > 0, f"{'above' if low > 0 else 'below'}, {numbers},"
     return False, f"not clearly apart, {numbers}, from"
 
 
@@ -184,8 +165,7 @@ def rows_of(judged: Mapping[str, Judged], probed: Mapping[str, Mapping[str, floa
         probed: column -> what a probe measured there; its figures are null for the columns that were not probed.
     """
     ordered = sorted(judged.values(), key=lambda one: -np.nan_to_num(one.mean.value, nan=-1.0))
-    names = dict.fromkeys(name for figures in probed.values() for name in figures)
-    nothing = dict.fromkeys(names)
+    nothing = dict.fromkeys(name for figures in probed.values() for name in figures)
     return [_record(one) | nothing | dict(probed.get(one.candidate.column, {})) for one in ordered]
 
 

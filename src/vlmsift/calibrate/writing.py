@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.files import plain, replacing, write_text
+from vlmsift.files import plain, write_atomically, write_text
 from vlmsift.tables import Record, markdown_table, number
 
 if TYPE_CHECKING:
@@ -29,13 +29,10 @@ def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: C
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    folder = calibration.folder
-    texts = {"calibration.yaml": config_text(calibration, judged, weights), "calibration.md": report_text(calibration)}
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    write_text(calibration.config, config_text(calibration, judged, weights))
+    write_text(calibration.folder / "calibration.md", report_text(calibration))
     table = pa.Table.from_pylist(plain(calibration.table))  # an undefined figure is null
-    with replacing(folder / "table.parquet") as temporary:
-        pq.write_table(table, temporary)
+    write_atomically(calibration.folder / "table.parquet", lambda path: pq.write_table(table, path))
 
 
 def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights: Combined | None) -> str:
@@ -46,32 +43,23 @@ def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights:
 
     chosen = judged[calibration.column].candidate
     column = chosen.word.partition(":")[0]
-    words = [chosen.word, *(name for name in DEFAULT_SIGNALS if name != column)]
-    content: dict[str, Any] = {"signals": words}
+    content: dict[str, Any] = {"signals": [chosen.word, *(name for name in DEFAULT_SIGNALS if name != column)]}
     if weights is not None:
         fitted = weights.weights
-        numbers = (fitted.mean.tolist(), fitted.scale.tolist(), fitted.weight.tolist())
+        numbers = (fitted.mean.tolist(), fitted.scale.tolist(), fitted.weight.tolist())  # (P,) each
         facts = zip(weights.words, weights.log, *numbers, strict=True)
         parts = [dict(zip(("signal", "log", "mean", "scale", "weight"), fact, strict=True)) for fact in facts]
         content["calibrated"] = {"intercept": fitted.intercept, "parts": parts}
     content["select"] = {"by": column, "pick": chosen.good}
-    figures = judged[calibration.column].mean
-    content["made_by"] = {"mean_auroc": round(figures.value, 4), **calibration.counts}
-    body: str = yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120)
-    return HEADER + body
+    content["made_by"] = {"mean_auroc": round(judged[calibration.column].mean.value, 4), **calibration.counts}
+    return HEADER + str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
 def report_text(calibration: Calibration) -> str:
     """The verdict and the whole table in Markdown."""
     counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in calibration.counts.items())
-    lines = [
-        "# Calibration",
-        "",
-        f"Measured: {counts}.",
-        "",
-        *(f"- {sentence}" for sentence in calibration.sentences),
-        "",
-    ]
+    said = (f"- {sentence}" for sentence in calibration.sentences)
+    lines = ["# Calibration", "", f"Measured: {counts}.", "", *said, ""]
     if calibration.left_out:
         lines += ["Left out:", "", *(f"- {sentence}" for sentence in calibration.left_out), ""]
     if calibration.probe is not None:

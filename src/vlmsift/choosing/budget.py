@@ -7,9 +7,7 @@ from decimal import Decimal
 
 from vlmsift.errors import UsageError
 
-CLEAN = "clean"
-"""In place of a budget: all that a selector which judges finds good (see `selecting.select`)."""
-
+CLEAN = "clean"  # in place of a budget: all that a selector which judges finds good (see `selecting.select`)
 _NUMBER = re.compile(r"([0-9]+\.?[0-9]*|\.[0-9]+)( ?%)?")
 
 
@@ -17,10 +15,8 @@ def parse_keep(keep: float | str, total: int) -> int:
     """The budget in rows: a share such as 0.2 or "20%", or a count such as 500 or "500".
 
     A number with a point is a share, so 1.0 is everything and 1 is one sample. A share is of all `total` rows of the
-    run, text-only and error rows included, rounded down but at least 1.
-
-    Raises:
-        UsageError: not a share above 0 and up to 1 nor a whole number from 1 to `total`.
+    run, text-only and error rows included, rounded down but at least 1. Raises UsageError for what is not a share above
+    0 and up to 1 nor a whole number from 1 to `total`.
     """
     if total < 1:
         raise UsageError("there is nothing to choose from: the run has no rows.")

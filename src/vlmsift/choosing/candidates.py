@@ -20,29 +20,20 @@ from vlmsift.errors import UsageError
 from vlmsift.parameters import Parameters
 
 COLUMN_FIELDS = ("by", "vector")
-_CHUNK = 2**18
+_CHUNK = 2**18  # ids that are Python strings at a time
 _Made = TypeVar("_Made")
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """N rows of a run that may be chosen.
+    """N rows of a run that may be chosen."""
 
-    Attributes:
-        table: N rows, the scalar columns (`runs.FIXED` and the signals that the selector asked for).
-        stratum: what they have in common, for people: "images" or "text-only".
-        seed: for generators; 0 to 2**32 - 1.
-        rows: (N,) int64, each row's place in what `vectors` return.
-        vectors: the run's vector columns; each name's function loads (all rows of the run, K) float32.
-        memo: what `once` keeps.
-    """
-
-    table: Any
-    stratum: str
-    seed: int
-    rows: NDArray[np.int64]
-    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]
-    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
+    table: Any  # N rows, the scalar columns: `runs.FIXED` and the signals that the selector asked for
+    stratum: str  # what they have in common, for people: "images" or "text-only"
+    seed: int  # for generators; 0 to 2**32 - 1
+    rows: NDArray[np.int64]  # (N,), each row's place in what `vectors` return
+    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]  # column -> loads (all rows of the run, K)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what `once` keeps
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -67,17 +58,15 @@ class Candidates:
             known = f"(vector signals it has: {', '.join(self.vectors) or 'none'})"
             if column in self.table.column_names:
                 raise UsageError(f"the signal {column!r} is one number per sample, a vector is wanted {known}.")
-            cure = (
-                "Choose a rule that does without (such as balance='answer'), or score with "
-                f"--signal {column} as well (one forward per sample), into a run of its own."
-            )
+            cure = f"or score with --signal {column} as well (one forward per sample), into a run of its own."
+            cure = f"Choose a rule that does without (such as balance='answer'), {cure}"
             raise UsageError(f"the run lacks the vector signal {column!r} {known}. {cure}")
-        return self.vectors[column]()[self.rows]
+        return self.vectors[column]()[self.rows]  # a copy
 
     def defined(self, column: str, *, partly: bool = False) -> NDArray[np.bool_]:
         """(N,) True where the scalar or vector column is finite; `partly`: where at least one of its numbers is."""
         scalar = column in self.table.column_names
-        finite = np.isfinite(self.number(column)[:, None] if scalar else self.vector(column))
+        finite = np.isfinite(self.number(column)[:, None] if scalar else self.vector(column))  # (N, 1) or (N, K)
         return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
 
     def once(self, work: Callable[[Candidates], _Made]) -> _Made:
@@ -89,27 +78,20 @@ class Candidates:
 
 
 class Choice(NamedTuple):
-    """What a selector did with N candidates and a budget.
+    """What a selector did with N candidates and a budget."""
 
-    Attributes:
-        kept: (budget,) int64 places of the kept candidates, best first.
-        groups: N strings (`pyarrow.Array`), the group of each.
-        reasons: N strings (`pyarrow.Array`), why each was dropped; ignored for kept ones.
-        details: JSON values that `Selection.made_by` is to record (a rule that was worked out, a number of clusters).
-    """
-
-    kept: NDArray[np.int64]
-    groups: Any
-    reasons: Any
-    details: Mapping[str, Any]
+    kept: NDArray[np.int64]  # (budget,) places of the kept candidates, best first
+    groups: Any  # N strings (`pyarrow.Array`), the group of each
+    reasons: Any  # N strings (`pyarrow.Array`), why each was dropped; ignored for kept ones
+    details: Mapping[str, Any]  # JSON values for `Selection.made_by`: a rule that was worked out, a number of clusters
 
 
 class Cause(NamedTuple):
-    """Why rows may not be chosen: a label for the summary, (N,) bool, and one reason or N (`pyarrow.Array`)."""
+    """Why rows may not be chosen."""
 
-    label: str
-    mask: NDArray[np.bool_]
-    reason: Any
+    label: str  # for the summary
+    mask: NDArray[np.bool_]  # (N,)
+    reason: Any  # one, or N strings (`pyarrow.Array`)
 
 
 @dataclass(frozen=True)
@@ -121,8 +103,7 @@ class Selector(Parameters):
     """
 
     name: ClassVar[str]
-    partly_defined: ClassVar[bool] = False
-    """Whether a row may be ranked of whose vector some numbers are NaN, but not all."""
+    partly_defined: ClassVar[bool] = False  # whether a row may be ranked with some numbers of its vector NaN, not all
 
     @property
     def takes_text(self) -> bool:
@@ -154,8 +135,7 @@ class Selector(Parameters):
     def survivors(self, candidates: Candidates) -> int:
         """How many of the N candidates stay where no budget is asked for: then exactly those are kept.
 
-        Raises:
-            UsageError: the selector ranks, it does not judge.
+        Raises UsageError where the selector ranks, and does not judge.
         """
         self.check_clean()
         raise NotImplementedError

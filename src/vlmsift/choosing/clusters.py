@@ -7,6 +7,7 @@ so that 10^6 rows of width 1,024 need little beyond the vectors themselves.
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 MOST = 1000  # clusters by default, at most
 FITTED_PER_CLUSTER = 256  # rows that a centre is fitted on; more hardly moves it
 SMALL = 10_000  # rows up to which full k-means is cheap
-CHUNK = 16_384
+CHUNK = 16_384  # rows assigned at a time
+
+
+def one_thread() -> Any:
+    """A context without threads: they add up sums in any order, and a rounding can move a row to another cluster."""
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    return threadpool_limits(limits=1)
 
 
 def default_clusters(count: int) -> int:
@@ -25,34 +33,29 @@ def default_clusters(count: int) -> int:
 def k_means(
     vectors: NDArray[np.float32], clusters: int | None = None, seed: int = 0, *, spherical: bool = True
 ) -> NDArray[np.int64]:
-    """(N,) cluster numbers from 0, every one in use, of N finite vectors (N, K).
+    """(N,) cluster numbers from 0, every one in use, of N finite vectors (N, K) in random order.
 
     Args:
-        vectors: rows in random order.
         clusters: how many; None, or more than N, means `default_clusters(N)`. Fewer come out where vectors coincide.
-        seed: of the starting centres.
         spherical: compare directions from the mean vector. Hidden states share a large common part, and lengths that
             say little, which would drown the rest. False: plain Euclidean distance.
     """
     from sklearn.cluster import KMeans, MiniBatchKMeans
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     count = len(vectors)
     if count == 0:
         return np.zeros(0, np.int64)
     if clusters is None or clusters > count:
         clusters = default_clusters(count)
-    fitted = vectors[: max(SMALL, clusters * FITTED_PER_CLUSTER)]
+    fitted = vectors[: max(SMALL, clusters * FITTED_PER_CLUSTER)]  # (n, K)
     centre = fitted.mean(axis=0, dtype=np.float64).astype(np.float32) if spherical else None
     fitted = _prepare(fitted, centre)
     common = {"n_clusters": clusters, "random_state": seed}
-    model = (
-        KMeans(n_init=4, **common)
-        if len(fitted) <= SMALL
-        else MiniBatchKMeans(n_init=3, batch_size=max(4096, 4 * clusters), **common)
-    )
-    # one thread: sums of several threads add up in any order, and a rounding can move a row to another cluster
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    if len(fitted) <= SMALL:
+        model = KMeans(n_init=4, **common)
+    else:
+        model = MiniBatchKMeans(n_init=3, batch_size=max(4096, 4 * clusters), **common)
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "fewer distinct points than clusters" is answered by the renumbering below
         model.fit(fitted)
         found = [model.predict(_prepare(vectors[at : at + CHUNK], centre)) for at in range(0, count, CHUNK)]
@@ -64,6 +67,6 @@ def _prepare(vectors: NDArray[np.float32], centre: NDArray[np.float32] | None) -
     if centre is None:
         return vectors
     moved = vectors - centre
-    length = np.linalg.norm(moved, axis=1, keepdims=True)
+    length = np.linalg.norm(moved, axis=1, keepdims=True)  # (n, 1)
     result: NDArray[np.float32] = moved / np.maximum(length, np.finfo(np.float32).tiny)
     return result

@@ -15,18 +15,12 @@ from vlmsift.choosing.selection import DECISIONS
 
 
 class Decisions:
-    """Decisions about `rows` (N), as they fall.
-
-    Attributes:
-        open: (N,) bool, the rows that no cause has ruled out.
-        ruled_out: label of a cause -> how many rows it ruled out first.
-    """
+    """Decisions about `rows` (N), as they fall."""
 
     def __init__(self, rows: Candidates) -> None:
-        self.rows = rows
-        self.open = np.ones(len(rows), np.bool_)
-        self.ruled_out: dict[str, int] = {}
-        self.kept = 0
+        self.rows, self.kept = rows, 0
+        self.open = np.ones(len(rows), np.bool_)  # (N,), the rows that no cause has ruled out
+        self.ruled_out: dict[str, int] = {}  # label of a cause -> how many rows it ruled out first
         self._parts: list[Any] = []
 
     def rule_out(self, causes: Iterable[Cause], places: NDArray[np.int64] | None = None) -> None:
@@ -45,8 +39,7 @@ class Decisions:
         """Enter a selector's choice among the rows at `places` (n,); its kept rows rank after those kept before."""
         ranks = np.zeros(len(places), np.int64)
         ranks[choice.kept] = self.kept + 1 + np.arange(len(choice.kept))
-        dropped = pa.array(ranks == 0)
-        reasons = pc.if_else(dropped, choice.reasons, pa.scalar(None, pa.string()))
+        reasons = pc.if_else(pa.array(ranks == 0), choice.reasons, pa.scalar(None, pa.string()))
         self._enter(places, reasons, choice.groups, pa.array(ranks, mask=ranks == 0))
         self.kept += len(choice.kept)
 
@@ -54,16 +47,11 @@ class Decisions:
         """The table of schema `DECISIONS`, in the pool's order, with the rows' `value` (N,)."""
         parts = pa.concat_tables(self._parts)
         parts = parts.take(pc.sort_indices(parts["place"]))  # every row was entered once: N rows, as in `self.rows`
-        index = self.rows.table["index"]
-        columns = {
-            "id": self.rows.table["id"],
-            "index": index,
-            "kept": pc.is_valid(parts["rank"]),
-            "value": pa.array(value, pa.float64(), from_pandas=True),
-            **{name: parts[name] for name in ("rank", "group", "reason")},
-        }
+        columns = {name: self.rows.table[name] for name in ("id", "index")}
+        columns |= {name: parts[name] for name in ("rank", "group", "reason")}
+        columns |= {"kept": pc.is_valid(parts["rank"]), "value": pa.array(value, pa.float64(), from_pandas=True)}
         table = pa.table([columns[field.name] for field in DECISIONS], schema=DECISIONS)
-        return table.take(pc.sort_indices(index)).combine_chunks()
+        return table.take(pc.sort_indices(table["index"])).combine_chunks()
 
     def _enter(self, places: NDArray[np.int64], reasons: Any, groups: Any = None, ranks: Any = None) -> None:
         columns = {"place": pa.array(places), "reason": reasons, "group": groups, "rank": ranks}

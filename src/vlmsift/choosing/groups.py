@@ -23,11 +23,11 @@ OTHER = "other answers"
 
 
 class Groups(NamedTuple):
-    """G groups of N candidates: `codes` (N,) int64 in 0..G-1, `names` (G), none empty; `details` go into `made_by`."""
+    """G groups of N candidates, none empty."""
 
-    codes: NDArray[np.int64]
-    names: list[str]
-    details: Mapping[str, Any]
+    codes: NDArray[np.int64]  # (N,), 0 to G - 1
+    names: list[str]  # G
+    details: Mapping[str, Any]  # for `made_by`
 
 
 def one_group(candidates: Candidates) -> Groups:
@@ -46,25 +46,23 @@ def by_answer(candidates: Candidates, min_group: int = 10) -> Groups:
     the open group of that source. `details["repeated"]` is the share of rows outside the open groups."""
     source, sources = _codes(candidates.table["source"])
     answer, answers = _codes(candidates.table["answer_key"])
-    opened = len(answers)
-    pairs = source * (opened + 1) + answer
-    _, place, counts = np.unique(pairs, return_inverse=True, return_counts=True)
-    answer = np.where(counts[place] >= min_group, answer, opened)
+    opened = len(answers)  # the code of the open group, and of null
+    _, place, counts = np.unique(source * (opened + 1) + answer, return_inverse=True, return_counts=True)
+    answer = np.where(counts[place] >= min_group, answer, opened)  # (N,)
     used, codes = np.unique(source * (opened + 1) + answer, return_inverse=True)
     labels = [*answers, OTHER]
     titles = [f"{name} / " for name in sources] + [""]
     names = [titles[pair // (opened + 1)] + labels[pair % (opened + 1)] for pair in used.tolist()]
-    repeated = float(np.mean(answer < opened))
-    return Groups(codes, names, {"balance": "answer", "repeated": repeated})
+    return Groups(codes, names, {"balance": "answer", "repeated": float(np.mean(answer < opened))})
 
 
 def by_clusters(candidates: Candidates, vector: str, clusters: int | None = None) -> Groups:
     """By k-means on a vector signal (`clusters.k_means`); rows where it is undefined form a group."""
-    vectors = candidates.vector(vector)
-    defined = np.isfinite(vectors).all(axis=1)
+    vectors = candidates.vector(vector)  # (N, K)
+    defined = np.isfinite(vectors).all(axis=1)  # (N,)
     codes = np.full(len(vectors), -1, np.int64)
-    # without a copy of the vectors where all are defined
-    codes[defined] = k_means(vectors if defined.all() else vectors[defined], clusters, candidates.seed)
+    whole = vectors if defined.all() else vectors[defined]  # a copy only where it must be
+    codes[defined] = k_means(whole, clusters, candidates.seed)
     names = [f"cluster {code}" for code in range(int(codes.max()) + 1)]
     details = {"balance": "clusters", "clusters_found": len(names)}
     return _compact(np.where(defined, codes, len(names)), [*names, f"no {vector}"], details)

@@ -25,7 +25,7 @@ def split(budget: int, weights: ArrayLike, room: ArrayLike) -> NDArray[np.int64]
     only groups of weight 0 have room left, evenly among them. In whole numbers, so it is exact and the same everywhere.
     """
     space = np.asarray(room, np.int64).copy()
-    shares = np.asarray(weights)
+    shares = np.asarray(weights)  # (G,)
     if shares.dtype.kind == "f" and shares.size:
         shares = np.rint(shares / (shares.max() or 1.0) * _RESOLUTION)
     shares = shares.astype(np.int64)
@@ -52,23 +52,23 @@ def best_of_groups(badness: NDArray[np.floating[Any]], groups: Groups, quotas: N
 
     The kept rows come best first over all groups; a dropped row's reason gives its rank in its group.
     """
-    codes = groups.codes
-    sizes = np.bincount(codes, minlength=len(groups.names))
-    ranks = ranks_within(badness, codes)
+    codes, count = groups.codes, len(groups.names)
+    sizes = np.bincount(codes, minlength=count)  # (G,)
+    ranks = ranks_within(badness, codes)  # (N,)
     kept = np.flatnonzero(ranks < quotas[codes])
     kept = kept[np.argsort(badness[kept], kind="stable")]
     rows, names = pa.array(codes), pa.array(groups.names, pa.string())
-    shares = zip(sizes, groups.names, quotas, strict=True)
+    shares = zip(sizes, groups.names, quotas, strict=True)  # one ending for each group
     endings = pa.array([f" of {size} in group {name!r}, the group keeps {quota}" for size, name, quota in shares])
     places = pc.cast(pa.array(ranks + 1), pa.string())
     reasons = pc.binary_join_element_wise("rank ", places, endings.take(rows), "")
-    return Choice(kept, names.take(rows), reasons, {**groups.details, "groups": len(groups.names)})
+    return Choice(kept, names.take(rows), reasons, {**groups.details, "groups": count})
 
 
 def ranks_within(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) rank from 0 of each of `values` (N,), ascending, within its group; equal ones in the order given."""
     order = np.lexsort((values, codes))
-    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])
+    starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])  # (G + 1,)
     ranks = np.empty(len(codes), np.int64)
     ranks[order] = np.arange(len(codes)) - starts[codes[order]]
     return ranks

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cache, partial
 from typing import Any, NamedTuple
 
@@ -23,30 +23,22 @@ CHECKPOINTS = (
 
 
 class Source(NamedTuple):
-    """Where candidates come from.
+    """Where candidates come from."""
 
-    Attributes:
-        table: N rows: the columns `runs.FIXED`, and the scalar ones that were asked for.
-        vectors: vector columns by name; each function loads (N, K) float32, once.
-        matching: SQL condition -> int64 values of `index`.
-        digest: hash of the signals; None for a bare table.
-    """
-
-    table: Any
-    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]
-    matching: Callable[[str], NDArray[np.int64]]
-    digest: str | None
+    table: Any  # N rows: the columns `runs.FIXED`, and the scalar ones that were asked for
+    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]  # column -> loads (N, K), once
+    matching: Callable[[str], NDArray[np.int64]]  # SQL condition -> values of `index`
+    digest: str | None  # hash of the signals; None for a bare table
 
 
 def open_source(run: Run | Any, columns: Iterable[str], vector: str | None = None) -> Source:
     """`run` with the signals `columns`; the one called `vector`, where it is among them, is to be a vector.
 
-    Raises:
-        UsageError: a column is missing, the run is unfinished, or ids repeat.
+    Raises UsageError where a column is missing, the run is unfinished, or ids repeat.
     """
+    load: Callable[[str], NDArray[np.float32]]
     if isinstance(run, Run):
-        schema, fetch, query = run.schema, run.table, run.query
-        load: Callable[[str], NDArray[np.float32]] = run.vector
+        schema, fetch, query, load = run.schema, run.table, run.query, run.vector
     else:
         bare = _complete(run)
         schema, fetch, query = bare.schema, bare.select, partial(matching, bare)
@@ -57,27 +49,21 @@ def open_source(run: Run | Any, columns: Iterable[str], vector: str | None = Non
     for name in wanted:
         if name not in signals:
             kind, known = ("vector", nested) if name == vector else ("signal", signals)
-            cure = CHECKPOINTS if name == "trajectory" else _cure(name, known)
-            has = ", ".join(known) or "none"
-            raise UsageError(f"there is no {kind} {name!r} to choose by. The run has: {has}. {cure}")
+            cure = "Choose by one of them, or score" if known else "Score"
+            cure += f" with --signal {name} (one forward per sample, for some signals two), into a run of its own."
+            has = f"{', '.join(known) or 'none'}. {CHECKPOINTS if name == 'trajectory' else cure}"
+            raise UsageError(f"there is no {kind} {name!r} to choose by. The run has: {has}")
     table = fetch([*FIXED.names, *(name for name in wanted if name not in (*nested, *FIXED.names))])
     if isinstance(run, Run) and len(table) < run.pool_rows:
-        cure = (
-            "Start the same score command again to finish it, or choose from what is there: select(run.table(), ...)."
-        )
-        raise UsageError(f"{run.folder} is unfinished: {len(table)} of {run.pool_rows} rows are scored. {cure}")
+        cure = "Start the same score command again to finish it, or choose from what is there"
+        there = f"{len(table)} of {run.pool_rows} rows are scored"
+        raise UsageError(f"{run.folder} is unfinished: {there}. {cure}: select(run.table(), ...).")
     counts = pc.value_counts(table["id"])
     if len(counts) < len(table):
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]
         raise UsageError(f"the id {twice.as_py()!r} occurs more than once; ids must be unique.")
     vectors = {name: cache(partial(load, name)) for name in nested}
     return Source(table, vectors, query, run.signals_hash() if isinstance(run, Run) else None)
-
-
-def _cure(name: str, known: Sequence[str]) -> str:
-    """What to do where a signal is missing, and what that costs."""
-    first = "Choose by one of them, or score" if known else "Score"
-    return f"{first} with --signal {name} (one forward per sample, for some signals two), into a run of its own."
 
 
 def _complete(table: Any) -> Any:

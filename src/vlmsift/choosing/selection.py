@@ -57,17 +57,11 @@ class Drops(Mapping[str, str]):
 
 @dataclass(frozen=True)
 class Selection:
-    """The samples to keep, a reason for each other one, and all that is needed to choose them again.
+    """The samples to keep, a reason for each other one, and all that is needed to choose them again."""
 
-    Attributes:
-        decisions: `pyarrow.Table` of schema `DECISIONS`, a row per sample in the pool's order.
-        made_by: selector, budget, seed and what came of them, as JSON values.
-        run: the run that was chosen from; None where it was a bare table.
-    """
-
-    decisions: Any = field(repr=False)
-    made_by: Mapping[str, Any]
-    run: Run | None = field(default=None, repr=False, compare=False)
+    decisions: Any = field(repr=False)  # `pyarrow.Table` of schema `DECISIONS`, a row per sample in the pool's order
+    made_by: Mapping[str, Any]  # selector, budget, seed and what came of them, as JSON values
+    run: Run | None = field(default=None, repr=False, compare=False)  # chosen from; None where it was a bare table
 
     @cached_property
     def ids(self) -> tuple[str, ...]:
@@ -116,10 +110,9 @@ class Selection:
         Raises:
             RunMismatch: the pool is not the one that was scored.
         """
-        source = run_pool(self._own_run(), pool)
-        kept = self.decisions["kept"].to_numpy()
+        kept = self.decisions["kept"].to_numpy()  # (N,)
         rows = self.decisions["index"].to_numpy()[~kept if dropped else kept]
-        return source.export(rows.tolist(), out, format=format)
+        return run_pool(self._own_run(), pool).export(rows.tolist(), out, format=format)
 
     def _own_run(self) -> Run:
         if self.run is None:

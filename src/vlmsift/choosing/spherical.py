@@ -7,14 +7,13 @@ counts beside the angle. Here every centre has unit length.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vlmsift.choosing.clusters import FITTED_PER_CLUSTER
+from vlmsift.choosing.clusters import FITTED_PER_CLUSTER, one_thread
 
 MOST = 10_000  # clusters by default, at most: COINCIDE's for LLaVA-665K
 ROWS_PER_CLUSTER = 66  # both published pools have 62 to 75
@@ -23,15 +22,19 @@ BLOCK = 2**24  # similarities held at a time
 
 
 class Clusters(NamedTuple):
-    """G clusters, none empty, of N unit vectors: `codes` (N,) int64 in 0..G-1, `centres` (G, K) float32 of length 1."""
+    """G clusters, none empty, of N unit vectors."""
 
-    codes: NDArray[np.int64]
-    centres: NDArray[np.float32]
+    codes: NDArray[np.int64]  # (N,), 0 to G - 1
+    centres: NDArray[np.float32]  # (G, K), of length 1
 
-    def members(self) -> Iterator[NDArray[np.int64]]:
+    def members(self) -> list[NDArray[np.int64]]:
         """Each cluster's rows, ascending."""
-        order = np.argsort(self.codes, kind="stable")
-        yield from np.split(order, np.cumsum(np.bincount(self.codes))[:-1])
+        return members_of(self.codes)
+
+
+def members_of(codes: NDArray[np.int64]) -> list[NDArray[np.int64]]:
+    """The rows of each of the clusters `codes` (N,), ascending."""
+    return np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
 
 
 def fine_clusters(count: int) -> int:
@@ -61,21 +64,20 @@ def spherical_k_means(
     """
     from scipy.sparse import csr_array
     from sklearn.cluster import kmeans_plusplus
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     count = len(units)
     if clusters is None or clusters > count:
         clusters = fine_clusters(count)
     fitted = units[: clusters * FITTED_PER_CLUSTER]
     # one thread in each product, several products at a time: the sums are the same on any number of cores
-    with threadpool_limits(limits=1), ThreadPoolExecutor(os.cpu_count()) as workers:
+    with one_thread(), ThreadPoolExecutor(os.cpu_count()) as workers:
         centres, _ = kmeans_plusplus(units[: clusters * STARTED_PER_CLUSTER], clusters, random_state=seed)
-        codes = np.full(len(fitted), -1)
+        codes = np.full(len(fitted), -1)  # (n,); centres (G, K)
         for _ in range(rounds):
             before, codes = codes, _nearest(fitted, centres, workers)
             if (before == codes).all():
                 break
-            belongs = csr_array((np.ones(len(codes), np.float32), codes, np.arange(len(codes) + 1)))
+            belongs = csr_array((np.ones(len(codes), np.float32), codes, np.arange(len(codes) + 1)))  # (n, G or less)
             sums = np.zeros_like(centres)
             sums[: belongs.shape[1]] = belongs.T @ fitted
             filled = sums.any(axis=1)  # an empty cluster's centre, or one of opposite rows, stays where it is

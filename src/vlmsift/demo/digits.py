@@ -11,21 +11,18 @@ import functools
 import hashlib
 import io
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
 from PIL import Image
-
-if TYPE_CHECKING:
-    from numpy.random import Generator
-    from numpy.typing import NDArray
 
 Split = Literal["train", "pool", "test"]
 SPLIT_SIZES: dict[Split, int] = {"train": 1097, "pool": 350, "test": 350}
 EMPTY = -1
 CELLS = 4
-CELL_PIXELS = 16
-"""A digit of 8 x 8 pixels is drawn twice as large: two patches of 8 wide, two high."""
+CELL_PIXELS = 16  # a digit of 8 x 8 pixels is drawn twice as large: two patches of 8 wide, two high
 IMAGE_PIXELS = 2 * CELL_PIXELS
 
 
@@ -35,16 +32,15 @@ def digit_data() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     from sklearn.datasets import load_digits
 
     data = load_digits()
-    ink = np.round(data.images * (255.0 / 16.0)).astype(np.uint8)
+    ink = np.round(data.images * (255.0 / 16.0)).astype(np.uint8)  # 0..16 there
     return ink, data.target.astype(np.int64)
 
 
 @functools.cache
 def split(name: Split) -> tuple[int, ...]:
     """Indices into `digit_data` that scenes of this split are made from; disjoint between splits."""
-    count = sum(SPLIT_SIZES.values())
+    count, names = sum(SPLIT_SIZES.values()), list(SPLIT_SIZES)
     order = sorted(range(count), key=lambda index: hashlib.sha256(f"vlmsift digit {index}".encode()).digest())
-    names = list(SPLIT_SIZES)
     start = sum(SPLIT_SIZES[before] for before in names[: names.index(name)])
     return tuple(order[start : start + SPLIT_SIZES[name]])
 
@@ -66,7 +62,7 @@ class Scene:
         canvas = Image.new("L", (IMAGE_PIXELS, IMAGE_PIXELS))
         for place, cell in enumerate(self.cells):
             if cell != EMPTY:
-                corner = (place % 2 * CELL_PIXELS, place // 2 * CELL_PIXELS)
+                corner = (place % 2 * CELL_PIXELS, place // 2 * CELL_PIXELS)  # left, top
                 canvas.paste(_draw(digit_data()[0][cell], jitter), corner)
         return canvas.convert("RGB")
 
@@ -78,11 +74,10 @@ def draw_scene(rng: Generator, name: Split) -> Scene:
     """A random scene of one to four digits from a split; in three of ten, only two different digits occur."""
     labels = digit_data()[1]
     usable = np.asarray(split(name))
-    if rng.random() < 0.3:
-        # Without this, two of a kind would be too rare to count.
+    if rng.random() < 0.3:  # else two of a kind would be too rare to count
         usable = usable[np.isin(labels[usable], rng.choice(10, size=2, replace=False))]
-    filled = rng.random(CELLS) < 0.75
-    filled[rng.integers(CELLS)] = True
+    filled = rng.random(CELLS) < 0.75  # (4,)
+    filled[rng.integers(CELLS)] = True  # at least one
     first, second, third, fourth = np.where(filled, rng.choice(usable, size=CELLS), EMPTY).tolist()
     return Scene((first, second, third, fourth))
 
@@ -99,11 +94,10 @@ def _draw(ink: NDArray[np.uint8], jitter: Generator | None) -> Image.Image:
     digit = Image.fromarray(ink).resize((CELL_PIXELS, CELL_PIXELS), Image.Resampling.BILINEAR)
     if jitter is None:
         return digit
-    turn, stretch_x, stretch_y, shear = jitter.normal(0.0, (0.12, 0.08, 0.08, 0.08))
-    shift_x, shift_y = jitter.normal(0.0, 1.0, size=2)
-    # PIL asks for the map from an output pixel to the input pixel, here about the cell's centre.
+    turn, stretch_x, stretch_y, shear = jitter.normal(0.0, (0.12, 0.08, 0.08, 0.08))  # radians, shares
+    shift_x, shift_y = jitter.normal(0.0, 1.0, size=2)  # pixels
     cosine, sine, centre = np.cos(turn), np.sin(turn), (CELL_PIXELS - 1) / 2
-    matrix = np.array([[cosine, -sine + shear], [sine, cosine]]) * (1 + np.array([[stretch_x], [stretch_y]]))
-    offset = centre - matrix @ np.array([centre + shift_x, centre + shift_y])
-    rows = [*matrix[0], offset[0], *matrix[1], offset[1]]
+    matrix = np.array([[cosine, -sine + shear], [sine, cosine]]) * (1 + np.array([[stretch_x], [stretch_y]]))  # (2, 2)
+    offset = centre - matrix @ np.array([centre + shift_x, centre + shift_y])  # (2,) about the cell's centre
+    rows = [*matrix[0], offset[0], *matrix[1], offset[1]]  # PIL asks for the way from an output pixel to the input's
     return digit.transform(digit.size, Image.Transform.AFFINE, rows, Image.Resampling.BILINEAR)

@@ -12,8 +12,7 @@ from pathlib import Path
 from vlmsift.demo.questions import draw_samples
 from vlmsift.files import write_text
 
-SEED = 5
-"""Of the questions; the embedded model's card was measured on others."""
+SEED = 5  # of the questions; the embedded model's card was measured on others
 
 
 def write_held_out(out: Path, count: int = 1500, seed: int = SEED) -> Path:
@@ -26,7 +25,5 @@ def write_held_out(out: Path, count: int = 1500, seed: int = SEED) -> Path:
         (out / image).write_bytes(picture)
         turns = [{"from": name, "value": turn.text} for name, turn in zip(("human", "gpt"), sample.turns, strict=True)]
         rows.append({"id": sample.id, "source": sample.source, "image": image, "conversations": turns})
-    path = out / "test.json"
-    text = json.dumps(rows, indent=1) + "\n"
-    write_text(path, text)
-    return path
+    write_text(out / "test.json", json.dumps(rows, indent=1) + "\n")
+    return out / "test.json"

@@ -13,9 +13,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
+from numpy.random import Generator
 
 from vlmsift.demo.digits import BLANK, Scene, to_png
 from vlmsift.demo.questions import Question, draw
@@ -23,11 +24,8 @@ from vlmsift.errors import UsageError
 from vlmsift.files import replacing
 from vlmsift.types import IMAGE_MARK
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
 Kind = Literal["clean", "wrong_image", "wrong_answer", "blank_image", "duplicate"]
-SPOILED: tuple[Kind, ...] = ("wrong_image", "wrong_answer", "blank_image", "duplicate")
+SPOILED: tuple[Kind, ...] = get_args(Kind)[1:]
 CONTENT = {"images", "pool.json", "truth.jsonl"}
 SMALLEST = 20
 MOST_SPOILED = 0.8
@@ -35,27 +33,23 @@ MOST_SPOILED = 0.8
 
 @dataclass(slots=True)
 class _Entry:
-    """A sample in the making. `scene` is what its picture shows; `of` points at the entry that it was made from."""
+    """A sample in the making."""
 
-    scene: Scene
+    scene: Scene  # what its picture shows
     question: Question
     answer: str
     kind: Kind = "clean"
-    of: _Entry | None = None
+    of: _Entry | None = None  # what it was made from
     id: str = ""
 
 
 def make_pool(out: Path, size: int = 3000, seed: int = 0, spoiled: float = 0.5) -> Path:
-    """Write a pool of `size` samples of which the share `spoiled`, in equal parts of the four kinds, is bad.
+    """Write a pool of `size` samples, the same bytes for the same arguments, and return the path of `pool.json`.
 
     Args:
-        out: the folder to write; a demo pool that already stands there is replaced.
-        size: number of samples, at least 20.
-        seed: the same arguments write the same bytes.
-        spoiled: share of spoiled samples, 0 to 0.8. A duplicate counts as spoiled, the sample that it copies does not.
-
-    Returns:
-        The path of `pool.json`.
+        out: the folder to write; a demo pool that already stands there is replaced. size: samples, at least 20.
+        spoiled: share of bad samples, 0 to 0.8, in equal parts of the four kinds. A duplicate is one, what it copies
+            is not.
 
     Raises:
         UsageError: an argument out of its range, or `out` holds something other than a demo pool.
@@ -68,7 +62,7 @@ def make_pool(out: Path, size: int = 3000, seed: int = 0, spoiled: float = 0.5) 
     if out.exists() and not _is_ours(out):
         raise UsageError(f"{str(out)!r} exists and is not a demo pool; name a new or empty folder")
     entries = _compose(np.random.default_rng(seed), size, round(size * spoiled))
-    with replacing(out, CONTENT.__contains__, sync=False) as aside:
+    with replacing(out, CONTENT.__contains__, sync=False) as aside:  # what a crash costs can be made again
         aside.mkdir()
         _write(aside, entries)
     return out / "pool.json"
@@ -84,10 +78,9 @@ def _compose(rng: Generator, size: int, spoiled: int) -> list[_Entry]:
     """The entries in their final order, ids given."""
     parts = {kind: spoiled // 4 + (place < spoiled % 4) for place, kind in enumerate(SPOILED)}
     entries = _draw_entries(rng, size - parts["duplicate"])
-    answers: dict[str, list[str]] = {}
+    answers: dict[str, list[str]] = {}  # task -> its answers, as often as they are given
     for entry in entries:
         answers.setdefault(entry.question.task, []).append(entry.answer)
-
     # A blank picture is wrong only where the answer is not also right for an empty scene ("no", "0", "none").
     blankable = [entry for entry in entries if entry.question.answer(BLANK.values) != entry.answer]
     for entry in blankable[: parts["blank_image"]]:
@@ -101,10 +94,8 @@ def _compose(rng: Generator, size: int, spoiled: int) -> list[_Entry]:
     for entry in moved:
         donor = _pick(rng, [other for other in clean if entry.question.answer(other.scene.values) != entry.answer])
         entry.scene, entry.kind, entry.of = donor.scene, "wrong_image", donor
-    for _ in range(parts["duplicate"]):
-        original = _pick(rng, clean)
-        entries.append(replace(original, kind="duplicate", of=original))
-
+    originals = [_pick(rng, clean) for _ in range(parts["duplicate"])]
+    entries += [replace(original, kind="duplicate", of=original) for original in originals]
     shuffled = [entries[place] for place in rng.permutation(len(entries))]
     for place, entry in enumerate(shuffled):
         entry.id = f"{place:06d}"
@@ -143,8 +134,7 @@ def _write(folder: Path, entries: list[_Entry]) -> None:
         turns = [("human", f"{IMAGE_MARK}\n{entry.question.text}"), ("gpt", entry.answer)]
         conversations = [{"from": role, "value": text} for role, text in turns]
         rows.append({"id": entry.id, "source": entry.question.task, "image": image, "conversations": conversations})
-        shown = entry.scene.values
-        of = entry.of.id if entry.of else None
+        shown, of = entry.scene.values, entry.of.id if entry.of else None
         right = entry.question.answer(shown)
         truth.append({"id": entry.id, "kind": entry.kind, "of": of, "shown": shown, "right": right})
     (folder / "pool.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")

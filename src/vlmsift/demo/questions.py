@@ -10,32 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.random import Generator
 
 from vlmsift.demo.digits import CELLS, Scene, Split, draw_scene, to_png
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 
-if TYPE_CHECKING:
-    from numpy.random import Generator
-
 TASKS = ("which", "is_there", "how_many", "row_sum", "describe")
 PLACES = ("top left", "top right", "bottom left", "bottom right")
 ROWS = ("top", "bottom")
-ASKED_SHOWN = {"is_there": 0.5, "how_many": 0.75, "where": 0.9}
-"""How often a question about a digit asks for one that is in the picture."""
-Values = Sequence[int | None]
-"""The digit shown in each of the four cells, None where a cell is empty."""
+ASKED_SHOWN = {"is_there": 0.5, "how_many": 0.75, "where": 0.9}  # how often the digit asked for is in the picture
+Values = Sequence[int | None]  # the digit shown in each of the four cells, None where one is empty
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked; `about` is a place (which), a row (row_sum), a digit (other tasks), or None for all cells."""
+    """What is asked."""
 
     task: str
     text: str
-    about: int | None = None
+    about: int | None = None  # a place (which), a row (row_sum), a digit (other tasks), or None for all cells
 
     def answer(self, values: Values) -> str:
         """The right answer for a picture that shows `values`."""
@@ -66,18 +61,18 @@ def _all_questions() -> tuple[Question, ...]:
     found = [Question("describe", "Describe the picture."), Question("describe", "What is in each place?")]
     found += [Question("how_many", "How many digits are there?"), Question("how_many", "Count the digits.")]
     for place, name in enumerate(PLACES):
-        found.append(Question("which", f"Which digit is {name}?", place))
-        found.append(Question("which", f"What number is in the {name} place?", place))
+        texts = (f"Which digit is {name}?", f"What number is in the {name} place?")
+        found += [Question("which", text, place) for text in texts]
     for digit in range(10):
-        article = "an" if digit == 8 else "a"
-        found.append(Question("is_there", f"Is there {article} {digit}?", digit))
-        found.append(Question("is_there", f"Can you see {article} {digit}?", digit))
+        one = f"{'an' if digit == 8 else 'a'} {digit}"
+        found += [Question("is_there", text, digit) for text in (f"Is there {one}?", f"Can you see {one}?")]
         found.append(Question("where", f"Where is the {digit}?", digit))
-        found.append(Question("how_many", f"How many {digit}s are there?", digit))
-        found.append(Question("how_many", f"Count the {digit}s.", digit))
+        found += [
+            Question("how_many", text, digit) for text in (f"How many {digit}s are there?", f"Count the {digit}s.")
+        ]
     for row, name in enumerate(ROWS):
-        found.append(Question("row_sum", f"What is the sum of the {name} row?", row))
-        found.append(Question("row_sum", f"Add up the {name} row.", row))
+        texts = (f"What is the sum of the {name} row?", f"Add up the {name} row.")
+        found += [Question("row_sum", text, row) for text in texts]
     return tuple(found)
 
 

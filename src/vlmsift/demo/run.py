@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,8 @@ from rich.table import Table
 
 from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH
-from vlmsift.demo.pool import make_pool
+from vlmsift.demo.figure import Extreme, draw_figure
+from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
@@ -41,17 +43,13 @@ SIGNALS = (
     "hidden_mean",
     "random",
 )
-KEEPS = {"answer_loss": "lowest", "el2n": "lowest", "image_entropy": "lowest"}
-"""The end at which clean samples are expected, where it is not the highest."""
-SCALARS = tuple(word.partition("=")[0] for word in SIGNALS if word != "hidden_mean")
-"""The columns that hold one number per sample."""
-SPOILED = ("wrong_image", "wrong_answer", "blank_image")
-"""A duplicate is not among them: no per-sample signal can tell a copy from its original."""
+LOWEST = ("answer_loss", "el2n", "image_entropy")  # clean samples are expected at their low end
+SCALARS = tuple(word.partition("=")[0] for word in SIGNALS if word != "hidden_mean")  # one number per sample
+SPOILED = ("wrong_image", "wrong_answer", "blank_image")  # no per-sample signal tells a copy from its original
 KEEP = "20%"
 RANDOM_SEEDS = 5
-EPOCHS = 3.0
+EPOCHS = 3.0  # of the last act: short, so that the demo stays a demo
 TESTS = 500
-"""Of the last act: short, so that the demo stays a demo."""
 
 
 def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) -> Path:
@@ -68,7 +66,7 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     pool = out / f"pool-{size}-seed{seed}"
     if not (pool / "pool.json").exists():
         make_pool(pool, size=size, seed=seed)
-    truth = _truth(pool / "truth.jsonl")
+    truth = {name: row["kind"] for name, row in read_truth(pool).items()}
     made = time.perf_counter()
     kinds = {kind: list(truth.values()).count(kind) for kind in sorted(set(truth.values()))}
     say(f"1. pool: {size:,} samples of handwritten digits in {pool}")
@@ -90,10 +88,11 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     kept = chosen.export(out / "kept.json")
     selected = time.perf_counter()
     say(f"5. exported {len(chosen.ids):,} rows, equal to the originals, to {kept}")
-    _print_extremes(pool, table)
-    from vlmsift.demo.figure import draw_figure
-
-    figure = draw_figure(out / "demo.png", pool, table, aurocs, shares)
+    extremes = _extremes(pool, table)
+    say("   best and worst five by delta_attnmask (nats):")
+    cells = [(f"{one.delta:+.2f}", one.kind, one.question, one.answer, one.image) for one in extremes]
+    _print_table(("delta", "kind", "question", "answer", "image"), cells[:5], cells[5:], left=5)
+    figure = draw_figure(out / "demo.png", pool, table, aurocs, shares, extremes)
     say(f"6. figure: {figure}")
     drawn = time.perf_counter()
     if lesson:
@@ -120,22 +119,25 @@ def _teach(out: Path, pool: Path, run: Run, chosen: Selection, seed: int) -> Non
     parts = {f"random {KEEP}": draw.ids, f"selected {KEEP}": chosen.ids, "full pool": None}
     say(f"7. train a weak model on parts of the pool, {EPOCHS:g} epochs each; exact answers to {TESTS} new questions")
     lessons = teach(out, pool, parts, EPOCHS, TESTS, seed)
-    shown = Table(box=box.SIMPLE_HEAD)
     tasks = list(next(iter(lessons.values())).tasks)
-    shown.add_column("trained on", no_wrap=True)
-    for name in ("steps", "mean", *(task.replace("_", " ") for task in tasks)):
-        shown.add_column(name, justify="right")
+    rows = []
     for name, one in lessons.items():
         exact = [f"{one.tasks[task].exact:.2f}" for task in tasks]
-        shown.add_row(name, f"{one.steps:,}", f"{one.accuracy:.3f}", *exact)
-    Console().print(shown)
+        rows.append((name, f"{one.steps:,}", f"{one.accuracy:.3f}", *exact))
+    _print_table(("trained on", "steps", "mean", *(task.replace("_", " ") for task in tasks)), rows)
     say("   one seed, one pool: docs/results.md has five, and all methods")
 
 
-def _truth(path: Path) -> dict[str, str]:
-    """Sample id -> kind, as the pool's maker wrote it."""
-    rows = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["id"]: row["kind"] for row in rows}
+def _print_table(names: Sequence[str], *parts: Sequence[Sequence[str]], left: int = 1) -> None:
+    """Parts of a table, one below the other; all but the `left` first columns are numbers."""
+    shown = Table(box=box.SIMPLE_HEAD)
+    for place, name in enumerate(names):
+        shown.add_column(name, justify="left" if place < left else "right", no_wrap=place == 0)
+    for part in parts:
+        for row in part:
+            shown.add_row(*map(escape, row))
+        shown.add_section()
+    Console().print(shown)
 
 
 def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
@@ -147,22 +149,15 @@ def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
 
 
 def _auroc_table(table: Any) -> dict[str, float]:
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.add_column("signal", no_wrap=True)
-    shown.add_column("clean is")
-    for column in ("all", *(kind.replace("_", " ") for kind in SPOILED)):
-        shown.add_column(column, justify="right")
-    found = {}
+    found, rows, clean = {}, [], (table.kind == "clean").to_numpy()
     for name in SCALARS:
-        sign = -1 if KEEPS.get(name) == "lowest" else 1
+        sign = -1 if name in LOWEST else 1
         values = sign * table[name].to_numpy(float)
-        row = []
-        for bad in (SPOILED, *((kind,) for kind in SPOILED)):
-            part = table.kind.isin(["clean", *bad]).to_numpy()
-            row.append(auroc((table.kind == "clean").to_numpy()[part], values[part]))
-        found[name] = row[0]
-        shown.add_row(name, "low" if sign < 0 else "high", *(f"{value:.3f}" for value in row))
-    Console().print(shown)
+        parts = [table.kind.isin(["clean", *bad]).to_numpy() for bad in (SPOILED, *zip(SPOILED))]  # all, each alone
+        figures = [auroc(clean[part], values[part]) for part in parts]
+        found[name] = figures[0]
+        rows.append((name, "low" if sign < 0 else "high", *(f"{value:.3f}" for value in figures)))
+    _print_table(("signal", "clean is", "all", *(kind.replace("_", " ") for kind in SPOILED)), rows, left=2)
     return found
 
 
@@ -177,26 +172,16 @@ def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float
         "el2n, lowest": Top("el2n", "lowest", "none"),
         "image_gain": Top("image_gain", balance="none"),
     }
-    shares: dict[str, list[float]] = {}
-    unspoiled: dict[str, list[float]] = {}
-    chosen = None
-    for name, selector in ways.items():
-        selection = select(run, selector, KEEP)
-        chosen = chosen or selection
-        shares[name] = [_share(selection.ids, truth, "clean")]
-        unspoiled[name] = [_share(selection.ids, truth, "clean", "duplicate")]
-    draws = [select(run, "random", KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
-    shares["random"] = [_share(draw.ids, truth, "clean") for draw in draws]
-    unspoiled["random"] = [_share(draw.ids, truth, "clean", "duplicate") for draw in draws]
-    shown = Table(box=box.SIMPLE_HEAD)
-    shown.add_column("method", no_wrap=True)
-    shown.add_column("clean among the kept", justify="right")
-    shown.add_column("clean or a copy", justify="right")
+    picks = {name: [select(run, selector, KEEP)] for name, selector in ways.items()}
+    picks["random"] = [select(run, "random", KEEP, seed=seed) for seed in range(RANDOM_SEEDS)]
+    shares = {name: [_share(one.ids, truth, "clean") for one in picked] for name, picked in picks.items()}
+    rows = []
     for name, values in shares.items():
         spread = f" +- {np.std(values, ddof=1):.3f} ({len(values)} seeds)" if len(values) > 1 else ""
-        shown.add_row(name, f"{np.mean(values):.3f}{spread}", f"{np.mean(unspoiled[name]):.3f}")
-    Console().print(shown)
-    return shares, chosen
+        unspoiled = np.mean([_share(one.ids, truth, "clean", "duplicate") for one in picks[name]])
+        rows.append((name, f"{np.mean(values):.3f}{spread}", f"{unspoiled:.3f}"))
+    _print_table(("method", "clean among the kept", "clean or a copy"), rows)
+    return shares, next(iter(picks.values()))[0]
 
 
 def _share(names: tuple[str, ...], truth: dict[str, str], *kinds: str) -> float:
@@ -204,18 +189,13 @@ def _share(names: tuple[str, ...], truth: dict[str, str], *kinds: str) -> float:
     return sum(truth[name] in kinds for name in names) / len(names)
 
 
-def _print_extremes(pool: Path, table: Any) -> None:
+def _extremes(pool: Path, table: Any) -> list[Extreme]:
     """The five samples with the highest and the five with the lowest Delta-AttnMask."""
-    rows = {row["id"]: row for row in json.loads((pool / "pool.json").read_text(encoding="utf-8"))}
+    records = {row["id"]: row for row in json.loads((pool / "pool.json").read_text(encoding="utf-8"))}
     ordered = table.sort_values(["delta_attnmask", "id"], ascending=[False, True])
-    say("   best and worst five by delta_attnmask (nats):")
-    shown = Table(box=box.SIMPLE_HEAD)
-    for column in ("delta", "kind", "question", "answer", "image"):
-        shown.add_column(column)
-    for place, row in enumerate([*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()]):
-        question, answer = (turn["value"] for turn in rows[row.id]["conversations"])
-        question = question.replace("<image>\n", "")
-        image = rows[row.id]["image"]
-        cells = (f"{row.delta_attnmask:+.2f}", row.kind.replace("_", " "), question, answer, image)
-        shown.add_row(*map(escape, cells), end_section=place == 4)
-    Console().print(shown)
+    found = []
+    for row in (*ordered.head(5).itertuples(), *ordered.tail(5).itertuples()):
+        question, answer = (turn["value"] for turn in records[row.id]["conversations"])
+        question, kind = question.replace("<image>\n", ""), row.kind.replace("_", " ")
+        found.append(Extreme(row.delta_attnmask, kind, question, answer, records[row.id]["image"]))
+    return found

@@ -28,7 +28,7 @@ class Lesson:
     """What one training came to."""
 
     samples: int
-    steps: int
+    steps: int  # of the optimiser
     seconds: float
     tasks: Mapping[str, TaskResult]
 
@@ -41,14 +41,10 @@ class Lesson:
 def teach(
     out: Path, pool: Path, parts: Mapping[str, Sequence[str] | None], epochs: float, tests: int, seed: int = 0
 ) -> dict[str, Lesson]:
-    """Train the weak start on each part (ids; None = everything), and judge it and the start itself.
+    """Train the weak start on each part (ids; None = everything), and judge it and the start itself, "untrained".
 
     Args:
-        out: folder for the test set; the trained models are thrown away.
-        tests: questions of the test set.
-
-    Returns:
-        "untrained" and each part's name -> what it came to.
+        out: folder for the test set; the trained models are thrown away. tests: its questions.
     """
     from vlmsift.models import open_model
     from vlmsift.train import train
@@ -56,15 +52,12 @@ def teach(
 
     spec = ModelSpec(START_PATH, device="cpu")
     start = open_model(spec)
-    opened, test = open_pool(pool), open_pool(write_held_out(out / "test", tests))
-    data, held_out = (
-        EncodedData.read(one, start.encoder(partial(open_image, root=one.image_root))) for one in (opened, test)
-    )
-    lessons = {"untrained": Lesson(0, 0, 0.0, evaluate(start, held_out))}
+    pools = (open_pool(pool), open_pool(write_held_out(out / "test", tests)))
+    encoders = (start.encoder(partial(open_image, root=one.image_root)) for one in pools)
+    data, held_out = map(EncodedData.read, pools, encoders)
+    lessons, folder = {"untrained": Lesson(0, 0, 0.0, evaluate(start, held_out))}, out / "taught"
     for name, ids in parts.items():
-        chosen = data if ids is None else data.subset(ids)
-        folder = out / "taught"
-        changes = {**RECIPE, "epochs": epochs}
+        chosen, changes = data if ids is None else data.subset(ids), {**RECIPE, "epochs": epochs}
         trained = train(chosen, spec, folder, changes=changes, seed=seed, resume=False)
         tasks = evaluate(replace(spec, model=trained.folder), held_out)
         lessons[name] = Lesson(trained.samples, trained.steps, trained.seconds, tasks)

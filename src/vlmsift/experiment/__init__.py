@@ -73,8 +73,8 @@ def validate(
         raise UsageError(f"shard={shard!r} cannot be meant; give (i, n) with 0 <= i < n, e.g. (0, 2) and (1, 2)")
     out = Path(plan.out)
     check_output(out, folder=True)
-    results: list[Result] = []
     imported = import_runs(plan)
+    results: list[Result] = []
     notes: list[str] = []
     errors: dict[str, str] = {}
     pending: list[str] = []
@@ -94,7 +94,7 @@ def validate(
                 failed += keys
             else:
                 pending.append(cell.name)
-    results += imported
+    results += imported  # below our own
     rows, left_out = build_rows(results, failed)
     notes += [*left_out, *(f"failed, in no mean: {name}: {why}" for name, why in errors.items())]
     validation = Validation(rows, notes, errors, pending, tuple(results))
@@ -103,7 +103,7 @@ def validate(
 
 def _keys(plan: Plan, cell: Cell) -> Iterable[Key]:
     """The table's rows that a cell enters: the full pool's has its own number of steps under both schedules."""
-    both = cell.method == FULL and plan.steps is None
+    both = cell.method == FULL and plan.steps is None  # "steps" means as many as the full pool takes
     return [cell.key._replace(schedule=name) for name in (plan.schedule if both else (cell.schedule,))]
 
 
@@ -114,6 +114,5 @@ def _written(validation: Validation, out: Path) -> Validation:
     out.mkdir(parents=True, exist_ok=True)
     table, markdown, rows = out / "table.parquet", out / "table.md", validation.rows
     write_atomically(table, lambda path: pq.write_table(as_table(rows), path))
-    text = as_markdown(rows, validation.notes)
-    write_text(markdown, text)
+    write_text(markdown, as_markdown(rows, validation.notes))
     return replace(validation, table=table, markdown=markdown, figure=draw_figure(out / "figure.png", rows))

@@ -31,13 +31,13 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
     from vlmsift.pools import open_image
     from vlmsift.train.data import EncodedData
 
-    plan, total = prepared.plan, len(prepared.cells)
+    plan = prepared.plan
     assert plan.model is not None
-    start, scorer = plan.model, plan.scorer or plan.model
+    start, scorer, folder = plan.model, plan.scorer or plan.model, Path(plan.out)
 
-    def tell(doing: str, done: int = 0, of: int = 0) -> None:
+    def tell(doing: str, done: int = 0, of: int = 0, loss: float = 0.0) -> None:
         if progress is not None:
-            progress(State(0, total, doing, done, of))
+            progress(State(0, len(prepared.cells), doing, done, of))
 
     models = {spec: open_model(spec) for spec in dict.fromkeys([start, scorer])}
     _check_augmentations(plan, models[start])
@@ -45,31 +45,20 @@ def open_bench(prepared: Prepared, progress: Progress | None = None) -> Bench:
     for name, pool in (("pool", prepared.pool), ("test", prepared.test)):
         tell(f"encoding the {name}")
         encoded[name] = EncodedData.read(pool, models[start].encoder(partial(open_image, root=pool.image_root)))
-    data = encoded["pool"].without_longer_than(prepared.recipe.max_length)
+    recipe, test = prepared.recipe, encoded["test"]
+    data = encoded["pool"].without_longer_than(recipe.max_length)
+    tuning = partial(tell, "fine-tuning on the whole pool for its checkpoints")
+    tuned = Tuned(scorer, data if plan.scorer is None else prepared.pool, recipe, tuning)  # encoded for the start alone
     scored = score_for(
         prepared.choosers,
         prepared.pool,
         models[scorer],
-        Path(plan.out) / "scores",
+        folder / "scores",
         lambda state: tell("scoring the pool", state.done, state.total),
-        Tuned(
-            scorer,
-            data if plan.scorer is None else prepared.pool,
-            prepared.recipe,
-            lambda step, of, loss: tell("fine-tuning on the whole pool for its checkpoints", step, of),
-        ),
+        tuned,
     )
-    return Bench(
-        Path(plan.out),
-        start,
-        prepared.recipe,
-        data,
-        encoded["test"],
-        Choosing(prepared, data, scored),
-        identify(models[start], start.dtype, data, encoded["test"]),
-        plan.steps,
-        plan.keep_models,
-    )
+    made_from, choosing = identify(models[start], start.dtype, data, test), Choosing(prepared, data, scored)
+    return Bench(folder, start, recipe, data, test, choosing, made_from, plan.steps, plan.keep_models)
 
 
 def _check_augmentations(plan: Plan, model: Adapter) -> None:
@@ -98,18 +87,14 @@ class Choosing:
         """Raises UsageError where the method cannot choose so many."""
         if cell.method == FULL:
             return Subset(tuple(self.data.ids))
-        scored = self.scored.get(cell.method)
+        scored = self.scored.get(cell.method)  # None = drawn
         seed = cell.seed if scored is None or self.prepared.plan.redraw else 0
         key = (cell.method, cell.keep, seed)
         if key not in self._chosen:
             started = time.perf_counter()
-            if scored is None:
-                kept = set(self._draw(cell))
-            else:
-                kept = set(select(scored.run, scored.selector, cell.keep, seed=seed).ids)
+            kept = set(select(scored.run, scored.selector, cell.keep, seed=seed).ids if scored else self._draw(cell))
             ids = tuple(name for name in self.prepared.pool.ids if name in kept)
-            seconds = 0.0 if scored is None else scored.seconds
-            self._chosen[key] = Subset(ids, seconds, time.perf_counter() - started)
+            self._chosen[key] = Subset(ids, scored.seconds if scored else 0.0, time.perf_counter() - started)
         return self._chosen[key]
 
     def _draw(self, cell: Cell) -> tuple[str, ...]:
@@ -121,7 +106,7 @@ class Choosing:
         shown = dict(zip(self.data.ids, self.data.has_image, strict=True))
         columns = {
             "id": names,
-            "images": [int(shown.get(name, True)) for name in names],
+            "images": [int(shown.get(name, True)) for name in names],  # an unusable one is not drawn anyway
             "status": ["ok" if name in shown else "error" for name in names],
             "reason": [self.data.skipped.get(name) for name in names],
         }

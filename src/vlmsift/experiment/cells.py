@@ -27,18 +27,17 @@ if TYPE_CHECKING:
     from vlmsift.train import Recipe
     from vlmsift.train.data import EncodedData
 
-Record = dict[str, Any]
-"""A finished cell as it lies in its file; see `Bench.run`."""
+Record = dict[str, Any]  # a finished cell as it lies in its file; see `Bench.run`
 
 
 @dataclass(frozen=True)
 class State:
-    """Where an experiment stands: cells done of all; what is under way, and how far it is."""
+    """Where an experiment stands."""
 
-    done: int
+    done: int  # cells
     total: int
-    doing: str
-    steps: int = 0
+    doing: str  # what is under way
+    steps: int = 0  # of it
     of: int = 0
 
 
@@ -47,11 +46,11 @@ Progress = Callable[[State], None]
 
 @dataclass(frozen=True)
 class Cell:
-    """One training. `keep` is its budget in rows of the pool."""
+    """One training."""
 
     method: str
-    budget: str
-    keep: int
+    budget: str  # as the plan says
+    keep: int  # the same in rows of the pool
     schedule: str
     augmentation: Augmentation
     seed: int
@@ -59,8 +58,8 @@ class Cell:
     @property
     def name(self) -> str:
         """Readable, and the beginning of its file's name."""
-        parts = (self.method, self.budget.replace("%", "pct"), self.schedule, self.augmentation.name)
-        return f"{'-'.join(parts)}-seed{self.seed}"
+        budget = self.budget.replace("%", "pct")
+        return f"{self.method}-{budget}-{self.schedule}-{self.augmentation.name}-seed{self.seed}"
 
     @property
     def key(self) -> Key:
@@ -75,38 +74,25 @@ class Cell:
 
 @dataclass(frozen=True)
 class Subset:
-    """A cell's samples in the order they are trained in, and the seconds that choosing them took; None where unknown.
-
-    Attributes:
-        scoring_seconds: of the signals that it was chosen by.
-    """
+    """A cell's samples in the order they are trained in."""
 
     ids: tuple[str, ...]
-    scoring_seconds: float | None = 0.0
+    scoring_seconds: float | None = 0.0  # of the signals that it was chosen by; None where unknown
     choosing_seconds: float = 0.0
 
 
 @dataclass(frozen=True)
 class Bench:
-    """What the cells of an experiment share.
+    """What the cells of an experiment share."""
 
-    Attributes:
-        folder: holds `cells/`, and a cell's weights while it is judged, or for good (`keep_models`).
-        model: what every training starts from.
-        data, test: samples encoded once.
-        choose: cell -> its samples; may raise UsageError.
-        made_from: what every cell's numbers depend on, from `identify`.
-        steps: of the schedule "steps"; None = as many as the full pool takes.
-    """
-
-    folder: Path
-    model: ModelSpec
+    folder: Path  # holds `cells/`, and a cell's weights while it is judged, or for good (`keep_models`)
+    model: ModelSpec  # what every training starts from
     recipe: Recipe
-    data: EncodedData
+    data: EncodedData  # encoded once for all cells
     test: EncodedData
-    choose: Callable[[Cell], Subset]
-    made_from: Mapping[str, Any]
-    steps: int | None = None
+    choose: Callable[[Cell], Subset]  # may raise UsageError
+    made_from: Mapping[str, Any]  # what every cell's numbers depend on, from `identify`
+    steps: int | None = None  # of the schedule "steps"; None = as many as the full pool takes
     keep_models: bool = False
 
     def recipe_of(self, cell: Cell) -> Recipe:
@@ -146,14 +132,8 @@ class Bench:
         """Why it failed when it was last tried; None where it did not."""
         return (_read(self.error_path(cell)) or {}).get("error")
 
-    def run(self, cell: Cell, progress: Callable[[int, int, float], None] | None = None) -> Record:
-        """Train and judge one cell, and write its record.
-
-        Returns:
-            `cell` (its place in the table), `identity`, `samples`, `skipped`, `steps`, `training_seconds` (the loop
-            alone), `scoring_seconds` and `choosing_seconds` of the selection, `loss` (of the training's end, nats),
-            `diverged`, and `tasks`: task -> samples, accuracy (0..1), loss (nats), errors. Undefined numbers are None.
-        """
+    def run(self, cell: Cell, progress: Callable[[int, int, float], None] | None = None) -> None:
+        """Train and judge one cell, and write its record; numbers that are undefined are None in it."""
         from vlmsift.augment import masked_states
         from vlmsift.evaluate import evaluate
         from vlmsift.train import train
@@ -161,39 +141,30 @@ class Bench:
         path, subset, words = self.path(cell), self.choose(cell), cell.augmentation.words
         model = self.folder / ("models" if self.keep_models else "work") / path.stem
         model.parent.mkdir(parents=True, exist_ok=True)
-        trained = train(
-            self.data.subset(subset.ids),
-            self.model,
-            model,
-            recipe=self.recipe_of(cell),
-            seed=cell.seed,
-            context=partial(masked_states, **words, seed=cell.seed) if words else None,
-            progress=progress,
-        )
+        context = partial(masked_states, **words, seed=cell.seed) if words else None
+        data, recipe = self.data.subset(subset.ids), self.recipe_of(cell)
+        trained = train(data, self.model, model, recipe=recipe, seed=cell.seed, context=context, progress=progress)
         tasks = evaluate(replace(self.model, model=trained.folder, revision=None), self.test)
-        record: Record = plain(
-            {
-                "cell": cell.place,
-                "identity": self.identity(cell),
-                "samples": trained.samples,
-                "skipped": len(trained.skipped),
-                "steps": trained.steps,
-                "training_seconds": trained.seconds,
-                "scoring_seconds": subset.scoring_seconds,
-                "choosing_seconds": subset.choosing_seconds,
-                "loss": trained.loss,
-                "diverged": trained.diverged,
-                "tasks": {
-                    name: {"samples": task.samples, "accuracy": task.exact, "loss": task.loss, "errors": task.errors}
-                    for name, task in tasks.items()
-                },
-            }
-        )
+        record: Record = {
+            "cell": cell.place,
+            "identity": self.identity(cell),
+            "samples": trained.samples,
+            "skipped": len(trained.skipped),
+            "steps": trained.steps,
+            "training_seconds": trained.seconds,  # the loop alone
+            "scoring_seconds": subset.scoring_seconds,
+            "choosing_seconds": subset.choosing_seconds,
+            "loss": trained.loss,  # of the training's end, nats
+            "diverged": trained.diverged,
+            "tasks": {
+                name: {"samples": task.samples, "accuracy": task.exact, "loss": task.loss, "errors": task.errors}
+                for name, task in tasks.items()
+            },
+        }
         write_json(path, record)
         self.error_path(cell).unlink(missing_ok=True)
         if not self.keep_models:
             shutil.rmtree(model, ignore_errors=True)
-        return record
 
 
 def identify(adapter: Adapter, dtype: str, data: EncodedData, test: EncodedData) -> Record:
@@ -214,52 +185,37 @@ def identify(adapter: Adapter, dtype: str, data: EncodedData, test: EncodedData)
 def run_cells(bench: Bench, cells: Iterable[Cell], progress: Progress | None = None) -> None:
     """Run what is not finished; a cell that fails is written down, and the others go on."""
     cells = list(cells)
+
+    def tell(done: int, doing: str, step: int = 0, of: int = 0, loss: float = math.nan) -> None:
+        if progress is not None:
+            progress(State(done, len(cells), doing, step, of))
+
     for done, cell in enumerate(cells):
-
-        def tell(step: int, of: int, loss: float, done: int = done, cell: Cell = cell) -> None:
-            if progress is not None:
-                progress(State(done, len(cells), cell.name, step, of))
-
         try:
             if bench.finished(cell) is None:
-                tell(0, 0, math.nan)
-                bench.run(cell, tell)
+                tell(done, cell.name)
+                bench.run(cell, partial(tell, done, cell.name))
         except Exception as error:  # one cell's fault must not cost the others
             kind = "" if isinstance(error, VlmsiftError) else f"{type(error).__name__}: "
             write_json(bench.error_path(cell), {"cell": cell.place, "error": f"{kind}{error}"})
-    if progress is not None:
-        progress(State(len(cells), len(cells), "done"))
+    tell(len(cells), "done")
 
 
 def read_cells(bench: Bench, cells: Iterable[Cell], rows: int) -> Iterator[tuple[Cell, Result | None, str | None]]:
-    """Each cell with its result, or why it failed; with neither where it is yet to be run.
-
-    Args:
-        rows: of the pool, which shares are of.
-    """
+    """Each cell with its result, or why it failed; with neither where it is yet to be run. `rows`: of the pool."""
     for cell in cells:
         record = bench.finished(cell)
-        if record is None:
-            yield cell, None, bench.failure(cell)
-        else:
-            yield cell, _result(cell, record, rows), None
+        result = None if record is None else _result(cell, record, rows)
+        yield cell, result, bench.failure(cell) if record is None else None
 
 
 def _result(cell: Cell, record: Record, rows: int) -> Result:
     seconds: list[Any] = [record["scoring_seconds"], record["choosing_seconds"]]
-    return Result(
-        cell.key,
-        cell.seed,
-        cell.keep / rows,
-        not cell.augmentation.words,
-        record["samples"],
-        record["steps"],
-        record["training_seconds"],
-        None if None in seconds else sum(seconds),
-        record["diverged"],
-        {name: task["accuracy"] for name, task in record["tasks"].items()},
-        {name: task["loss"] for name, task in record["tasks"].items()},
-    )
+    known: Record = {name: record[name] for name in ("samples", "steps", "training_seconds", "diverged")}
+    known["selection_seconds"] = None if None in seconds else sum(seconds)
+    for name, key in (("scores", "accuracy"), ("losses", "loss")):
+        known[name] = {task: figures[key] for task, figures in record["tasks"].items()}
+    return Result(cell.key, cell.seed, cell.keep / rows, not cell.augmentation.words, **known)
 
 
 def _read(path: Path) -> Record | None:

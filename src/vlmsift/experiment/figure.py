@@ -12,8 +12,7 @@ from vlmsift.files import write_atomically
 
 COLOURS = [f"C{number}" for number in range(10) if number != 7]  # the random band is grey
 STYLES = ("-", "-.", ":")
-IN_COLUMN = 24
-"""Entries of a legend in one column, beside the panel."""
+IN_COLUMN = 24  # entries of a legend in one column, beside the panel
 
 
 def draw_figure(path: Path, rows: Sequence[Row]) -> Path | None:
@@ -32,7 +31,7 @@ def draw_figure(path: Path, rows: Sequence[Row]) -> Path | None:
     if not panels:
         return None
     most = max(len({(row["method"], row["augmentation"]) for row in own}) for own in panels.values())
-    width = 6.5 + 2.4 * (1 + most // IN_COLUMN)
+    width = 6.5 + 2.4 * (1 + most // IN_COLUMN)  # inches: a panel, and columns of its legend
     figure = Figure(figsize=(width * len(panels), 4.8), layout="constrained")
     grid: Any = figure.subplots(1, len(panels), squeeze=False)
     for axes, ((origin, schedule), own) in zip(grid[0], panels.items(), strict=True):
@@ -60,22 +59,19 @@ def _panel(axes: Any, rows: Sequence[Row]) -> None:
         label, colour = f"{method}, {augmentation}" if several else method, COLOURS[place % len(COLOURS)]
         style = STYLES[place // len(COLOURS) % len(STYLES)]
         shares, means = [100 * row["share"] for row in own], [_score(row) for row in own]
-        spread = [row["accuracy_std"] if row["accuracy"] is not None else row["relative_std"] for row in own]
+        spread = [row["relative_std" if row["accuracy"] is None else "accuracy_std"] for row in own]
         if method == FULL:
             axes.axhline(means[0], color=colour, linestyle="--", label=label)
         elif method == RANDOM and augmentation == NONE and all(row["seeds"] >= BAND_SEEDS for row in own):
-            low, high = [row["random_low"] for row in own], [row["random_high"] for row in own]
-            axes.fill_between(
-                shares, low, high, color="grey", alpha=0.15, linewidth=0, label="random, lowest to highest"
-            )
-            pairs = list(zip(means, spread, strict=True))
-            below, above = [mean - std for mean, std in pairs], [mean + std for mean, std in pairs]
-            axes.fill_between(shares, below, above, color="grey", alpha=0.3, linewidth=0, label="random, ± 1 std")
+            ends = [(row["random_low"], row["random_high"]) for row in own]
+            within = [(mean - std, mean + std) for mean, std in zip(means, spread, strict=True)]
+            for band, alpha, name in ((ends, 0.15, "lowest to highest"), (within, 0.3, "± 1 std")):
+                low, high = zip(*band, strict=True)
+                axes.fill_between(shares, low, high, color="grey", alpha=alpha, linewidth=0, label=f"random, {name}")
             axes.plot(shares, means, color="grey", marker=".", label="random, mean")
         else:
-            bars = [std or 0.0 for std in spread]
             how = {"color": colour, "linestyle": style, "marker": "o", "capsize": 3}
-            axes.errorbar(shares, means, yerr=bars, label=label, **how)
+            axes.errorbar(shares, means, yerr=[std or 0.0 for std in spread], label=label, **how)  # one seed has none
     budgets = sorted({100 * row["share"] for row in rows if row["method"] != FULL})
     if budgets:
         axes.set_xscale("log")

@@ -46,7 +46,7 @@ def import_runs(plan: Plan) -> list[Result]:
             which less is better, or runs that differ in their tasks or in the number of questions.
     """
     results: list[Result] = []
-    counts: dict[str, tuple[Any, str]] = {}
+    counts: dict[str, tuple[Any, str]] = {}  # task -> questions, and the first file with it
     wanted: set[str] | None = None if plan.tasks is None else set(plan.tasks)
     seen: set[tuple[Key, int]] = set()
     for run in plan.imported:
@@ -56,11 +56,10 @@ def import_runs(plan: Plan) -> list[Result]:
                 if task in scores:
                     raise UsageError(f"imported: {file}: the task {task!r} is in another file of this run; name one")
                 scores[task] = score
-                if count != counts.setdefault(task, (count, file))[0]:
-                    raise UsageError(
-                        f"imported: {task}: {file} judged {count} questions, {counts[task][1]} {counts[task][0]}; "
-                        "import runs over the same questions"
-                    )
+                other, where = counts.setdefault(task, (count, file))
+                if count != other:
+                    judged = f"{file} judged {count} questions, {where} {other}"
+                    raise UsageError(f"imported: {task}: {judged}; import runs over the same questions")
         wanted = set(scores) if wanted is None else wanted
         if lacking := sorted(wanted ^ set(scores)):
             raise UsageError(
@@ -79,7 +78,7 @@ def _result(run: Imported, scores: Mapping[str, float]) -> Result:
     budget = str(run.budget).strip()
     try:
         share = float(budget.removesuffix("%")) / 100 if budget.endswith("%") else None
-        if share is None:
+        if share is None:  # a count, of a pool whose size is not told
             int(budget)
     except ValueError:
         share = -1.0
@@ -96,7 +95,7 @@ def _read(file: Path, plan: Plan) -> dict[str, tuple[float, Any]]:
         content = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise UsageError(f"imported: {file} cannot be read ({error}); give a results file of lmms-eval") from error
-    results = content.get("results") if isinstance(content, Mapping) else None
+    results = content.get("results") if isinstance(content, Mapping) else None  # task -> numbers
     if not isinstance(results, Mapping):
         raise UsageError(f"imported: {file} has no 'results'; give a results file of lmms-eval")
     scores = {}
@@ -119,19 +118,16 @@ def _score(file: Path, task: str, numbers: Mapping[str, float], metric: str | No
     """The score that enters the table. Raises UsageError where it is not plain which one that is."""
     has = ", ".join(numbers) or "no numbers"
     if metric is None:
-        raise UsageError(
-            f"imported: {file}: the main metric of {task!r} is unknown; it has {has}; name it with "
-            f"metrics: {{{task}: ...}}, or leave the task out with tasks: [...]"
-        )
-    matching = [name for name in numbers if metric in (name, name.partition(",")[0])]
+        cure = f"name it with metrics: {{{task}: ...}}, or leave the task out with tasks: [...]"
+        raise UsageError(f"imported: {file}: the main metric of {task!r} is unknown; it has {has}; {cure}")
+    matching = [name for name in numbers if metric in (name, name.partition(",")[0])]  # "metric,filter", or either
+    told = f"imported: {file}: the metric {metric!r} of {task!r}"
     if len(matching) != 1:
         what = f"fits {', '.join(matching)}" if matching else f"is not there; it has {has}"
-        raise UsageError(
-            f'imported: {file}: the metric {metric!r} of {task!r} {what}; name one with metrics: {{{task}: "..."}}'
-        )
+        raise UsageError(f'{told} {what}; name one with metrics: {{{task}: "..."}}')
     directions = content.get("higher_is_better", {}).get(task, {})
     higher = directions.get(matching[0].partition(",")[0], True if MAIN_METRICS.get(task) == metric else None)
     if higher is not True:
         why = "less of it is better" if higher is False else "the file does not say whether more of it is better"
-        raise UsageError(f"imported: {file}: the metric {metric!r} of {task!r} cannot be averaged: {why}; name another")
+        raise UsageError(f"{told} cannot be averaged: {why}; name another")
     return float(numbers[matching[0]])

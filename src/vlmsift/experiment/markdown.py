@@ -16,17 +16,11 @@ def as_markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
     for origin in dict.fromkeys(row["origin"] for row in rows):
         own = [row for row in rows if row["origin"] == origin]
         tasks = [name.partition("/")[2] for name in own[0] if name.startswith("accuracy/")]
-        means = (
-            f"All means are over these {len(tasks)} tasks: {', '.join(tasks)}." if tasks else "No training is finished."
-        )
-        lines += [f"## {str(origin).capitalize()}", "", means, ""]
+        over = f"All means are over these {len(tasks)} tasks: {', '.join(tasks)}."
+        lines += [f"## {str(origin).capitalize()}", "", over if tasks else "No training is finished.", ""]
         lines += [markdown_table(main_records(own), left=len(PLACE)), ""]
         if tasks:
-            scores = [
-                _place(row)
-                | {task: spread(row.get(f"accuracy/{task}"), row.get(f"accuracy_std/{task}"), 3) for task in tasks}
-                for row in own
-            ]
+            scores = [_place(row) | {task: _score(row, task) for task in tasks} for row in own]
             lines += ["Score per task:", "", markdown_table(scores, left=len(PLACE)), ""]
     if notes:
         lines += ["## Notes", "", *(f"* {note}" for note in notes), ""]
@@ -41,6 +35,10 @@ def main_records(rows: Sequence[Row]) -> list[Record]:
 
 def _place(row: Row) -> dict[str, str]:
     return {name: str(row[name]) for name in PLACE}
+
+
+def _score(row: Row, task: str) -> str:
+    return spread(row.get(f"accuracy/{task}"), row.get(f"accuracy_std/{task}"), 3)  # one without a task failed
 
 
 def _means(row: Row) -> dict[str, str]:

@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.pools import Pool
+from vlmsift.types import ImageRef
 
-if TYPE_CHECKING:
-    from vlmsift.pools import Pool
-    from vlmsift.types import ImageRef
-
-SHOWN = 5
+SHOWN = 5  # pictures that the error names
 
 
 def refuse_shared_images(pool: Pool, test: Pool) -> None:
@@ -24,10 +23,10 @@ def refuse_shared_images(pool: Pool, test: Pool) -> None:
 
     Bytes are read only where a pool's and a test's image have the same size.
     """
-    sizes: dict[int, dict[ImageRef, str]] = {}
+    sizes: dict[int, dict[ImageRef, str]] = {}  # bytes -> image -> one of its samples, of the test set
     for ref, sample, size in _images(test, range(len(test))):
         sizes.setdefault(size, {}).setdefault(ref, sample)
-    alike: dict[int, dict[ImageRef, str]] = {}
+    alike: dict[int, dict[ImageRef, str]] = {}  # the same of the pool, where a size is in both
     for ref, sample, size in _images(pool, range(len(pool))):
         if size in sizes:
             alike.setdefault(size, {}).setdefault(ref, sample)
@@ -53,19 +52,15 @@ def image_digests(pool: Any, rows: Iterable[int]) -> set[bytes]:
 def _images(pool: Any, rows: Iterable[int]) -> Iterator[tuple[Any, str, int]]:
     """Image, its sample's id, its size in bytes; what cannot be read is left to the training to tell."""
     for row in rows:
-        try:
+        with suppress(SampleError):
             sample = pool[row]
-        except SampleError:
-            continue
-        for ref in sample.images:
-            try:
-                yield ref, sample.id, len(ref) if isinstance(ref, bytes) else (pool.image_root / ref).stat().st_size
-            except (OSError, ValueError):
-                continue
+            for ref in sample.images:
+                with suppress(OSError, ValueError):
+                    yield ref, sample.id, len(ref) if isinstance(ref, bytes) else (pool.image_root / ref).stat().st_size
 
 
 def _digest(ref: ImageRef, root: Path) -> bytes:
-    return hashlib.sha256(ref if isinstance(ref, bytes) else (root / ref).read_bytes()).digest()
+    return hashlib.sha256(ref if isinstance(ref, bytes) else (root / ref).read_bytes()).digest()  # encoded bytes
 
 
 def _shown(ref: ImageRef, sample: str) -> str:

@@ -36,10 +36,8 @@ from vlmsift.specs import ModelSpec, PoolSpec
 
 Schedule = Literal["epochs", "steps"]
 FULL, RANDOM, NONE = "full", "random", "none"
-BUILT_IN = (FULL, RANDOM)
-"""Methods that need no signals: everything, and a uniform draw that is new for each seed."""
-BAND_SEEDS = 5
-"""Fewest seeds of the random draw from which a band is told."""
+BUILT_IN = (FULL, RANDOM)  # need no signals: everything, and a uniform draw that is new for each seed
+BAND_SEEDS = 5  # fewest seeds of the random draw from which a band is told
 _NAME = msgspec.Meta(pattern="^[A-Za-z0-9_][A-Za-z0-9._-]{0,59}$", title="letters, digits and . _ -, at most 60")
 Name = Annotated[str, _NAME]
 Budget = str | int
@@ -107,11 +105,7 @@ class Augmentation(Parameters):
 
 @dataclass(frozen=True)
 class Imported(Parameters):
-    """A run made elsewhere, judged by lmms-eval: its result files, and where it stands in the table.
-
-    Attributes:
-        samples, steps, training_seconds, selection_seconds: as far as known.
-    """
+    """A run made elsewhere, judged by lmms-eval: its result files, where it stands in the table, what it took."""
 
     files: Words
     method: Name
@@ -163,9 +157,8 @@ class Plan(Parameters):
         if not self.methods and not self.imported:
             raise UsageError("there is nothing to compare: give methods, e.g. methods: [full, random, delta-attnmask]")
         if self.methods:
-            for key in ("pool", "test", "model"):
-                if getattr(self, key) is None:
-                    raise UsageError(f"methods need the key {key!r}: give {key}: PATH")
+            if missing := [key for key in ("pool", "test", "model") if getattr(self, key) is None]:
+                raise UsageError(f"methods need the key {missing[0]!r}: give {missing[0]}: PATH")
             if not self.budgets and any(arm.name != FULL and not arm.budgets for arm in self.methods):
                 raise UsageError("methods need the key 'budgets': give e.g. budgets: [5%, 20%]")
         if self.steps is not None and "steps" not in self.schedule:
@@ -200,7 +193,7 @@ def load_plan(path: str | Path) -> Plan:
 def make_plan(content: Mapping[str, Any], folder: Path | None = None, called: str = "the plan") -> Plan:
     """A plan from a mapping; relative paths are taken from `folder`. Raises UsageError."""
     content = dict(content)
-    if type(count := content.get("seeds")) is int:
+    if type(count := content.get("seeds")) is int:  # not True
         content["seeds"] = list(range(check_value(called, "seeds", count, Count)))
     if isinstance(entries := content.get("augmentations"), (list, tuple)):
         content["augmentations"] = [_with_words(entry) for entry in entries]
@@ -211,9 +204,10 @@ def make_plan(content: Mapping[str, Any], folder: Path | None = None, called: st
 def _with_words(augmentation: Any) -> Any:
     """An augmentation's mapping with all but its name gathered under `words`."""
     if not isinstance(augmentation, Mapping):
-        return augmentation
-    words = {key: value for key, value in augmentation.items() if key != "name"}
-    return {**{key: augmentation[key] for key in augmentation if key == "name"}, "words": words}
+        return augmentation  # a bare name
+    words = dict(augmentation)
+    name = {"name": words.pop("name")} if "name" in words else {}
+    return {**name, "words": words}
 
 
 def _anchored(plan: Plan, folder: Path) -> Plan:
@@ -223,19 +217,13 @@ def _anchored(plan: Plan, folder: Path) -> Plan:
         return str(folder / Path(value).expanduser())
 
     def model(spec: ModelSpec | None) -> ModelSpec | None:
-        return replace(spec, model=at(spec.one)) if spec and Path(at(spec.one)).is_dir() else spec
+        return spec and replace(spec, model=at(spec.one) if Path(at(spec.one)).is_dir() else spec.one)
 
     def data(spec: PoolSpec | None) -> PoolSpec | None:
         return spec and replace(spec, data=at(spec.data), images=spec.images and at(spec.images))
 
-    methods = [replace(arm, config=arm.config and at(arm.config), ids=arm.ids and at(arm.ids)) for arm in plan.methods]
-    return replace(
-        plan,
-        out=at(plan.out),
-        pool=data(plan.pool),
-        test=data(plan.test),
-        model=model(plan.model),
-        scorer=model(plan.scorer),
-        methods=tuple(methods),
-        imported=tuple(replace(run, files=tuple(map(at, run.files))) for run in plan.imported),
-    )
+    arms = (replace(arm, config=arm.config and at(arm.config), ids=arm.ids and at(arm.ids)) for arm in plan.methods)
+    runs = (replace(run, files=tuple(map(at, run.files))) for run in plan.imported)
+    specs: dict[str, Any] = {key: data(getattr(plan, key)) for key in ("pool", "test")}
+    specs |= {key: model(getattr(plan, key)) for key in ("model", "scorer")}
+    return replace(plan, out=at(plan.out), **specs, methods=tuple(arms), imported=tuple(runs))

@@ -12,35 +12,28 @@ from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Cell
 from vlmsift.experiment.overlap import refuse_shared_images
 from vlmsift.experiment.plan import BAND_SEEDS, BUILT_IN, FULL, NONE, RANDOM, Arm, Augmentation, Plan
+from vlmsift.pools import Pool, open_pool
+from vlmsift.selectors import Selector, Top, build_selector
+from vlmsift.specs import PoolSpec
+from vlmsift.types import Signal
 
 if TYPE_CHECKING:
-    from vlmsift.pools import Pool
-    from vlmsift.selectors import Selector
-    from vlmsift.specs import PoolSpec
     from vlmsift.train import Recipe
-    from vlmsift.types import Signal
 
 
 @dataclass(frozen=True)
 class Chooser:
-    """How an arm chooses.
+    """How an arm chooses."""
 
-    Attributes:
-        signals: column -> signal that the pool is scored with.
-        selector: chooses by them; None for draws, of which each seed makes one of its own.
-        snapshots: the signals are of so many checkpoints of a fine-tune on the pool; None = of the scoring model.
-        ids: what is drawn from, None = everything.
-    """
-
-    signals: Mapping[str, Signal] = field(default_factory=dict)
-    selector: Selector | None = None
-    snapshots: int | None = None
-    ids: tuple[str, ...] | None = None
+    signals: Mapping[str, Signal] = field(default_factory=dict)  # column -> what the pool is scored with
+    selector: Selector | None = None  # chooses by them; None for draws, of which each seed makes one of its own
+    snapshots: int | None = None  # score so many checkpoints of a fine-tune on the pool; None = the scoring model
+    ids: tuple[str, ...] | None = None  # what is drawn from; None = everything
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A plan with its pools open. `warnings` are sentences for the report."""
+    """A plan with its pools open."""
 
     plan: Plan
     pool: Pool
@@ -48,7 +41,7 @@ class Prepared:
     recipe: Recipe
     choosers: Mapping[str, Chooser]
     cells: tuple[Cell, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[str, ...]  # sentences for the report
 
 
 def prepare(plan: Plan) -> Prepared:
@@ -71,7 +64,8 @@ def prepare(plan: Plan) -> Prepared:
         raise UsageError(f"recipe: steps={recipe.steps} would hold for every subset; give schedule: steps and steps:")
     pool, test = _open("pool", plan.pool), _open("test", plan.test)
     for augmentation in plan.augmentations:
-        _check_augmentation(augmentation)
+        if augmentation.words:
+            _check_augmentation(augmentation)
     choosers = {arm.name: build_chooser(arm, pool) for arm in plan.methods}
     if any((chooser.snapshots or 1) > 1 for chooser in choosers.values()):
         from vlmsift.methods.tuning import refuse_short
@@ -83,8 +77,6 @@ def prepare(plan: Plan) -> Prepared:
 
 
 def _open(key: str, data: PoolSpec | None) -> Pool:
-    from vlmsift.pools import open_pool
-
     assert data is not None
     if not Path(data.data).exists():
         raise UsageError(f"{key}: there is no file {str(data.data)!r}; give the path of a data set")
@@ -102,14 +94,12 @@ def build_chooser(arm: Arm, pool: Pool) -> Chooser:
 
         if arm.name not in METHODS:
             known = ", ".join(dict.fromkeys([*BUILT_IN, *METHODS]))
-            raise UsageError(
-                f"there is no method {arm.name!r}; choose among {known}, or give it signals, config or ids"
-            )
+            cure = f"choose among {known}, or give it signals, config or ids"
+            raise UsageError(f"there is no method {arm.name!r}; {cure}")
         method = METHODS[arm.name]
         snapshots = None if method.training is None else method.training.snapshots
         return Chooser(method.build_signals(), method.build_selector(), snapshots)
     from vlmsift.methods.tuning import refuse_unmeasured
-    from vlmsift.selectors import Top, build_selector
     from vlmsift.signals import build_signals
     from vlmsift.signals.config import load_config
 
@@ -153,10 +143,8 @@ def _cells(plan: Plan, rows: int, choosers: Mapping[str, Chooser]) -> Iterator[C
         for budget in ["100%"] if arm.name == FULL else map(str, arm.budgets or plan.budgets):
             keep = _rows_of(budget, rows)
             if ids is not None and len(ids) < keep:
-                raise UsageError(
-                    f"{arm.name}: budget {budget!r} asks for {keep} samples, but only {len(ids)} ids are named; "
-                    "give this method budgets of its own"
-                )
+                asked = f"{arm.name}: budget {budget!r} asks for {keep} samples, but only {len(ids)} ids are named"
+                raise UsageError(f"{asked}; give this method budgets of its own")
             for schedule in ["epochs"] if once else plan.schedule:
                 for name in arm.augmentations or augmentations:
                     for seed in plan.seeds:
@@ -177,15 +165,12 @@ def _rows_of(budget: str, rows: int) -> int:
 
 def _check_augmentation(augmentation: Augmentation) -> None:
     """Raises UsageError where `masked_states` would refuse the words whatever the model."""
-    words = augmentation.words
-    if not words:
-        return
     from vlmsift.augment import make_variant
 
+    words = augmentation.words
     try:
-        for word in ("seed", "rankings"):
-            if word in words:
-                raise UsageError(f"{word} is the cell's own; leave it out")
+        if own := [word for word in ("seed", "rankings") if word in words]:
+            raise UsageError(f"{own[0]} is the cell's own; leave it out")
         make_variant(**words)
     except UsageError as error:
         raise UsageError(f"augmentations: {augmentation.name}: {error}") from error

@@ -10,26 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vlmsift.experiment.prepare import Chooser
-from vlmsift.files import write_json
+from vlmsift.files import read_json, write_json
+from vlmsift.pools import Pool
+from vlmsift.runs.checkpoints import checkpoints_of
 from vlmsift.runs.run import Run
 from vlmsift.scoring.job import fingerprint_images
 from vlmsift.scoring.score import Progress as ScoringProgress
 from vlmsift.scoring.score import score
+from vlmsift.selectors import Selector
+from vlmsift.specs import ModelSpec
+from vlmsift.types import Signal
 
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
-    from vlmsift.pools import Pool
-    from vlmsift.selectors import Selector
-    from vlmsift.specs import ModelSpec
     from vlmsift.train import Recipe
     from vlmsift.train.data import EncodedData
-    from vlmsift.types import Signal
 
 Progress = Callable[[ScoringProgress], None]
 
@@ -38,29 +40,23 @@ Progress = Callable[[ScoringProgress], None]
 class Scored:
     """A method's signals.
 
-    Attributes:
-        selector: the method's, with the columns of this run.
-        seconds: what scoring for this method alone takes, None where unknown: the run's seconds, times the method's
-            forwards over those of the whole run, and those of a fine-tune, or of finding heads, where it needs that.
+    What scoring for it alone takes: the run's seconds, times the method's forwards over those of the whole run, and
+    the seconds of a fine-tune, or of finding heads, where it needs that.
     """
 
     run: Run
-    selector: Selector
-    seconds: float | None
+    selector: Selector  # the method's, with the columns of this run
+    seconds: float | None  # for this method alone; None where unknown
 
 
 @dataclass(frozen=True)
 class Tuned:
-    """How checkpoints are made for methods that follow a fine-tune on the pool: by the plan's recipe, seed 0.
+    """How checkpoints are made for methods that follow a fine-tune on the pool: by the plan's recipe, seed 0."""
 
-    Attributes:
-        model: the scoring model. data: the pool. progress: as of `train`.
-    """
-
-    model: ModelSpec
+    model: ModelSpec  # the scoring one
     data: Pool | EncodedData
     recipe: Recipe
-    progress: Callable[[int, int, float], None] | None = None
+    progress: Callable[[int, int, float], None] | None = None  # as of `train`
 
     def checkpoints(self, folder: Path, snapshots: int) -> tuple[list[Path], float]:
         """The checkpoints, in order, and the seconds of the training that made them; found again where it is done."""
@@ -74,19 +70,19 @@ class Tuned:
 
 @dataclass(frozen=True)
 class _Ground:
-    """What a group of methods is scored on: a model, or checkpoints that took `seconds` to make."""
+    """What a group of methods is scored on."""
 
     pool: Pool
-    model: Adapter | Sequence[Path]
-    depth: int
+    model: Adapter | ModelSpec  # the latter: checkpoints of a fine-tune
+    depth: int  # L, in layers
     folder: Path
     progress: Progress | None
-    seconds: float = 0.0
+    seconds: float = 0.0  # that the checkpoints took to make
 
     @property
     def models(self) -> int:
         """How many are scored."""
-        return len(self.model) if isinstance(self.model, Sequence) else 1
+        return len(checkpoints_of(self.model.model)) if isinstance(self.model, ModelSpec) else 1
 
 
 def score_for(
@@ -111,7 +107,7 @@ def score_for(
         return {}
     folder.mkdir(parents=True, exist_ok=True)
     with FileLock(folder / "scoring.lock"):  # the system frees it with its process, however that ends
-        groups: dict[int, dict[str, Chooser]] = {}
+        groups: dict[int, dict[str, Chooser]] = {}  # snapshots, 0 = no fine-tune -> its methods
         for name, chooser in wanted.items():
             groups.setdefault(chooser.snapshots or 0, {})[name] = chooser
         scored = _score(groups.pop(0, {}), _Ground(pool, model, model.depth, folder, progress))
@@ -121,19 +117,18 @@ def score_for(
             where = [tuned.model.device, tuned.model.dtype]
             made_by = json.dumps([asdict(tuned.recipe), where, fingerprint(model)["weights"], pool.fingerprint()])
             digest = hashlib.sha256(made_by.encode()).hexdigest()[:8]
-            # the end of a training is the same whatever is kept on the way, so it may come from the others'
-            kept = count if count > 1 else counts[0]
+            kept = count if count > 1 else counts[0]  # a training's end is the same whatever is kept on the way
             models, seconds = tuned.checkpoints(folder / f"tuned-{digest}-{kept}", kept)
-            models = models if count > 1 else models[-1:]
+            along = replace(tuned.model, model=tuple(models if count > 1 else models[-1:]), revision=None)
             place = folder / f"along-{digest}-{count}"
-            scored |= _score(groups[count], _Ground(pool, models, model.depth, place, progress, seconds))
+            scored |= _score(groups[count], _Ground(pool, along, model.depth, place, progress, seconds))
     return scored
 
 
 def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
     """Take runs that are there, and score what is missing into one more."""
-    known = sorted(path.parent for path in ground.folder.glob("*/run.json"))
-    runs = [run for path in known if _usable(run := Run(path, json.loads((path / "run.json").read_text())), ground)]
+    paths = sorted(ground.folder.glob("*/run.json"))
+    runs = [run for path in paths if _usable(run := Run(path.parent, read_json(path)), ground)]
     wanted, settling = _settle(wanted, ground, runs)
     scored: dict[str, Scored] = {}
     for run in runs:
@@ -154,13 +149,16 @@ def _settle(
     wanted: Mapping[str, Chooser], ground: _Ground, runs: Iterable[Run]
 ) -> tuple[Mapping[str, Chooser], dict[str, float]]:
     """The choosers with signals that know their model, and the seconds that each signal took for that, by its key."""
+    from vlmsift.scoring.feed import draw_batches
+
     settling: dict[str, float] = {}
-    if isinstance(ground.model, Sequence):
+    if isinstance(ground.model, ModelSpec):
         return wanted, settling
+    draw = partial(draw_batches, ground.pool, ground.model)
     recorded = [entry for run in runs for entry in run.settings["identity"]["signals"].values()]
     for name, chooser in wanted.items():
         started = time.perf_counter()
-        signals = {column: signal.bind(ground.model, recorded) for column, signal in chooser.signals.items()}
+        signals = {column: signal.bind(ground.model, recorded, draw) for column, signal in chooser.signals.items()}
         changed = [signal for signal in signals.values() if signal not in chooser.signals.values()]
         recorded += [{"signal": signal.name, "parameters": signal.parameters()} for signal in changed]
         settling |= dict.fromkeys(map(_key, changed), time.perf_counter() - started)
@@ -189,9 +187,8 @@ def _key(signal: Signal) -> str:
 def _columns(run: Run) -> dict[str, str]:
     """Key of a signal -> its column in the run."""
     signals = run.settings["identity"]["signals"]
-    return {
-        json.dumps([entry["signal"], entry["parameters"]], sort_keys=True): column for column, entry in signals.items()
-    }
+    keys = {column: [entry["signal"], entry["parameters"]] for column, entry in signals.items()}
+    return {json.dumps(key, sort_keys=True): column for column, key in keys.items()}
 
 
 def _usable(run: Run, ground: _Ground) -> bool:
@@ -202,17 +199,16 @@ def _usable(run: Run, ground: _Ground) -> bool:
         return False
     identity, pool = run.settings["identity"], ground.pool
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": fingerprint_images(pool)}
-    ours = {} if isinstance(ground.model, Sequence) else fingerprint(ground.model)
-    return bool(
-        identity["data"] == data and all(identity["model"].get(key) == ours[key] for key in ours if key != "name")
-    )
+    ours = {} if isinstance(ground.model, ModelSpec) else fingerprint(ground.model)
+    same_model = all(identity["model"].get(key) == ours[key] for key in ours if key != "name")
+    return same_model and bool(identity["data"] == data)
 
 
 def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling: Mapping[str, float]) -> Run:
     """Score, and note beside the run how long the whole of it takes at the pace of this start."""
     from vlmsift.signals import forwards
 
-    seen: list[tuple[int, float]] = []
+    seen: list[tuple[int, float]] = []  # rows done, seconds
     fresh = not folder.exists()
 
     def tick(state: ScoringProgress) -> None:
@@ -223,12 +219,9 @@ def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling:
     run = score(ground.pool, ground.model, folder, signals=signals, progress=tick)
     rows = seen[-1][0] - seen[0][0]
     if rows and (fresh or ground.models == 1):  # what a later checkpoint has resumed is not told apart
-        pace = {
-            "seconds": seen[-1][1] / rows * len(ground.pool) * ground.models,
-            "forwards": forwards(signals.values(), ground.depth) * ground.models,
-            "settling": dict(settling),
-        }
-        write_json(_clock(folder), pace)
+        whole = seen[-1][1] / rows * len(ground.pool) * ground.models  # seconds
+        cost = forwards(signals.values(), ground.depth) * ground.models
+        write_json(_clock(folder), {"seconds": whole, "forwards": cost, "settling": dict(settling)})
     return run
 
 
@@ -247,6 +240,6 @@ def _scored(run: Run, chooser: Chooser, ground: _Ground) -> Scored:
     except (OSError, ValueError):
         return Scored(run, selector, None)
     own = forwards(chooser.signals.values(), ground.depth) * ground.models
-    share = own / pace["forwards"] if pace["forwards"] else 1.0
+    share = own / pace["forwards"] if pace["forwards"] else 1.0  # of a run that only draws
     before = sum(pace.get("settling", {}).get(_key(signal), 0.0) for signal in chooser.signals.values())
     return Scored(run, selector, pace["seconds"] * share + before + ground.seconds)

@@ -42,9 +42,6 @@ COLUMNS = {
 }
 """Column -> what it says. Behind them stand accuracy/TASK, accuracy_std/TASK and loss/TASK of each task."""
 
-_TEXT = ("origin", "method", "budget", "schedule", "augmentation")
-_WHOLE = ("seeds", "diverged", "failed")
-
 
 class Key(NamedTuple):
     """What a row is about."""
@@ -58,24 +55,19 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Result:
-    """One finished training. None where unknown.
-
-    Attributes:
-        share: of the pool, 0 to 1. plain: nothing was augmented.
-        scores: task -> score, higher is better. losses: task -> nats.
-    """
+    """One finished training. None where unknown."""
 
     key: Key
     seed: int
-    share: float | None
-    plain: bool
+    share: float | None  # of the pool, 0 to 1
+    plain: bool  # nothing was augmented
     samples: float | None
     steps: float | None
     training_seconds: float | None
-    selection_seconds: float | None
+    selection_seconds: float | None  # scoring and choosing
     diverged: bool
-    scores: Mapping[str, float | None]
-    losses: Mapping[str, float | None]
+    scores: Mapping[str, float | None]  # task -> score, higher is better
+    losses: Mapping[str, float | None]  # task -> nats
 
     @property
     def name(self) -> str:
@@ -104,26 +96,27 @@ def build_rows(results: Sequence[Result], failed: Iterable[Key] = ()) -> tuple[l
                 continue
             whole.append(result)
         keys = dict.fromkeys([*(result.key for result in own), *(key for key in failures if key.origin == origin)])
-        section = _Section(whole, tasks)
-        schedules = list(dict.fromkeys(key.schedule for key in keys))  # one after the other
-        ordered = sorted(keys, key=lambda key: schedules.index(key.schedule))
+        section, schedules = _Section(whole, tasks), [key.schedule for key in keys]
+        ordered = sorted(keys, key=lambda key: schedules.index(key.schedule))  # one schedule after the other
         rows += [section.row(key, failures[key]) for key in ordered]
     return rows, notes
+
+
+_COSTS = ("samples", "steps", "training_seconds", "selection_seconds")
 
 
 class _Section:
     """The results of one origin, and what each is held against."""
 
     def __init__(self, results: Sequence[Result], tasks: Sequence[str]) -> None:
-        self.tasks = tasks
-        self.results = results
+        self.tasks, self.results = tasks, results
         self.good = [result for result in results if not result.diverged]
         self.shares = all(0 <= _known(result.scores[task]) <= 1 for result in self.good for task in tasks)
         self.full = {result.key.schedule: self._plain(FULL, result.key.schedule) for result in results}
 
     def row(self, key: Key, failed: int) -> Row:
         """All columns of one row."""
-        mine = [result for result in self.results if result.key == key]
+        mine = [result for result in self.results if result.key == key]  # one per seed
         good = [result for result in mine if not result.diverged]
         measure = self.accuracy if self.shares else self.relative
         score = _mean([measure(result) for result in good])
@@ -138,13 +131,10 @@ class _Section:
             "seeds": len(good),
             "diverged": len(mine) - len(good),
             "failed": failed,
-            "samples": _mean([result.samples for result in good]),
-            "steps": _mean([result.steps for result in good]),
+            **{name: _mean([getattr(result, name) for result in good]) for name in _COSTS},
             **_mean_and_std("accuracy", [self.accuracy(result) for result in good]),
             "loss": _mean([_mean([result.losses.get(task) for task in self.tasks]) for result in good]),
             **_mean_and_std("relative", [self.relative(result) for result in good]),
-            "training_seconds": _mean([result.training_seconds for result in good]),
-            "selection_seconds": _mean([result.selection_seconds for result in good]),
             "cost_ratio": _mean([self.cost(result) for result in good]),
             "random_mean": _mean(band),
             "random_std": _std(band),
@@ -164,7 +154,7 @@ class _Section:
 
     def relative(self, result: Result) -> float | None:
         """Mean over tasks of 100 x score / full; None without a full pool's score above 0."""
-        full = self.full.get(result.key.schedule, [])
+        full = self.full.get(result.key.schedule, [])  # one per seed
         whole = [_mean([other.scores[task] for other in full]) for task in self.tasks]
         if not whole or any(score is None or score <= 0 for score in whole):
             return None
@@ -180,11 +170,8 @@ class _Section:
 
     def _plain(self, method: str, schedule: str) -> list[Result]:
         """The good results of a method without augmentation."""
-        return [
-            result
-            for result in self.good
-            if result.plain and (result.key.method, result.key.schedule) == (method, schedule)
-        ]
+        good = [result for result in self.good if result.plain and result.key.method == method]
+        return [result for result in good if result.key.schedule == schedule]
 
 
 def _known(value: float | None) -> float:
@@ -209,7 +196,8 @@ def as_table(rows: Sequence[Row]) -> Any:
     """The rows as a `pyarrow.Table`; a column that a row lacks is null."""
     import pyarrow as pa
 
-    kinds = {**dict.fromkeys(_TEXT, pa.string()), **dict.fromkeys(_WHOLE, pa.int64()), "above_random": pa.bool_()}
+    kinds = {**dict.fromkeys(Key._fields, pa.string()), "above_random": pa.bool_()}
+    kinds |= dict.fromkeys(("seeds", "diverged", "failed"), pa.int64())  # all others are numbers that may be null
     names = dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)])
     fields = [pa.field(name, kinds.get(name, pa.float64()), metadata={"says": COLUMNS.get(name, "")}) for name in names]
     return pa.Table.from_pylist([dict(row) for row in rows], schema=pa.schema(fields))

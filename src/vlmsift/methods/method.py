@@ -13,14 +13,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """A fine-tune of the given model on the pool; what it leaves is scored in the model's place.
+    """A fine-tune of the given model on the pool (see `vlmsift.train`), whose end is scored in the model's place."""
 
-    Attributes:
-        snapshots: checkpoints that are scored, evenly spaced, the last being the end; 1 = the end alone.
-        recipe, changes: how to train, see `vlmsift.train`.
-    """
-
-    snapshots: int
+    snapshots: int  # checkpoints that are scored, evenly spaced, the last being the end; 1 = the end alone
     recipe: str = "llava-1.5"
     changes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -32,28 +27,17 @@ class Training:
 
 @dataclass(frozen=True, slots=True)
 class Method:
-    """A recipe: what is measured, and how samples are chosen by it.
+    """A recipe: what is measured, and how samples are chosen by it."""
 
-    Attributes:
-        signals: words as on the command line, or column -> signal.
-        selector: a word such as "top:by=el2n", or a selector.
-        source: where the method comes from.
-        about: what it keeps, and where it differs from its source.
-        needs: what it asks for beyond a model and a pool, and what that costs; "" = nothing.
-        keep: the budget unless another is asked for: a share, a count, or "clean" (see `vlmsift.select`).
-        training: a fine-tune on the pool that comes before; the user may bring its checkpoints instead.
-        called: its name in messages. retrained: the user has changed its training.
-    """
-
-    signals: tuple[str, ...] | Mapping[str, Signal]
-    selector: str | Selector
-    source: str
-    about: str
-    needs: str = ""
-    keep: str = "20%"
-    training: Training | None = None
-    called: str = ""
-    retrained: bool = False
+    signals: tuple[str, ...] | Mapping[str, Signal]  # words as on the command line, or column -> signal
+    selector: str | Selector  # a word such as "top:by=el2n", or a selector
+    source: str  # where the method comes from
+    about: str  # what it keeps, and where it differs from its source
+    needs: str = ""  # what it asks for beyond a model and a pool, and what that costs; "" = nothing
+    keep: str = "20%"  # unless another budget is asked for: a share, a count, or "clean" (see `vlmsift.select`)
+    training: Training | None = None  # a fine-tune on the pool before; the user may bring its checkpoints instead
+    called: str = ""  # its name in messages
+    retrained: bool = False  # the user has changed its training
 
     def build_signals(self) -> dict[str, Signal]:
         """Column -> signal. Raises UsageError for a word that cannot be meant."""

@@ -3,36 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
 from vlmsift.methods.method import Method
+from vlmsift.parameters import Seed, check_value
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection
     from vlmsift.models import Adapter
     from vlmsift.pools import Pool
-    from vlmsift.scoring.job import ScoreJob
     from vlmsift.scoring.score import Progress
-    from vlmsift.train import TrainJob
 
 DEFAULT = "delta-attnmask"
-
-
-@dataclass(frozen=True)
-class SiftJob:
-    """One call of `sift`, checked: what is trained, if anything, what is scored, how is chosen, where rows go."""
-
-    method: Method
-    tuning: TrainJob | None
-    scoring: ScoreJob
-    keep: str | int | float
-    out: str | Path
-    out_format: str | None
-    seed: int
 
 
 def sift(
@@ -72,42 +58,13 @@ def sift(
     Raises:
         UsageError: an argument cannot be meant; what can be known before scoring is told before scoring.
     """
-    job = check_sift(
-        pool,
-        model if proxy is None else _in_place_of(model, proxy),
-        out,
-        method=method,
-        keep=keep,
-        trained=trained,
-        run=run,
-        out_format=out_format,
-        seed=seed,
-        engine=engine,
-        overwrite=overwrite,
-    )
-    return run_sift(job, progress, training_progress)
-
-
-def check_sift(
-    pool: str | Path | PoolSpec | Pool,
-    model: str | Path | ModelSpec | Adapter | Sequence[str | Path],
-    out: str | Path,
-    *,
-    method: str | Method = DEFAULT,
-    keep: str | int | float | None = None,
-    trained: bool = False,
-    run: str | Path | None = None,
-    out_format: str | None = None,
-    seed: int = 0,
-    engine: EngineSpec | None = None,
-    overwrite: bool = False,
-) -> SiftJob:
-    """A whole method that can be begun; the arguments are explained at `sift`. Raises as `sift`, before any forward."""
     from vlmsift.choosing.budget import CLEAN, parse_keep
     from vlmsift.methods import find_method
-    from vlmsift.methods.tuning import check_tuning, refuse_unmeasured, to_score
+    from vlmsift.methods.tuning import check_tuning, checkpoints, fine_tune, refuse_unmeasured, to_score
     from vlmsift.pools import open_pool
     from vlmsift.scoring.job import check_score
+    from vlmsift.scoring.score import run_score
+    from vlmsift.selecting import select
 
     name = method if isinstance(method, str) else method.called or "this method"
     chosen = find_method(method) if isinstance(method, str) else method
@@ -119,53 +76,37 @@ def check_sift(
     else:
         parse_keep(keep, len(pool))
     pool.check_export(out, out_format)
+    seed = check_value("sift", "seed", seed, Seed)
     place = Path(out)
     folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
-    spec = as_spec(ModelSpec, model)
+    spec = as_spec(ModelSpec, model if proxy is None else _in_place_of(model, proxy))
     models, tunes = to_score(name, chosen, spec.model if isinstance(spec, ModelSpec) else spec, trained)
     signals = chosen.build_signals()
     along = chosen.training is not None and chosen.training.snapshots > 1
     refuse_unmeasured(name, selector, signals, along)
     if chosen.retrained and not tunes:
-        raise UsageError(
-            f"{name}: nothing is fine-tuned here, so a recipe or changes of one mean nothing; leave them out"
-        )
+        cure = "a recipe or changes of one mean nothing; leave them out"
+        raise UsageError(f"{name}: nothing is fine-tuned here, so {cure}")
     if isinstance(spec, ModelSpec):
         spec = replace(spec, model=models[0] if len(models) == 1 else tuple(models))
     scoring = check_score(pool, spec, folder, signals=signals, engine=engine, overwrite=overwrite)
-    tuning = None
     if tunes:
         assert chosen.training is not None
         tuned = folder.with_name(f"{folder.name}-tuned")
         tuning = check_tuning(pool, scoring.model or spec.name, tuned, chosen.training)
-    return SiftJob(chosen, tuning, scoring, keep, out, out_format, seed)
+        made = fine_tune(tuning, resume=not overwrite, progress=training_progress)
+        scoring = scoring.with_models(checkpoints(made))
+    selection = select(run_score(scoring, progress), selector, keep, seed=seed)
+    selection.export(out, format=out_format)
+    return selection
 
 
 def _in_place_of(model: Any, proxy: str | Path | ModelSpec) -> ModelSpec:
     """The proxy, on the device and in the precision of the model where it is but a name."""
-    if isinstance(proxy, ModelSpec) or not isinstance(model, ModelSpec):
-        return proxy if isinstance(proxy, ModelSpec) else ModelSpec(proxy)
-    return replace(model, model=proxy, revision=None, chat_template=None)
-
-
-def run_sift(
-    job: SiftJob,
-    progress: Callable[[Progress], None] | None = None,
-    training_progress: Callable[[int, int, float], None] | None = None,
-) -> Selection:
-    """Carry a checked method out."""
-    from vlmsift.methods.tuning import checkpoints, fine_tune
-    from vlmsift.scoring.score import run_score
-    from vlmsift.selecting import select
-
-    scoring = job.scoring
-    if job.tuning is not None:
-        made = fine_tune(job.tuning, resume=not scoring.overwrite, progress=training_progress)
-        scoring = scoring.with_models(checkpoints(made))
-    run = run_score(scoring, progress)
-    selection = select(run, job.method.build_selector(), job.keep, seed=job.seed)
-    selection.export(job.out, format=job.out_format)
-    return selection
+    if isinstance(proxy, ModelSpec):
+        return proxy
+    known = isinstance(model, ModelSpec)
+    return replace(model, model=proxy, revision=None, chat_template=None) if known else ModelSpec(proxy)
 
 
 def make_method(
@@ -194,9 +135,8 @@ def make_method(
         if signals or selector:
             raise UsageError(f"config={str(config)!r} names signals and how to select; leave signals and selector out")
         if method is not None:
-            raise UsageError(
-                f"config={str(config)!r} says how to select already; give it or method={method!r}, not both"
-            )
+            told = f"config={str(config)!r} says how to select already"
+            raise UsageError(f"{told}; give it or method={method!r}, not both")
         return _configured(config)
     name = method or DEFAULT
     found = replace(find_method(name), called=name)

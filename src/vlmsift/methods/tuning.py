@@ -22,11 +22,8 @@ if TYPE_CHECKING:
 def to_score(name: str, method: Method, model: Any, trained: bool) -> tuple[list[Any], bool]:
     """The models that a method scores, and whether it fine-tunes the one named before that.
 
-    Args:
-        model: as of `vlmsift.score`: one, several, or a folder of checkpoints. trained: on the pool already.
-
-    Raises:
-        UsageError: they cannot be what the method needs.
+    `model` is one, several, or a folder of checkpoints, as of `vlmsift.score`; `trained`: on the pool already. Raises
+    UsageError where they cannot be what the method needs.
     """
     models, training = checkpoints_of(model), method.training
     named = len(model) if isinstance(model, (list, tuple)) else 1
@@ -44,10 +41,8 @@ def to_score(name: str, method: Method, model: Any, trained: bool) -> tuple[list
         return models, False
     first = models[0]
     if isinstance(first, (str, Path)) and list((Path(first) / "snapshots").glob("step-*")):
-        raise UsageError(
-            f"{name} follows checkpoints, and {str(first)!r} has some: give {str(Path(first) / 'snapshots')!r}. To "
-            "fine-tune that model anew, move them elsewhere"
-        )
+        told = f"{name} follows checkpoints, and {str(first)!r} has some: give {str(Path(first) / 'snapshots')!r}"
+        raise UsageError(f"{told}. To fine-tune that model anew, move them elsewhere")
     if trained:
         raise UsageError(
             f"{name} needs at least 2 checkpoints of one training on the pool, and {str(first)!r} is 1 model. Give a "
@@ -81,23 +76,12 @@ def refuse_short(recipe: Recipe, samples: int) -> None:
 
 
 def check_tuning(pool: Pool | EncodedData, model: str | Path | ModelSpec, folder: Path, training: Training) -> TrainJob:
-    """The fine-tune of a method, checked.
-
-    Raises:
-        UsageError: too few steps for a trajectory; else as `vlmsift.train.check_training`.
-    """
+    """The fine-tune of a method, checked as by `check_training`. Raises UsageError, also for too few steps."""
     from vlmsift.train import check_training
 
-    along = training.snapshots > 1
-    job = check_training(
-        pool,
-        model,
-        folder,
-        recipe=training.recipe,
-        changes=training.changes,
-        snapshots=training.snapshots if along else 0,
-    )
-    if along:
+    snapshots = training.snapshots if training.snapshots > 1 else 0  # the end is kept in any case
+    job = check_training(pool, model, folder, recipe=training.recipe, changes=training.changes, snapshots=snapshots)
+    if snapshots:
         refuse_short(job.recipe, len(pool))
     return job
 
@@ -107,11 +91,8 @@ def fine_tune(
 ) -> Trained:
     """Fine-tune into the job's folder, or find it there; always by seed 0, so that another draw costs no training.
 
-    Args:
-        resume: False = throw away what an earlier training has left in that folder.
-
-    Raises:
-        UsageError: the training diverged. VlmsiftError: as `train`.
+    Without `resume`, what an earlier training has left there is thrown away. Raises UsageError where the training
+    diverged, else as `train`.
     """
     from vlmsift.train import run_training
 

@@ -1,6 +1,4 @@
-"""Any Hugging Face vision-language model behind one face.
-
-In: a loaded model and its processor. Out: `Adapter`, which knows the text decoder's layers, its final norm and head,
+"""In: a loaded model and its processor. Out: `Adapter`, which knows the text decoder's layers, its final norm and head,
 the image token, and how to encode samples. Nothing here is per family; the few exceptions are values in quirks.py.
 """
 
@@ -34,23 +32,15 @@ _PROCESSORS: WeakKeyDictionary[nn.Module, Any] = WeakKeyDictionary()
 
 @dataclass(frozen=True)
 class Adapter:
-    """All that vlmsift knows about one VLM.
-
-    Attributes:
-        text: the text decoder, the module that owns `layers` and the final norm.
-        layers: its L decoder layers, in order.
-        norm: the final norm, applied to the last layer's output.
-        image_token_id: the id that marks an image feature's place in `input_ids`.
-        context: longest sequence, in tokens.
-    """
+    """All that vlmsift knows about one VLM."""
 
     model: Any
     processor: Any
-    text: Any
-    layers: nn.ModuleList
-    norm: nn.Module
-    image_token_id: int
-    context: int
+    text: Any  # the text decoder, the module that owns `layers` and the final norm
+    layers: nn.ModuleList  # its L decoder layers, in order
+    norm: nn.Module  # the final norm, applied to the last layer's output
+    image_token_id: int  # marks an image feature's place in `input_ids`
+    context: int  # longest sequence, in tokens
     quirk: Quirk
     name: str
     revision: str | None = None
@@ -75,18 +65,19 @@ class Adapter:
         """Run everything below the head: (B, T, D), after the final norm. Images are encoded here, once."""
         base = self.model.base_model
         if base is not self.model:
-            last: Tensor = base(**inputs, use_cache=False, return_dict=True).last_hidden_state
+            last: Tensor = base(**inputs, use_cache=False, return_dict=True).last_hidden_state  # (B, T, D)
             return last
 
         # a model without a body of its own would go on to (B, T, V) logits, so it is left behind its text decoder
         def leave(module: nn.Module, args: tuple[Any, ...], output: Any) -> None:
-            raise _Left(output[0])
+            raise _Left(output[0])  # (B, T, D)
 
         handle = self.text.register_forward_hook(leave)
         try:
             self.model(**inputs, use_cache=False, return_dict=True)
         except _Left as left:
-            return left.hidden
+            hidden: Tensor = left.args[0]  # (B, T, D)
+            return hidden
         finally:
             handle.remove()
         raise UnsupportedModel(f"{self.name}: {type(self.model).__name__} did not run its text decoder")
@@ -118,12 +109,12 @@ class Adapter:
         A right-padded batch needs no padding mask: no position sees what comes after it. Leaving it out lets attention
         run its causal kernel. Models that attend in both directions build their own mask and keep it.
         """
-        weights = next(self.model.get_input_embeddings().parameters())
+        weights = next(self.model.get_input_embeddings().parameters())  # of the dtype that the first layer expects
         moved = {
             name: value.to(self.device, weights.dtype) if value.is_floating_point() else value.to(self.device)
             for name, value in batch.inputs.items()
         }
-        right_padded = bool((batch.valid[:, :-1] >= batch.valid[:, 1:]).all())
+        right_padded = bool((batch.valid[:, :-1] >= batch.valid[:, 1:]).all())  # valid, then padding
         if right_padded and "token_type_ids" not in moved:
             moved.pop("attention_mask", None)
         return moved
@@ -136,8 +127,7 @@ class Adapter:
 def adapt(model: Any, processor: Any, *, name: str = "model in memory", revision: str | None = None) -> Adapter:
     """Find the parts of a loaded model. The model is put into eval mode; its weights are never changed.
 
-    Raises:
-        UnsupportedModel: a part is missing; the message says which.
+    Raises UnsupportedModel where a part is missing; the message says which.
     """
     adapter = look_inside(model, processor, name=name, revision=revision)
     if getattr(processor, "tokenizer", None) is None:
@@ -184,11 +174,7 @@ def look_inside(
 
 
 def refuse_config(config: Any, name: str) -> None:
-    """What a configuration alone rules out, before any weight is read.
-
-    Raises:
-        UnsupportedModel: an encoder-decoder, cross-attention to the image, or no layers.
-    """
+    """Raises UnsupportedModel for an encoder-decoder, cross-attention to the image, or no layers: no weight is read."""
     text_config, kind = config.get_text_config(), type(config).__name__
     if any(getattr(part, "is_encoder_decoder", False) for part in (config, text_config)):
         raise UnsupportedModel(f"{name}: {kind} is an encoder-decoder; vlmsift reads models that only decode")
@@ -201,16 +187,12 @@ def refuse_config(config: Any, name: str) -> None:
 
 
 class _Left(Exception):
-    """The way out of a forward whose remainder nobody needs."""
-
-    def __init__(self, hidden: Tensor) -> None:
-        super().__init__()
-        self.hidden = hidden  # (B, T, D)
+    """The way out of a forward whose remainder nobody needs; it carries (B, T, D)."""
 
 
 def _find_text_decoder(model: Any, text_config: Any) -> Any:
     """The module that runs the text layers: it has that configuration, and as many `layers` as it says."""
-    module: Any
+    module: Any  # `nn.Module` knows neither layers nor config
     for module in model.modules():
         layers = getattr(module, "layers", None)
         if (

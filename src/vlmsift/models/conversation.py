@@ -20,10 +20,10 @@ _SENTINEL = "sifted{}answer"
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """The template's text, and the (start, end) character span of each assistant turn with its end token."""
+    """The template's text, and where its answers stand."""
 
     text: str
-    spans: tuple[tuple[int, int], ...]
+    spans: tuple[tuple[int, int], ...]  # of each assistant turn with its end token: first character, one past the last
 
 
 def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -50,8 +50,7 @@ def to_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
 def render(processor: Any, turns: Sequence[Turn]) -> Rendered:
     """Render the conversation and find its answers.
 
-    Raises:
-        SampleError: the template refuses the conversation, or rewrites the answers so that they cannot be found.
+    Raises SampleError where the template refuses it, or rewrites the answers so that they cannot be found.
     """
     answers = [turn.text for turn in turns if turn.role == "assistant"]
     marked: list[Turn] = []
@@ -69,15 +68,12 @@ def render(processor: Any, turns: Sequence[Turn]) -> Rendered:
     if not text.startswith(around[0]):
         raise SampleError("answer not located", "the chat template changes the prompt with the answer")
     for answer, after in zip(answers, around[1:], strict=True):
-        length = next(
-            (len(form) for form in (answer, answer.strip()) if text.startswith(form + after, position)),
-            None,
-        )
+        length = next((len(form) for form in (answer, answer.strip()) if text.startswith(form + after, position)), None)
         if length is None:
             raise SampleError("answer not located", f"the chat template rewrites {answer[:60]!r}")
-        end = specials.match(after)
+        end = specials.match(after)  # the end-of-turn token, if the template writes one
         spans.append((position, position + length + (end.end() if end else 0)))
-        position += length + len(after)
+        position += length + len(after)  # in characters
     return Rendered(text, tuple(spans))
 
 

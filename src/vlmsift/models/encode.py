@@ -42,30 +42,24 @@ class Encoded:
 
 @dataclass
 class Encoder:
-    """Turns samples into model inputs.
-
-    Attributes:
-        open_image: opens an image reference from under the pool's image root.
-        context: longest sequence the model takes, in tokens.
-    """
+    """Turns samples into model inputs."""
 
     processor: Any
     image_token_id: int
     quirk: Quirk
-    context: int
-    open_image: Callable[[ImageRef], Any]
+    context: int  # longest sequence the model takes, in tokens
+    open_image: Callable[[ImageRef], Any]  # from under the pool's image root
 
     def __post_init__(self) -> None:
         tokenizer = self.processor.tokenizer
-        self.special_ids = torch.tensor(special_ids(tokenizer, self.image_token_id))
+        self.special_ids = torch.tensor(special_ids(tokenizer, self.image_token_id))  # (special tokens,)
         self.image_token = tokenizer.convert_ids_to_tokens(self.image_token_id) or IMAGE_MARK
         self.pad_id = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else (tokenizer.eos_token_id or 0)
 
     def encode(self, sample: Sample) -> Encoded:
         """One sample as tensors.
 
-        Raises:
-            SampleError: broken image, empty answer, an image in an answer, wrong number of marks, or too long.
+        Raises SampleError: broken image, empty answer, an image in an answer, wrong number of marks, or too long.
         """
         self._refuse(sample)
         images = [self.open_image(ref) for ref in sample.images]
@@ -74,10 +68,8 @@ class Encoder:
             raise SampleError("too long", f"{len(encoded)} tokens, the model's context is {self.context}")
         if not (encoded.labels[1:] != IGNORED).any():
             raise SampleError("empty answer", "no token of it is supervised")
-        if len(encoded.image_index) and int(encoded.image_index.max()) + 1 != len(images):
-            raise SampleError(
-                "images not located", f"{len(images)} given, {int(encoded.image_index.max()) + 1} found in the text"
-            )
+        if (found := int(encoded.image_index.max()) + 1) != len(images):
+            raise SampleError("images not located", f"{len(images)} given, {found} found in the text")
         if ((encoded.input_ids == self.image_token_id) & (encoded.image_index < 0)).any():
             raise SampleError("images not located", f"{self.image_token} stands where no image was put")
         return encoded
@@ -119,14 +111,14 @@ class Encoder:
         )
         # a place moves with the nearest thing behind it whose place is known: an image, or the end of the text
         behind = [*replaced, (len(rendered.text), length, length)]
-        starts_at, ends_at = offsets.unbind(1)
-        labels = torch.full_like(input_ids, IGNORED)
+        starts_at, ends_at = offsets.unbind(1)  # (T,) each, in characters
+        labels = torch.full_like(input_ids, IGNORED)  # (T,)
         for first, last in rendered.spans:
             start, end = (_move(place, behind) for place in (first, last))
-            inside = (starts_at < end) & (ends_at > start)
+            inside = (starts_at < end) & (ends_at > start)  # (T,) bool: tokens that overlap the answer
             self._prove(rendered.text[first:last], input_ids[inside])
             labels[inside] = input_ids[inside]
-        image_index = torch.full_like(input_ids, -1)
+        image_index = torch.full_like(input_ids, -1)  # (T,)
         for number, (_, start, end) in enumerate(replaced):
             image_index[(starts_at >= start) & (ends_at <= end) & (input_ids == self.image_token_id)] = number
         return self._sorted(sample, input_ids, labels, image_index, output)
@@ -137,7 +129,7 @@ class Encoder:
         What it types in front of our text (a bos token, a system prompt) moves everything.
         """
         grown = sum(part["new_span"][1] - part["new_span"][0] - part["span"][1] + part["span"][0] for part in account)
-        typed = max(0, int(offsets.max()) - len(text) - grown)
+        typed = max(0, int(offsets.max()) - len(text) - grown)  # characters in front of our text
         parts = [(part["span"][0] - typed, *part["new_span"]) for part in account if part["type"] == "image"]
         return parts, typed + len(text) + grown
 
@@ -159,10 +151,8 @@ class Encoder:
                 f"{count} given, {len(places)} in the text, {len(starts)} runs of {self.image_token}",
             )
         opening = starts[0] - places[0]
-        return (
-            list(zip(places, [start - opening for start in starts[::share]], ends[share - 1 :: share], strict=True)),
-            int(offsets.max()),
-        )
+        images = zip(places, [start - opening for start in starts[::share]], ends[share - 1 :: share], strict=True)
+        return list(images), int(offsets.max())
 
     def _prove(self, answer: str, token_ids: Tensor) -> None:
         """Raise SampleError unless these supervised tokens read as the answer with its end token.
@@ -194,10 +184,10 @@ class Encoder:
         output = self._process(images, text=[prompt], suffix=[sample.answer], return_text_replacement_offsets=False)
         output.pop("labels", None)
         input_ids = torch.as_tensor(output.pop("input_ids"))[0]  # (T,)
-        supervised = torch.as_tensor(output["token_type_ids"])[0] == 1
+        supervised = torch.as_tensor(output["token_type_ids"])[0] == 1  # (T,) bool: the suffix
         self._prove(sample.answer, input_ids[supervised])
-        at_image = input_ids == self.image_token_id
-        per_image = max(1, int(at_image.sum()) // len(images))
+        at_image = input_ids == self.image_token_id  # (T,)
+        per_image = max(1, int(at_image.sum()) // len(images))  # tokens; all images take equally many
         image_index = torch.where(at_image, (at_image.cumsum(0) - 1) // per_image, -1)
         return self._sorted(sample, input_ids, input_ids.where(supervised, IGNORED), image_index, output)
 
@@ -218,16 +208,14 @@ class Encoder:
         self, sample: Sample, input_ids: Tensor, labels: Tensor, image_index: Tensor, output: dict[str, Any]
     ) -> Encoded:
         """Split the processor's remaining outputs into per-token rows and image tensors."""
-        output.pop("attention_mask", None)
+        output.pop("attention_mask", None)  # made anew when samples are padded to a batch
         rows, images = {}, {}
         for name, value in output.items():
             tensor = _tensor(value)
-            if tensor is None:
-                continue
-            if tensor.shape == (1, len(input_ids)):
-                rows[name] = tensor[0]
-            else:
-                images[name] = tensor
+            if tensor is not None and tensor.shape == (1, len(input_ids)):
+                rows[name] = tensor[0]  # (T,)
+            elif tensor is not None:
+                images[name] = tensor  # (images or patches, ...)
         if sample.images and not images:
             raise SampleError("refused by the processor", "its image tensors cannot be put together")
         return Encoded(sample.id, input_ids, labels, image_index, rows, images)
@@ -237,13 +225,13 @@ class Encoder:
         longest = max(len(sample) for sample in samples)
 
         def padded(values: Sequence[Tensor], fill: int) -> Tensor:
-            out = values[0].new_full((len(values), longest), fill)
+            out = values[0].new_full((len(values), longest), fill)  # (B, T)
             for row, value in enumerate(values):
                 place = slice(0, len(value)) if padding_side == "right" else slice(longest - len(value), longest)
                 out[row, place] = value
             return out
 
-        input_ids = padded([sample.input_ids for sample in samples], self.pad_id)
+        input_ids = padded([sample.input_ids for sample in samples], self.pad_id)  # (B, T)
         valid = padded([torch.ones_like(sample.input_ids) for sample in samples], 0).bool()
         labels = padded([sample.labels for sample in samples], IGNORED)
         image_index = padded([sample.image_index for sample in samples], -1)
@@ -252,7 +240,7 @@ class Encoder:
             inputs[name] = padded([sample.rows[name] for sample in samples], 0)
         inputs |= _join_images(samples, self.quirk)
         query_mask = torch.zeros_like(valid)
-        query_mask[:, :-1] = labels[:, 1:] != IGNORED
+        query_mask[:, :-1] = labels[:, 1:] != IGNORED  # the row before a supervised token predicts it
         return Batch(
             ids=tuple(sample.id for sample in samples),
             inputs=inputs,
@@ -284,14 +272,10 @@ def special_ids(tokenizer: Any, image_token_id: int) -> list[int]:
 
 def _tensor(value: Any) -> Tensor | None:
     """What a processor returned, as one tensor; None for values that no model takes."""
-    if isinstance(value, Tensor):
-        return value
     try:
-        return (
-            torch.stack([torch.as_tensor(item) for item in value])
-            if isinstance(value, list)
-            else torch.as_tensor(value)
-        )
+        if isinstance(value, list):
+            return torch.stack([torch.as_tensor(item) for item in value])
+        return torch.as_tensor(value)  # a tensor is returned as it is
     except (TypeError, ValueError, RuntimeError):
         return None
 
@@ -309,7 +293,7 @@ def _join_images(samples: Sequence[Encoded], quirk: Quirk) -> dict[str, Tensor]:
         if quirk.images_per_row:  # a sample without images is a row of zeros
             empty = found[0].new_zeros((1, *size))
             found = [sample.images.get(name, empty) for sample in samples]
-        joined[name] = torch.cat([_grown(tensor, size) for tensor in found])
+        joined[name] = torch.cat([_grown(tensor, size) for tensor in found])  # (images or patches of the batch, *size)
     return joined
 
 

@@ -19,7 +19,7 @@ def fingerprint(adapter: Adapter) -> dict[str, Any]:
     """
     digest = hashlib.sha256()
     for name, tensor in adapter.model.state_dict().items():
-        flat = tensor.detach().reshape(-1)
+        flat = tensor.detach().reshape(-1)  # (values,)
         values = flat[:: max(1, len(flat) // 64)].double().cpu().numpy()
         digest.update(f"{name}{tuple(tensor.shape)}".encode() + values.tobytes())
     processor: Any = adapter.processor

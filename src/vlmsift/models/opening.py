@@ -16,12 +16,6 @@ from vlmsift.models.adapter import Adapter, adapt, refuse_config
 from vlmsift.models.silence_transformers import silence_transformers
 from vlmsift.specs import ModelSpec, as_spec
 
-DTYPES: dict[str, Any] = {
-    "auto": "auto",
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
 HUB_SECONDS = 5.0
 """How long the hub may take to say whether it has a model."""
 
@@ -50,7 +44,7 @@ def open_model(model: str | Path | ModelSpec) -> Adapter:
             processor = transformers.AutoProcessor.from_pretrained(name, **where)
             loaded_model, loaded = transformers.AutoModelForImageTextToText.from_pretrained(
                 name,
-                dtype=DTYPES[dtype],
+                dtype=dtype,
                 output_loading_info=True,
                 **where,
                 **({"device_map": "auto"} if device == "spread" else {}),
@@ -98,11 +92,7 @@ def check_model(spec: ModelSpec, *, devices: tuple[str, ...] = ()) -> None:
 
 
 def load_config(name: str | Path, revision: str | None = None, trust_remote_code: bool = False) -> Any:
-    """A model's configuration, without its weights.
-
-    Raises:
-        UsageError: there is no such model. UnsupportedModel: its configuration cannot be read.
-    """
+    """A model's configuration. Raises UsageError where there is no such model, UnsupportedModel if it is unreadable."""
     import transformers
 
     if not Path(name).exists():
@@ -178,6 +168,6 @@ def _explain(name: str, error: Exception) -> VlmsiftError:
     if Path(name).exists() and not isinstance(error, OSError):
         return UnsupportedModel(f"{name}: it cannot be opened as an image-text model: {reason}")
     return UsageError(
-        f"no model could be loaded from {name!r}: {reason} Give a folder written by save_pretrained, or a model's full "
-        "name on the Hugging Face hub (owner/name)."
+        f"no model could be loaded from {name!r}: {reason.rstrip('.')}. Give a folder written by save_pretrained, or a "
+        "model's full name on the Hugging Face hub (owner/name)."
     )

@@ -11,17 +11,11 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Quirk:
-    """How one family differs.
-
-    Attributes:
-        prefix_suffix: no chat template; the processor takes one prompt and one answer (`suffix`), and attention is
-            bidirectional over the prompt.
-        images_per_row: pixel tensors are (B, images, ...) instead of (images, ...); a missing image is a row of zeros,
-            which the model itself skips.
-    """
+    """How one family differs."""
 
     prefix_suffix: bool = False
-    images_per_row: bool = False
+    """No chat template; the processor takes one prompt and one answer (`suffix`), and the prompt is seen both ways."""
+    images_per_row: bool = False  # pixels are (B, images, ...), not (images, ...); zeros for a missing one are skipped
 
 
 PLAIN = Quirk()

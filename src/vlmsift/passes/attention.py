@@ -19,36 +19,25 @@ CHUNK_ELEMENTS = 1 << 23
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Chosen query rows of a batch, each sample's in order, filled up to the largest count.
+    """Chosen query rows of a batch, each sample's in order, filled up to the largest count R."""
 
-    Attributes:
-        index: (B, R) int64 positions.
-        chosen: (B, R) bool; False for filling.
-    """
-
-    index: Tensor
-    chosen: Tensor
+    index: Tensor  # (B, R) int64 positions
+    chosen: Tensor  # (B, R) bool; False for filling
 
     @classmethod
     def where(cls, mask: Tensor) -> Rows:
         """The rows at which a (B, T) mask is True."""
         count = int(mask.sum(1).max())
-        index = torch.argsort(~mask, dim=1, stable=True)[:, :count]
+        index = torch.argsort(~mask, dim=1, stable=True)[:, :count]  # (B, R); argsort is not stable by default
         return cls(index, mask.gather(1, index))
 
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What a chunk of query rows attends to in one layer.
+    """What a chunk of query rows attends to in one layer."""
 
-    Attributes:
-        probabilities: (B, H, R, T') float32; T' <= T, later keys are invisible to all these rows.
-        visible: (B, R, T') bool, the keys that each row may see.
-        rows: the chunk's rows.
-    """
-
-    probabilities: Tensor
-    visible: Tensor
+    probabilities: Tensor  # (B, H, R, T') float32; T' <= T, later keys are invisible to all these rows
+    visible: Tensor  # (B, R, T') bool, the keys that each row may see
     rows: Rows
 
 
@@ -70,9 +59,9 @@ def visible_keys(mask: Tensor | None, rows: Rows, keys: int, causal: bool) -> Te
     if mask is None:
         if not causal:
             return torch.ones((count, rows.index.shape[1], keys), dtype=torch.bool, device=rows.index.device)
-        return torch.arange(keys, device=rows.index.device) <= rows.index[:, :, None]
+        return torch.arange(keys, device=rows.index.device) <= rows.index[:, :, None]  # (B, R, keys)
     allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
-    allowed = allowed[:, 0].expand(count, -1, -1)
+    allowed = allowed[:, 0].expand(count, -1, -1)  # (B, T, T)
     return allowed.gather(1, rows.index[:, :, None].expand(-1, -1, allowed.shape[-1]))[..., :keys]
 
 
@@ -100,13 +89,13 @@ def attention_chunks(
         part = Rows(rows.index[:, start : start + step], rows.chosen[:, start : start + step])
         # under plain causality no row of this chunk sees past its last one, so later keys need not be touched
         reach = int(part.index.max()) + 1 if mask is None and causal else length
-        place = part.index[:, None, :, None].expand(-1, heads, -1, width)
+        place = part.index[:, None, :, None].expand(-1, heads, -1, width)  # (B, H, R, d)
         chosen = query.gather(2, place).float().mul_(scaling)  # (B, H, R, d)
-        grouped = chosen.view(batch, key_heads, -1, width)  # heads that share a key stand together
-        scores = (grouped @ keys[..., :reach]).view(batch, heads, -1, reach)
+        grouped = chosen.view(batch, key_heads, -1, width)  # (B, H_kv, H / H_kv * R, d): heads that share a key
+        scores = (grouped @ keys[..., :reach]).view(batch, heads, -1, reach)  # (B, H, R, T')
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        visible = visible_keys(mask, part, reach, causal)
+        visible = visible_keys(mask, part, reach, causal)  # (B, R, T')
         scores.masked_fill_(~visible[:, None], torch.finfo(scores.dtype).min)
         yield Seen(torch.softmax(scores, -1), visible, part)
 
@@ -125,13 +114,13 @@ def visible_means(value: Tensor, mask: Tensor | None, heads: Sequence[int], *, c
         heads: of the H = `count` query heads; those that share a value head give out the same.
     """
     batch, value_heads, length, _ = value.shape
-    values = value[:, [head * value_heads // count for head in heads]].float()
-    everything = torch.arange(length, device=value.device).expand(batch, -1)
+    values = value[:, [head * value_heads // count for head in heads]].float()  # (B, len(heads), T, d)
+    everything = torch.arange(length, device=value.device).expand(batch, -1)  # (B, T)
     step = max(1, CHUNK_ELEMENTS // (batch * length))
     parts = []
     for start in range(0, length, step):
         index = everything[:, start : start + step]
         visible = visible_keys(mask, Rows(index, torch.ones_like(index, dtype=torch.bool)), length, causal).float()
         share = visible / visible.sum(-1, keepdim=True).clamp(min=1)  # rows of padding may see nothing
-        parts.append(share[:, None] @ values)
-    return torch.cat(parts, 2).transpose(1, 2).to(value.dtype)
+        parts.append(share[:, None] @ values)  # (B, len(heads), R, d)
+    return torch.cat(parts, 2).transpose(1, 2).to(value.dtype)  # (B, T, len(heads), d)

@@ -34,16 +34,12 @@ class AttentionReceived(Observe):
 
     Dividing by the rows that can see a token, not by all, takes out the causal advantage of early tokens (ours;
     ACT, ICML 2024, divides columns alike). A token that no row sees gets 0.
-
-    Attributes:
-        start, stop: layers [start, stop) enter the mean; stop None = the last.
-        heads: "mean", or "max": of each row and token, the head that attends most stands for all.
     """
 
     row_name: RowsName = "answer"
-    start: int = 0
-    stop: int | None = None
-    heads: HeadsName = "mean"
+    start: int = 0  # layers [start, stop) enter the mean
+    stop: int | None = None  # None = the last
+    heads: HeadsName = "mean"  # "max" = of each row and token, the head that attends most stands for all
 
     def rows(self, batch: Batch) -> Tensor:
         return rows_mask(self.row_name, batch)
@@ -56,7 +52,7 @@ class AttentionReceived(Observe):
 class _Received:
     def __init__(self, batch: Batch, layers: frozenset[int], heads: HeadsName) -> None:
         self.layers, self.heads = layers, heads
-        self.total = torch.zeros(batch.valid.shape, dtype=torch.float32, device=batch.valid.device)
+        self.total = torch.zeros(batch.valid.shape, dtype=torch.float32, device=batch.valid.device)  # (B, T)
         self.layer_sum = torch.zeros_like(self.total)
         self.count = torch.zeros_like(self.total)
         self.layer = -1
@@ -66,9 +62,9 @@ class _Received:
             self._close_layer()
             self.layer = layer
         probabilities = seen.probabilities if self.heads == "mean" else seen.probabilities.amax(1, keepdim=True)
-        batch, heads, rows, reach = probabilities.shape
+        batch, heads, rows, reach = probabilities.shape  # heads: H, or 1 of the maximum
         weight = (seen.rows.chosen.float() / heads)[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch, 1, -1)
-        flat = probabilities.view(batch, heads * rows, reach)
+        flat = probabilities.view(batch, heads * rows, reach)  # (B, H * R, T')
         self.layer_sum[:, :reach] += (weight @ flat)[:, 0]  # one matrix product sums heads and rows
         self.count[:, :reach] += (seen.visible & seen.rows.chosen[:, :, None]).sum(1)
 
@@ -103,18 +99,17 @@ class _OnImage:
     def __init__(self, batch: Batch, layers: frozenset[int]) -> None:
         self.layers = layers
         self.image = batch.image_mask
-        self.patches = batch.image_mask.sum(1).float()
-        self.sum = torch.zeros((len(batch), 2), dtype=torch.float32, device=self.image.device)
+        self.patches = batch.image_mask.sum(1).float()  # (B,)
+        self.sum = torch.zeros((len(batch), 2), dtype=torch.float32, device=self.image.device)  # [mass, entropy]
         self.count = torch.zeros_like(self.sum)
 
     def see(self, layer: int, seen: Seen) -> None:
         reach = seen.probabilities.shape[-1]
         on_image = seen.probabilities.mean(1) * self.image[:, None, :reach]  # (B, R, T')
-        mass = on_image.sum(-1)
-        share = on_image / mass.clamp(min=1e-12)[..., None]
-        # log of one patch is 0: its entropy is 0, whatever it is divided by
-        spread = self.patches.clamp(min=2).log()[:, None]
-        entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / spread
+        mass = on_image.sum(-1)  # (B, R)
+        share = on_image / mass.clamp(min=1e-12)[..., None]  # (B, R, T'), sums to 1
+        spread = self.patches.clamp(min=2).log()[:, None]  # (B, 1); one patch has entropy 0, whatever divides it
+        entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / spread  # (B, R)
         chosen = seen.rows.chosen
         looking = chosen & (mass > 0)  # (B, R)
         self.sum += torch.stack([(mass * chosen).sum(1), (entropy * looking).sum(1)], 1)

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Any
 
 from torch import Tensor, nn
@@ -24,29 +23,21 @@ from vlmsift.passes.intervene import OPEN, SCORING, Interception, Intervention, 
 
 @dataclass
 class Trace:
-    """What one forward left behind.
+    """What one forward left behind."""
 
-    Attributes:
-        last: (B, T, D) after the final norm.
-        entering: depth -> (B, T, D), the states that entered that layer.
-        calls: per layer, the arguments beside the hidden states.
-        decoder_call: the arguments of the text decoder itself.
-        resumable_from: smallest depth from which running layer after layer gives the model's own result; below it the
-            decoder adds features between its layers (Qwen3-VL), so it is run as a whole.
-    """
-
-    last: Tensor | None = None
-    entering: dict[int, Tensor] = field(default_factory=dict)
-    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)
-    decoder_call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})
+    last: Tensor | None = None  # (B, T, D) after the final norm
+    entering: dict[int, Tensor] = field(default_factory=dict)  # depth -> (B, T, D), the states that entered that layer
+    calls: dict[int, tuple[tuple[Any, ...], dict[str, Any]]] = field(default_factory=dict)  # layer -> what else it got
+    decoder_call: tuple[tuple[Any, ...], dict[str, Any]] = ((), {})  # the arguments of the text decoder itself
     resumable_from: int = 0
+    """Smallest depth from which running layer after layer gives the model's own result; below it the decoder adds
+    features between its layers (Qwen3-VL), so it is run as a whole."""
 
 
 class Capture(Interception):
     """Context manager around a model, and what each of its forwards meets meanwhile; see the module's text.
 
-    Raises:
-        UnsupportedModel: on entry, if the model does not let its attention be replaced.
+    Raises UnsupportedModel on entry, if the model does not let its attention be replaced.
     """
 
     def __init__(self, adapter: Adapter) -> None:
@@ -75,9 +66,7 @@ class Capture(Interception):
             self._undo = undo.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._undo.close()
 
     def _watch(self, undo: ExitStack) -> None:
@@ -93,16 +82,15 @@ class Capture(Interception):
         undo.callback(give_back)
         OPEN.update({module: (self, index) for module, index in modules.items()})
 
-    def run(self, forward: Callable[[], Tensor], depths: frozenset[int], *, record: bool = True) -> Trace:
+    def run(self, forward: Callable[[], Tensor], depths: frozenset[int]) -> Trace:
         """Call `forward` and record the states entering each of `depths` and every later layer's arguments."""
         trace = Trace()
-        outputs: dict[int, Any] = {}
-        handles = []
+        outputs: dict[int, Any] = {}  # layer -> (B, T, D), what it gave out
 
         def entering(index: int) -> Callable[..., None]:
             def hook(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
                 states = states_of(args, kwargs)
-                if index and outputs.pop(index - 1) is not states:
+                if index and outputs.pop(index - 1) is not states:  # the decoder has put others between the layers
                     trace.resumable_from = index
                 trace.calls[index] = (args[1:], {k: v for k, v in kwargs.items() if k != "hidden_states"})
                 if index in depths:
@@ -119,16 +107,13 @@ class Capture(Interception):
         def decoder(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
             trace.decoder_call = (args, dict(kwargs))
 
-        try:
-            if record and depths:
-                handles.append(self.adapter.text.register_forward_pre_hook(decoder, with_kwargs=True))
+        with ExitStack() as undo:
+            if depths:
+                undo.callback(self.adapter.text.register_forward_pre_hook(decoder, with_kwargs=True).remove)
                 for index, layer in enumerate(self.adapter.layers):
-                    handles.append(layer.register_forward_pre_hook(entering(index), with_kwargs=True))
-                    handles.append(layer.register_forward_hook(leaving(index)))
+                    undo.callback(layer.register_forward_pre_hook(entering(index), with_kwargs=True).remove)
+                    undo.callback(layer.register_forward_hook(leaving(index)).remove)
             trace.last = forward()
-        finally:
-            for handle in handles:
-                handle.remove()
         return trace
 
     def resume(self, trace: Trace, change: Intervention) -> Tensor:
@@ -140,12 +125,12 @@ class Capture(Interception):
         try:
             if change.layer < trace.resumable_from:
                 return self._rerun_decoder(trace, change)
-            states = trace.entering[change.layer]
+            states = trace.entering[change.layer]  # (B, T, D)
             for index in range(change.layer, self.adapter.depth):
                 args, kwargs = trace.calls[index]
                 output = self.adapter.layers[index](change.enter(index, states), *args, **kwargs)
                 states = output[0] if isinstance(output, tuple) else output
-            last: Tensor = self.adapter.norm(states)
+            last: Tensor = self.adapter.norm(states)  # (B, T, D)
             return last
         finally:
             self.intervention = None
@@ -163,7 +148,7 @@ class Capture(Interception):
                 hook = self.adapter.layers[index].register_forward_pre_hook(entering(index), with_kwargs=True)
                 undo.callback(hook.remove)
             args, kwargs = trace.decoder_call
-            last: Tensor = self.adapter.text(*args, **kwargs)[0]
+            last: Tensor = self.adapter.text(*args, **kwargs)[0]  # (B, T, D), the final norm is part of it
             return last
 
 

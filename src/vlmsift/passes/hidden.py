@@ -14,13 +14,9 @@ from vlmsift.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class PooledHidden(Watch):
-    """Mean of the states entering a layer, over all positions but padding and answers: (B, D) float32.
+    """Mean of the states entering a layer, over all positions but padding and answers: (B, D) float32."""
 
-    Attributes:
-        depth: fraction of L; 1.0 = after the final norm.
-    """
-
-    depth: float = 0.5
+    depth: float = 0.5  # fraction of L; 1.0 = after the final norm
 
     def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
         return _Pooled(self.depth, adapter, batch)
@@ -43,6 +39,6 @@ class _Pooled(Watcher):
 
 def pooled(batch: Batch, states: Tensor) -> Tensor:
     """(B, T, D) -> (B, D): mean over prompt and image positions, in float32."""
-    inside = batch.valid & (batch.labels == -100)
-    weight = inside.float() / inside.sum(1, keepdim=True).clamp(min=1)
+    inside = batch.valid & (batch.labels == -100)  # (B, T)
+    weight = inside.float() / inside.sum(1, keepdim=True).clamp(min=1)  # (B, T), each sample's sums to 1
     return torch.stack([row_weight @ row for row_weight, row in zip(weight, states.float(), strict=True)])

@@ -37,28 +37,17 @@ Attention = Callable[..., tuple[Tensor, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Intervention:
-    """What is changed in one forward of the decoder. Every tensor may lie on another device than the layer.
+    """What is changed in one forward of the decoder. Every tensor may lie on another device than the layer."""
 
-    Attributes:
-        layer: the layer whose input `states` changes; no layer before it is changed at all.
-        states: (B, T, D) -> (B, T, D), differentiable; None where hidden states are not touched.
-        every: `states` changes what enters each layer from `layer` on, not that one alone.
-        visible: (layer, (B, T, T) bool) -> (B, T, T) bool, the keys that each row may see; a row must keep one. None
-            where they stay as they are.
-        uniform_heads: layer -> heads that look at every visible key alike.
-        silent_heads: (L, B, H) bool, heads whose output becomes zero; None = none.
-        undefined: (B,) bool, samples for which the change means nothing; None = none.
-        chosen: (B, T) bool, the tokens that were chosen; for a look from outside.
-    """
-
-    layer: int = 0
-    states: Callable[[Tensor], Tensor] | None = None
-    every: bool = False
+    layer: int = 0  # whose input `states` changes; no layer before it is changed at all
+    states: Callable[[Tensor], Tensor] | None = None  # (B, T, D) -> (B, T, D), differentiable; None = not touched
+    every: bool = False  # `states` changes what enters each layer from `layer` on, not that one alone
     visible: Callable[[int, Tensor], Tensor] | None = None
-    uniform_heads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    silent_heads: Tensor | None = None
-    undefined: Tensor | None = None
-    chosen: Tensor | None = None
+    """(layer, (B, T, T) bool) -> (B, T, T) bool, the keys that each row may see; each keeps one. None = no change."""
+    uniform_heads: Mapping[int, tuple[int, ...]] = field(default_factory=dict)  # layer -> heads that see all keys alike
+    silent_heads: Tensor | None = None  # (L, B, H) bool, heads whose output becomes zero; None = none
+    undefined: Tensor | None = None  # (B,) bool, samples for which the change means nothing; None = none
+    chosen: Tensor | None = None  # (B, T) bool, the tokens that were chosen; for a look from outside
 
     @property
     def of_attention(self) -> bool:
@@ -88,17 +77,12 @@ def with_states(args: tuple[Any, ...], kwargs: dict[str, Any], states: Tensor) -
 
 
 class Interception:
-    """What our attention function meets in one forward.
-
-    Attributes:
-        observers: rows, and who looks at them. intervention: what is changed; None = nothing.
-        layers_seen: the layers whose attention came by.
-    """
+    """What our attention function meets in one forward."""
 
     def __init__(self) -> None:
-        self.observers: list[tuple[Rows, list[Observer]]] = []
-        self.intervention: Intervention | None = None
-        self.layers_seen: set[int] = set()
+        self.observers: list[tuple[Rows, list[Observer]]] = []  # rows, and who looks at them
+        self.intervention: Intervention | None = None  # what is changed; None = nothing
+        self.layers_seen: set[int] = set()  # the layers whose attention came by
 
 
 OPEN: WeakKeyDictionary[nn.Module, tuple[Interception, int]] = WeakKeyDictionary()
@@ -124,7 +108,7 @@ def intercept(own: Attention) -> Attention:
             )
         if change is not None and change.visible is not None:
             attention_mask = _changed_mask(change.visible, layer, query, attention_mask, causal)
-        output, weights = own(module, query, key, value, attention_mask, **kwargs)
+        output, weights = own(module, query, key, value, attention_mask, **kwargs)  # (B, T, H, d)
         if change is not None and (heads := change.uniform_heads.get(layer)):
             output[:, :, list(heads)] = visible_means(value, attention_mask, heads, count=query.shape[1], causal=causal)
         if change is not None and change.silent_heads is not None:
@@ -173,11 +157,11 @@ def _changed_mask(
     visible = change(layer, visible_keys(mask, _all_rows(query), query.shape[2], causal))[:, None]
     if mask is None or mask.dtype == torch.bool:
         return visible
-    return mask.expand(len(query), -1, -1, -1).masked_fill(~visible, torch.finfo(mask.dtype).min)
+    return mask.expand(len(query), -1, -1, -1).masked_fill(~visible, torch.finfo(mask.dtype).min)  # additive
 
 
 def _all_rows(query: Tensor) -> Rows:
-    index = torch.arange(query.shape[2], device=query.device).expand(len(query), -1)
+    index = torch.arange(query.shape[2], device=query.device).expand(len(query), -1)  # (B, T)
     return Rows(index, torch.ones_like(index, dtype=torch.bool))
 
 
@@ -193,23 +177,17 @@ def _plain_attention(
     _refuse_not_modelled(module, kwargs)
     if kwargs.get("softcap") is None:
         return sdpa_attention_forward(module, query, key, value, mask, **kwargs)[0], None
-    # a soft cap on the scores, which no fused kernel offers here: chunk by chunk
-    repeated = value.repeat_interleave(query.shape[1] // value.shape[1], 1)
-    chunks = attention_chunks(
-        query, key, mask, _all_rows(query), causal=_is_causal(module, kwargs), **_scores(query, kwargs)
-    )
-    parts = [
-        seen.probabilities.to(value.dtype) @ repeated[:, :, : seen.probabilities.shape[-1]]  # (B, H, R, d)
-        for seen in chunks
-    ]
-    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None
+    # a soft cap on the scores, which no fused kernel offers here: chunk by chunk, each (B, H, R, d)
+    repeated, causal = value.repeat_interleave(query.shape[1] // value.shape[1], 1), _is_causal(module, kwargs)
+    chunks = attention_chunks(query, key, mask, _all_rows(query), causal=causal, **_scores(query, kwargs))
+    parts = [seen.probabilities.to(value.dtype) @ repeated[:, :, : seen.probabilities.shape[-1]] for seen in chunks]
+    return torch.cat(parts, 2).transpose(1, 2).contiguous(), None  # (B, T, H, d)
 
 
 def training_name(before: str, model: str) -> str:
     """The name of our function around the attention implementation `before`, which is registered.
 
-    Raises:
-        UsageError: it is ours already. UnsupportedModel: it cannot be watched.
+    Raises UsageError where it is ours already, UnsupportedModel where it cannot be watched.
     """
     functions, masks = AttentionInterface(), AttentionMaskInterface()
     if before.startswith(SCORING):
@@ -225,10 +203,8 @@ def training_name(before: str, model: str) -> str:
 
 def _eager(module: Any, *arguments: Any, **kwargs: Any) -> tuple[Tensor, Any]:
     """The model's own eager attention, which its file defines and no table holds."""
-    made: tuple[Tensor, Any] = sys.modules[type(module).__module__].eager_attention_forward(
-        module, *arguments, **kwargs
-    )
-    return made
+    own: Attention = sys.modules[type(module).__module__].eager_attention_forward
+    return own(module, *arguments, **kwargs)
 
 
 def _register(name: str, function: Attention, mask: Callable[..., Any]) -> None:

@@ -61,16 +61,13 @@ class UnpromptedLoss(Rerun):
     (earlier turns' too), and the sample's first special token (bos, or the template's opening mark), on which attention
     comes to rest. Positions are not moved together. The first token of an answer is predicted from the prompt's last
     token, a template's own. Ours; the usual second input without a prompt means the same (IFD).
-
-    Attributes:
-        image: "dropped" with the prompt, or "seen".
     """
 
-    image: Literal["dropped", "seen"] = "dropped"
+    image: Literal["dropped", "seen"] = "dropped"  # its keys go with the prompt's, or stay
 
     def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
-        first_special = batch.special_mask & (batch.special_mask.cumsum(1) == 1)
-        dropped = batch.valid & (batch.labels == -100) & ~first_special
+        first_special = batch.special_mask & (batch.special_mask.cumsum(1) == 1)  # (B, T): one of each sample
+        dropped = batch.valid & (batch.labels == -100) & ~first_special  # (B, T)
         return _without(dropped & ~batch.image_mask if self.image == "seen" else dropped)
 
 
@@ -80,12 +77,9 @@ class UniformHeadsLoss(Rerun):
 
     At position t such a head gives out the mean of the values that it can see, 1 / (t + 1) each in a causal layer: the
     paper says 1 / L only. It is not silenced. Other heads are as they were.
-
-    Attributes:
-        heads: (layer, head) pairs, counted from 0.
     """
 
-    heads: tuple[tuple[int, int], ...]
+    heads: tuple[tuple[int, int], ...]  # (layer, head) pairs, counted from 0
 
     def start(self, depth: int) -> int:
         return min((layer for layer, _ in self.heads), default=0)

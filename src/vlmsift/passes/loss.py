@@ -25,8 +25,8 @@ def cross_entropy(logits: Tensor, targets: Tensor) -> Tensor:
 
 def error_norm(logits: Tensor, targets: Tensor) -> Tensor:
     """|| softmax - onehot ||_2 per token, 0 .. sqrt 2 (EL2N)."""
-    probabilities = logits.softmax(-1)
-    chosen = probabilities.gather(1, targets[:, None])[:, 0]
+    probabilities = logits.softmax(-1)  # (N, V)
+    chosen = probabilities.gather(1, targets[:, None])[:, 0]  # (N,)
     return (probabilities.square().sum(-1) - chosen.square() + (1 - chosen).square()).sqrt()
 
 
@@ -43,19 +43,18 @@ class Head(Need):
 
 def head_means(adapter: Adapter, batch: Batch, hidden: Tensor, statistics: Sequence[str]) -> list[Tensor]:
     """Per sample means (B,) of each statistic, from one product with the head. NaN where nothing is supervised."""
-    sample, position = batch.query_mask.nonzero(as_tuple=True)
-    targets = batch.labels[sample, position + 1]
+    sample, position = batch.query_mask.nonzero(as_tuple=True)  # (N,) each, sample by sample
+    targets = batch.labels[sample, position + 1]  # (N,)
     rows = hidden[sample.to(hidden.device), position.to(hidden.device)]  # (N, D)
     step = max(1, HEAD_ELEMENTS // adapter.text_config.vocab_size)
-    tokens: list[list[Tensor]] = [[] for _ in statistics]
+    tokens: list[list[Tensor]] = [[] for _ in statistics]  # of each statistic, parts of (N,)
     for start in range(0, max(1, len(rows)), step):  # once even for no rows, so that their means are NaN
-        logits = adapter.head(rows[start : start + step]).to(targets.device)
+        logits = adapter.head(rows[start : start + step]).to(targets.device)  # (step, V)
         for values, name in zip(tokens, statistics, strict=True):
             values.append(STATISTICS[name](logits, targets[start : start + step]))
-    count = batch.query_mask.sum(1)
+    count = batch.query_mask.sum(1)  # (B,)
     means = []
     for values in tokens:
-        # each sample's tokens are added up on their own, so that no neighbour can change the rounding
-        per_sample = torch.split(torch.cat(values), count.tolist())
-        means.append(torch.stack([part.double().mean().float() for part in per_sample]))
+        per_sample = torch.split(torch.cat(values), count.tolist())  # so that no neighbour changes a sum's rounding
+        means.append(torch.stack([part.double().mean().float() for part in per_sample]))  # (B,)
     return means

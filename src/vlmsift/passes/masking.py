@@ -6,12 +6,14 @@ and the changed states. Source: Delta-AttnMask (arXiv 2508.09199); each choice t
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Annotated, Literal
 
 import msgspec
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -25,8 +27,6 @@ SINK_SHARE = 0.1
 """A token that receives more than this share of all rows' attention is a sink (ACT's released code, ICML 2024) ..."""
 SINK_FACTOR = 10.0
 """... if that is also this many times the sample's mean: on short sequences a tenth is nothing special. Ours."""
-
-
 Depth = Annotated[float, msgspec.Meta(ge=0, lt=1)] | int
 """A fraction of the layers, or a layer's index, from the end where negative."""
 
@@ -43,11 +43,12 @@ class Masking(Parameters):
         rows: whose attention ranks the tokens: the "answer" rows (positions that predict an answer token), the "last"
             of them, or "all".
         layers: which layers' attention is averaged: "all", those "below" the depth, or those from it on ("above").
-        replace: a masked state becomes "zero", the sample's "mean" state, "noise" of the mean norm, or it is left as
-            it is and its key is dropped ("drop") from this layer on.
+        replace: a masked state becomes "zero", the sample's "mean" state, the "pool" 's, "noise" of the mean norm, or
+            it is left as it is and its key is dropped ("drop") from this layer on.
         heads: a row's attention is the "mean" of its heads, or the "max": that of the head that attends most.
         where: states are masked "once", at the depth, or at "every" layer from it on, so that no layer can fill them
             again. Dropped keys always stay dropped.
+        state: the pool's mean state at the depth, D float32 in base64 (see `encode_state`); "" = `score` finds it.
         sinks: "exclude" attention sinks and the first position from the eligible tokens, or "keep" them.
         choose: the tokens that receive "top" or "bottom" attention, or "random" ones (the controls).
         seed: of random choice and noise, together with the sample's id.
@@ -58,12 +59,18 @@ class Masking(Parameters):
     eligible: Literal["image", "context", "all"] = "image"
     rows: RowsName = "answer"
     layers: LayersName = "all"
-    replace: Literal["zero", "mean", "noise", "drop"] = "zero"
+    replace: Literal["zero", "mean", "pool", "noise", "drop"] = "zero"
     sinks: Literal["exclude", "keep"] = "exclude"
     choose: Literal["top", "random", "bottom"] = "top"
     seed: int = 0
     heads: HeadsName = "mean"
     where: Literal["once", "every"] = "once"
+    state: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replace == "pool" and self.where == "every":
+            raise UsageError("replace='pool' is the mean state at one depth; with where='every' give another")
 
     def layer(self, depth: int) -> int:
         """The index of the layer whose input is masked, of L = `depth` layers."""
@@ -94,8 +101,8 @@ def eligible_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
         if masking.eligible == "context":
             eligible &= batch.labels == -100
     if masking.sinks == "exclude":
-        first = batch.valid.cumsum(1) == 1
-        mean = (scores * batch.valid).sum(1, keepdim=True) / batch.valid.sum(1, keepdim=True)
+        first = batch.valid.cumsum(1) == 1  # (B, T)
+        mean = (scores * batch.valid).sum(1, keepdim=True) / batch.valid.sum(1, keepdim=True)  # (B, 1)
         eligible &= ~(first & batch.valid) & ~((scores > SINK_SHARE) & (scores > SINK_FACTOR * mean))
     return eligible
 
@@ -106,15 +113,15 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     if masking.choose == "random":
         scores = torch.zeros_like(scores)
         for row, name in enumerate(batch.ids):
-            places = batch.valid[row].nonzero()[:, 0]
+            places = batch.valid[row].nonzero()[:, 0]  # not padding: draws do not depend on the batch
             drawn = torch.rand(len(places), generator=sample_generator(name, masking.seed))
             scores[row, places] = drawn.to(scores)
     elif masking.choose == "bottom":
         scores = -scores
-    count = eligible.sum(1)
+    count = eligible.sum(1)  # (B,)
     # 0.65 of 180 is 117, but in binary it is a little less; float32 alone is not enough
     wanted = (count.double() * masking.ratio + 1e-6).floor().long().clamp(min=1).minimum(count)
-    order = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)
+    order = scores.masked_fill(~eligible, -torch.inf).argsort(dim=1, descending=True, stable=True)  # (B, T)
     chosen = torch.zeros_like(eligible)
     chosen.scatter_(1, order, torch.arange(scores.shape[1], device=scores.device) < wanted[:, None])
     return chosen
@@ -122,7 +129,7 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
 
 def masked(masking: Masking, batch: Batch, chosen: Tensor, depth: int) -> Intervention:
     """What becomes of the chosen tokens, (B, T) bool, in a decoder of L = `depth` layers."""
-    layer, undefined = masking.layer(depth), ~chosen.any(1)
+    layer, undefined = masking.layer(depth), ~chosen.any(1)  # (B,): where no token is eligible
     if masking.replace == "drop":
         return Intervention(layer, visible=drop_keys(chosen, layer), undefined=undefined, chosen=chosen)
     every = masking.where == "every"
@@ -139,16 +146,39 @@ def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tenso
         return states.masked_fill(chosen[..., None], 0)
     valid = batch.valid[..., None].to(states.device)  # (B, T, 1)
     count = valid.sum(1, keepdim=True)  # (B, 1, 1)
-    if masking.replace == "mean":
-        new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)
+    if masking.replace == "pool":
+        new = decode_state(masking.state, states.shape[-1]).to(states.device).expand_as(states)
+    elif masking.replace == "mean":
+        new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)  # (B, T, D)
     else:
-        norm = (states.float().norm(dim=-1, keepdim=True) * valid).sum(1, keepdim=True) / count
-        new = torch.zeros_like(states, dtype=torch.float32)
+        norm = (states.float().norm(dim=-1, keepdim=True) * valid).sum(1, keepdim=True) / count  # (B, 1, 1)
+        new = torch.zeros_like(states, dtype=torch.float32)  # (B, T, D)
         for row, name in enumerate(batch.ids):
-            places = chosen[row].nonzero()[:, 0]
+            places = chosen[row].nonzero()[:, 0]  # (chosen of this sample,)
             drawn = torch.randn(len(places), states.shape[-1], generator=sample_generator(name, masking.seed + 1))
             new[row, places] = torch.nn.functional.normalize(drawn, dim=-1).to(new) * norm[row]
     return torch.where(chosen[..., None], new.to(states.dtype), states)
+
+
+def encode_state(state: Tensor) -> str:
+    """(D,) float32 as a word that a run can record."""
+    return base64.b64encode(state.float().cpu().numpy().astype("<f4").tobytes()).decode()
+
+
+@cache
+def decode_state(word: str, width: int) -> Tensor:
+    """The (D,) float32 of `encode_state`. Raises UsageError where it is none of a model of width D."""
+    if not word:
+        raise UsageError(
+            "replace='pool' needs the pool's mean state: `score` finds it, a training takes it by like=RUN"
+        )
+    try:
+        state = np.frombuffer(base64.b64decode(word, validate=True), "<f4")  # (D,)
+    except ValueError:
+        state = np.empty(0)
+    if len(state) != width or not np.isfinite(state).all():
+        raise UsageError(f"state={word[:20]!r}... is no state of this model, whose states are {width} numbers wide")
+    return torch.from_numpy(state.copy())
 
 
 def sample_generator(name: str, seed: int) -> torch.Generator:

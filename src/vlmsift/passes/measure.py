@@ -62,9 +62,9 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Need]) -> dict[Need,
             change = need.intervene(adapter, batch, results.get(ranking))
             if change.of_attention:
                 _all_seen(capture, frozenset(range(depth)))
-            loss = head_means(adapter, batch, capture.resume(trace, change), ["loss"])[0]
+            loss = head_means(adapter, batch, capture.resume(trace, change), ["loss"])[0]  # (B,)
             results[need] = loss if change.undefined is None else loss.masked_fill(change.undefined, math.nan)
-    nothing = torch.full((len(batch),), math.nan)
+    nothing = torch.full((len(batch),), math.nan)  # (B,), of a re-run that means nothing for this batch
     return {need: results.get(need, nothing).float().cpu() for need in wanted}
 
 
@@ -72,7 +72,7 @@ def _shared_rows(batch: Batch, observers: dict[Observe, Observer]) -> list[tuple
     """Observers grouped by the query rows they look at, so that each row's probabilities are computed once."""
     groups: list[tuple[Tensor, list[Observer]]] = []
     for need, observer in observers.items():
-        mask = need.rows(batch)
+        mask = need.rows(batch)  # (B, T)
         for known, members in groups:
             if torch.equal(known, mask):
                 members.append(observer)

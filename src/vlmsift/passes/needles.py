@@ -20,13 +20,13 @@ from vlmsift.errors import UsageError
 from vlmsift.models import Encoded, Encoder
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 
-VALUE_TOKENS = 30
-KEY_LETTERS = 32
+VALUE_TOKENS = 30  # the longest value
+KEY_LETTERS = 32  # letters and digits
 FEWEST = 20  # words that a vocabulary must have to be drawn from
 WORDS = "amber anchor basket beacon candle canyon cedar copper desert ember falcon fern garden glacier hazel island"
 WORDS += " ivory jasmine kettle lantern linen marble meadow nickel oak orchard pebble pepper quartz raven river saddle"
 WORDS += " silver timber tunnel umbrella valley velvet walnut willow winter yarn zephyr"
-COLOURS = {
+COLOURS = {  # red, green, blue
     "red": (220, 30, 30),
     "green": (30, 160, 60),
     "blue": (30, 60, 220),
@@ -36,7 +36,7 @@ COLOURS = {
     "black": (10, 10, 10),
     "white": (245, 245, 245),
 }
-BLANK, SIDE = "grey", 224
+BLANK, SIDE = "grey", 224  # pixels
 
 
 def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int) -> Encoded:
@@ -47,8 +47,7 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
     the vocabulary has too few. Where they do not fit, examples are left out, down to none. A model that takes no text
     without an image is shown a grey one.
 
-    Raises:
-        UsageError: not even the pair that is asked for fits.
+    Raises UsageError where not even the pair that is asked for fits.
     """
     tokenizer = encoder.processor.tokenizer
     known = vocabulary_words(tokenizer)
@@ -66,12 +65,12 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
         return pair
 
     def add_other() -> tuple[str, str]:
-        if len(left) < most:
+        if len(left) < most:  # the vocabulary is used up: words are repeated
             left[:] = draw.sample(others, len(others))
         words, left[:most] = left[:most], []
         return add(words)
 
-    needles = [add(asked_words)]
+    needles = [add(asked_words)]  # the one that is asked for stays last
     needles[:0] = [add_other() for _ in range(examples)]
 
     def encoded() -> Encoded:
@@ -84,7 +83,7 @@ def text_probe(encoder: Encoder, draw: random.Random, tokens: int, examples: int
 
     item = encoded()
     while len(item) > tokens and len(needles) > 1:
-        pairs.remove(needles.pop(0))
+        pairs.remove(needles.pop(0))  # an example
         item = encoded()
     if len(item) > tokens:
         raise UsageError(f"tokens={tokens} leaves no room for one pair, which takes {len(item)}; allow more tokens")

@@ -34,15 +34,10 @@ class Observe(Need, ABC):
 
 
 class Watcher(ABC):
-    """Reduces what some modules give out, or what enters them, as it comes, to what a need asks for.
+    """Reduces what some modules give out, or what enters them, as it comes, to what a need asks for."""
 
-    Attributes:
-        modules: key -> module to look at.
-        entering: look at the states that enter the modules, not at their output.
-    """
-
-    modules: Mapping[Any, nn.Module]
-    entering = False
+    modules: Mapping[Any, nn.Module]  # key -> module to look at
+    entering = False  # look at the states that enter the modules, not at their output
 
     @abstractmethod
     def take(self, key: Any, output: Tensor) -> None:
@@ -82,8 +77,7 @@ class Rerun(Need, ABC):
     def applies(self, adapter: Adapter, batch: Batch) -> bool:
         """Whether the change means anything for a sample of the batch; where not, the run is spared.
 
-        Raises:
-            UsageError: it means nothing for this model.
+        Raises UsageError where it means nothing for this model.
         """
         return True
 

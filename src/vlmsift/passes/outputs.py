@@ -7,7 +7,8 @@ function does not show: projections before the rotary positions, the output proj
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from torch import nn
@@ -22,32 +23,21 @@ from vlmsift.passes.needs import Watcher
 def watched(watchers: Iterable[Watcher], name: str) -> Iterator[None]:
     """Hook the watchers' modules while one forward of the model `name` runs.
 
-    Raises:
-        UnsupportedModel: on leaving, if a module did not run: its code is bypassed, so nothing was seen of it.
+    Raises UnsupportedModel on leaving, if a module did not run: its code is bypassed, so nothing was seen of it.
     """
-    handles, waiting = [], set()
-    try:
+    waiting = set()
+
+    def hook(watcher: Watcher, place: Any, module: nn.Module, args: Any, kwargs: Any, output: Any = None) -> None:
+        waiting.discard(place)
+        watcher.take(place[1], states_of(args, kwargs) if watcher.entering else output)  # (B, T, width)
+
+    with ExitStack() as undo:
         for number, watcher in enumerate(watchers):
             for key, module in watcher.modules.items():
                 waiting.add((number, key))
-
-                def hook(
-                    module: nn.Module,
-                    args: Any,
-                    kwargs: Any,
-                    output: Any = None,
-                    watcher: Watcher = watcher,
-                    place: Any = (number, key),
-                ) -> None:
-                    waiting.discard(place)
-                    watcher.take(place[1], states_of(args, kwargs) if watcher.entering else output)
-
                 register = module.register_forward_pre_hook if watcher.entering else module.register_forward_hook
-                handles.append(register(hook, with_kwargs=True))
+                undo.callback(register(partial(hook, watcher, (number, key)), with_kwargs=True).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
     if waiting:
         raise UnsupportedModel(
             f"{name}: its forward does not run the modules {sorted(str(key) for _, key in waiting)}, so what they give "
@@ -58,8 +48,7 @@ def watched(watchers: Iterable[Watcher], name: str) -> Iterator[None]:
 def projection(adapter: Adapter, layer: int, name: str) -> nn.Module:
     """The module called `name` ("q_proj", "k_proj", "o_proj") in a text layer's attention.
 
-    Raises:
-        UnsupportedModel: the layer has none of that name, or several.
+    Raises UnsupportedModel where the layer has none of that name, or several.
     """
     found = [module for path, module in adapter.layers[layer].named_modules() if path.rpartition(".")[2] == name]
     if len(found) != 1:

@@ -31,15 +31,10 @@ from vlmsift.types import Batch
 
 @dataclass(frozen=True, slots=True)
 class RetrievalHeads:
-    """What the probes found.
+    """What the probes found."""
 
-    Attributes:
-        scores: (L, H) float32, 0 .. 1, mean over probes of the share of the needle that a head copies.
-        heads: (layer, head) of the leading ones, best first.
-    """
-
-    scores: Tensor
-    heads: tuple[tuple[int, int], ...]
+    scores: Tensor  # (L, H) float32, 0 .. 1, mean over probes of the share of the needle that a head copies
+    heads: tuple[tuple[int, int], ...]  # (layer, head) of the leading ones, best first
 
     @property
     def word(self) -> str:
@@ -95,7 +90,7 @@ def retrieval_heads(
 
 def leading_heads(scores: Tensor, share: float) -> RetrievalHeads:
     """The `share` of heads with the highest of (L, H) scores; see `retrieval_heads`."""
-    flat, heads = scores.flatten(), scores.shape[1]
+    flat, heads = scores.flatten(), scores.shape[1]  # (L * H,)
     count = max(1, int(share * flat.numel() + 1e-6))
     order = flat.argsort(descending=True, stable=True)[:count].tolist()
     chosen = tuple((index // heads, index % heads) for index in order if flat[index] > 0)
@@ -110,12 +105,9 @@ class Copies(Observe):
 
     A head copies a token if, in the row that predicts it, its arg-max among the positions up to there holds the same
     token; in an image probe, if that position lies in the asked image. Special tokens of the answer do not count.
-
-    Attributes:
-        image: the asked image; None = the answer's own tokens are the needle.
     """
 
-    image: int | None = None
+    image: int | None = None  # the asked image; None = the answer's own tokens are the needle
 
     def rows(self, batch: Batch) -> Tensor:
         return batch.query_mask
@@ -130,7 +122,7 @@ class _Copies:
         self.image_index = batch.image_index
         self.tokens = batch.inputs["input_ids"].to(batch.valid.device)
         following = torch.zeros_like(batch.query_mask)
-        following[:, :-1] = batch.special_mask[:, 1:]
+        following[:, :-1] = batch.special_mask[:, 1:]  # (B, T): the next token is special
         self.counting = batch.query_mask & ~following  # (B, T)
         self.copied: dict[int, Tensor] = {}  # layer -> (B, H, T) bool
 
@@ -139,8 +131,8 @@ class _Copies:
         top = seen.probabilities.argmax(-1)  # (B, H, R)
         batch, heads, _ = top.shape
         looked = self.tokens if self.image is None else self.image_index
-        held = looked.gather(1, top.reshape(batch, -1)).view(top.shape)
-        wanted = self.tokens.gather(1, index + 1)[:, None] if self.image is None else self.image
+        held = looked.gather(1, top.reshape(batch, -1)).view(top.shape)  # (B, H, R)
+        wanted = self.tokens.gather(1, index + 1)[:, None] if self.image is None else self.image  # (B, 1, R)
         known = self.copied.setdefault(layer, torch.zeros_like(self.counting)[:, None].repeat(1, heads, 1))
         known.scatter_(2, index[:, None].expand(-1, heads, -1), held == wanted)
 
@@ -148,9 +140,9 @@ class _Copies:
         copied = torch.cat([self.copied[layer] for layer in sorted(self.copied)], 1)  # (B, L * H, T)
         shares = []
         for sample, counting in enumerate(self.counting):
-            places = counting.nonzero()[:, 0]
-            _, kind = self.tokens[sample, places + 1].unique(return_inverse=True)
+            places = counting.nonzero()[:, 0]  # (n,)
+            _, kind = self.tokens[sample, places + 1].unique(return_inverse=True)  # (n,)
             once = torch.zeros((copied.shape[1], int(kind.max()) + 1 if len(kind) else 0), device=kind.device)
-            once.index_add_(1, kind, copied[sample][:, places].float())
+            once.index_add_(1, kind, copied[sample][:, places].float())  # (L * H, distinct tokens)
             shares.append((once > 0).float().mean(1))  # the mean of nothing is NaN
-        return torch.stack(shares)
+        return torch.stack(shares)  # (B, L * H)

@@ -24,7 +24,7 @@ SpectrumRows = Literal["text", "answer"]
 
 def look_rows(name: SpectrumRows, batch: Batch) -> Tensor:
     """(B, T) bool: rows after the image begins. "text" = all but image and padding, "answer" = those that predict."""
-    after = batch.image_mask.cumsum(1) > 0
+    after = batch.image_mask.cumsum(1) > 0  # (B, T)
     return after & (batch.query_mask if name == "answer" else batch.valid & ~batch.image_mask)
 
 
@@ -37,8 +37,8 @@ def top_singular_sum(matrix: Tensor, count: int) -> float:
         return math.nan
     exact = matrix.cpu().double()
     if exact.shape[0] > exact.shape[1]:
-        exact = exact.T
-    values: Tensor = torch.linalg.eigvalsh(exact @ exact.T)  # ascending
+        exact = exact.T  # the smaller side first
+    values: Tensor = torch.linalg.eigvalsh(exact @ exact.T)  # (min(R, P),), ascending
     return float(values[-count:].clamp(min=0).sqrt().sum())
 
 
@@ -48,14 +48,10 @@ def _sums(matrices: list[Tensor], count: int) -> Tensor:
 
 @dataclass(frozen=True, slots=True)
 class ImageSpectrum(Observe):
-    """Of the model's own attention, mean over heads, sum over layers: (B,) float32; NaN without image or rows after it.
+    """Of the model's own attention, mean over heads, sum over layers: (B,) float32; NaN without image or rows after."""
 
-    Attributes:
-        row_name: see `look_rows`. top: how many singular values are summed.
-    """
-
-    row_name: SpectrumRows = "text"
-    top: int = 5
+    row_name: SpectrumRows = "text"  # see `look_rows`
+    top: int = 5  # how many singular values are summed
 
     def rows(self, batch: Batch) -> Tensor:
         return look_rows(self.row_name, batch)
@@ -69,16 +65,16 @@ class _Spectrum:
 
     def __init__(self, looking: Rows, patches: Rows, layers: frozenset[int], top: int) -> None:
         self.looking, self.patches, self.layers, self.top = looking, patches, layers, top
-        shape = (*looking.index.shape, patches.index.shape[1])
+        shape = (*looking.index.shape, patches.index.shape[1])  # (B, R, P)
         self.total = torch.zeros(shape, dtype=torch.float32, device=looking.index.device)
-        self.layer, self.done = -1, 0
+        self.layer, self.done = -1, 0  # rows of this layer that have come by
 
     def see(self, layer: int, seen: Seen) -> None:
         if layer != self.layer:
             self.layer, self.done = layer, 0
         mean = seen.probabilities.mean(1)  # (B, R, T')
         count, reach = mean.shape[1:]
-        place = self.patches.index.clamp(max=reach - 1)[:, None].expand(-1, count, -1)
+        place = self.patches.index.clamp(max=reach - 1)[:, None].expand(-1, count, -1)  # (B, R, P)
         inside = (self.patches.index < reach)[:, None]  # patches after all these rows are not seen by them
         self.total[:, self.done : self.done + count] += mean.gather(2, place) * inside
         self.done += count
@@ -96,9 +92,8 @@ class ReleasedSpectrum(Watch):
     with queries first, so a text row's key looks at the image's queries; both are the projections' outputs, before
     norms and rotary positions; heads are not split, so there is one softmax over the whole width W, scaled by
     1 / sqrt(W); a narrower key (grouped queries) is widened by repeating each of its elements; no causal mask, so rows
-    look at what comes later too. Not reproduced: positions
-    of one template (rows from 612, columns 35 .. 610; here the text after the image begins, and the image's tokens),
-    padding in the softmax and among the rows (here the sample's valid tokens only), and the randomised SVD.
+    look at what comes later too. Not reproduced: positions of one template (rows from 612, columns 35 .. 610; here the
+    text after the image begins, and the image's tokens), padding (here valid tokens only), and the randomised SVD.
 
     Raises UnsupportedModel where a layer has no `q_proj` and `k_proj` of its own.
     """
@@ -119,11 +114,11 @@ class _Released(Watcher):
             for name in ("q_proj", "k_proj")
         }
         sizes = zip(looking.sum(1).tolist(), batch.image_mask.sum(1).tolist(), strict=True)
-        self.totals = [torch.zeros(size, dtype=torch.float32, device=looking.device) for size in sizes]
+        self.totals = [torch.zeros(size, dtype=torch.float32, device=looking.device) for size in sizes]  # (R, P)
         self.waiting: dict[str, Tensor] = {}
 
     def take(self, key: tuple[int, str], output: Tensor) -> None:
-        self.waiting[key[1]] = output.to(self.looking.device)
+        self.waiting[key[1]] = output.to(self.looking.device)  # (B, T, width)
         if len(self.waiting) == 2:
             self._add(self.waiting.pop("q_proj"), self.waiting.pop("k_proj"))
 
@@ -133,13 +128,13 @@ class _Released(Watcher):
         for sample, total in enumerate(self.totals):
             if not total.numel():
                 continue
-            columns = self.image[sample][self.valid[sample]]
+            columns = self.image[sample][self.valid[sample]]  # (n,) bool: the image among the n valid tokens
             queries = query[sample, self.valid[sample]].float() / math.sqrt(width)  # (n, W)
             rows = key[sample, self.looking[sample]].float().repeat_interleave(width // key.shape[-1], -1)  # (R, W)
             step = max(1, CHUNK_ELEMENTS // len(queries))
             for start in range(0, len(rows), step):
                 weights = torch.softmax(rows[start : start + step] @ queries.T, -1)  # (step, n)
-                total[start : start + step] += weights[:, columns]
+                total[start : start + step] += weights[:, columns]  # (step, P)
 
     def result(self) -> Tensor:
         return _sums(self.totals, self.top)

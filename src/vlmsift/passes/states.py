@@ -42,20 +42,20 @@ class _AttentionOutputs(Watcher):
     def __init__(self, chosen: tuple[int, ...], adapter: Adapter, batch: Batch) -> None:
         self.chosen, self.batch = chosen, batch
         self.modules: dict[int, nn.Module] = {layer: projection(adapter, layer, "o_proj") for layer in chosen}
-        self.means: dict[int, tuple[Tensor, Tensor]] = {}
+        self.means: dict[int, tuple[Tensor, Tensor]] = {}  # layer -> (B, D) of the image, (B, D) of the text
 
     def take(self, key: int, output: Tensor) -> None:
-        image, text = self.batch.image_mask, text_after_image(self.batch)
-        states = output.to(image.device).float()
+        image, text = self.batch.image_mask, text_after_image(self.batch)  # (B, T) each
+        states = output.to(image.device).float()  # (B, T, D)
         self.means[key] = _means(states, image), _means(states, text)
 
     def result(self) -> Tensor:
-        return torch.cat([self.means[layer][half] for half in (0, 1) for layer in self.chosen], 1)
+        return torch.cat([self.means[layer][half] for half in (0, 1) for layer in self.chosen], 1)  # image, then text
 
 
 def text_after_image(batch: Batch) -> Tensor:
     """(B, T) bool: text after the end of the sample's first image, later images left out; all text where none is."""
-    first = (batch.image_index == 0).int()
+    first = (batch.image_index == 0).int()  # (B, T)
     ahead = first.flip(1).cumsum(1).flip(1) > 0  # a position of the first image is here or still to come
     return batch.valid & ~batch.image_mask & ~ahead
 
@@ -78,15 +78,21 @@ class _LastState(Watcher):
         self.modules: dict[str, nn.Module] = {"final norm": adapter.norm}
         length = batch.valid.shape[1]
         self.last = (batch.valid * torch.arange(length, device=batch.valid.device)).argmax(1)  # (B,)
-        self.states: Tensor | None = None
+        self.states = torch.empty(0)
 
     def take(self, key: str, output: Tensor) -> None:
         last = self.last.to(output.device)
         self.states = output[torch.arange(len(last), device=output.device), last].float().to(self.last.device)
 
     def result(self) -> Tensor:
-        assert self.states is not None
-        return self.states
+        return self.states  # (B, D)
+
+
+def projected(states: Tensor, dimensions: int, seed: int) -> Tensor:
+    """(..., D) -> (..., `dimensions`) by `gaussian`; as they are where D is not larger, or `dimensions` is 0."""
+    if not 0 < dimensions < states.shape[-1]:
+        return states
+    return states @ gaussian(states.shape[-1], dimensions, seed)
 
 
 @lru_cache(maxsize=4)

@@ -22,7 +22,9 @@ CHUNK = 1024  # rows per table and row group: with images of some 100 kB still f
 _UNFIT = (pa.ArrowException, OverflowError, UnicodeEncodeError)  # raised for values that no column can hold
 _DATA = "data-00000-of-00001.arrow"
 _STATE: dict[str, Any] = {
-    **dict.fromkeys(("_format_columns", "_format_type", "_split")), "_format_kwargs": {}, "_output_all_columns": False
+    **dict.fromkeys(("_format_columns", "_format_type", "_split")),
+    "_format_kwargs": {},
+    "_output_all_columns": False,
 }
 
 
@@ -33,11 +35,8 @@ def write_tables(
 
     Args:
         tables: each (at most CHUNK, columns) of `schema`: columns, types and metadata of the result.
-        container: "parquet" or "dataset".
+        container: "parquet" or "dataset"; raises FormatError where that cannot hold a type of the schema.
         about: the folder of a saved data set whose description, split and format the new one takes over.
-
-    Raises:
-        FormatError: the target cannot hold a type of the schema.
     """
     try:
         if container == "parquet":
@@ -83,9 +82,7 @@ def write_rows(rows: Iterable[dict[str, Any]], out: Path, container: str) -> Non
     """Write Python rows as tables. The rows are gone through twice: once for the schema, once to write.
 
     Arrow has one type per field: one that a row lacks becomes null, one of whole and broken numbers becomes float.
-
-    Raises:
-        FormatError: a field holds values of several types; the message names it.
+    Raises FormatError where a field holds values of several types; the message names it.
     """
     try:
         types = [_struct(chunk, container) for chunk in _chunks(iter(rows))]

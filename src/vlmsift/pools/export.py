@@ -106,8 +106,7 @@ class _Values:
             else:
                 yield self._converted(self._read(self._pool, index))
 
-    def _read(self, source: Mapping[int, _Read], index: int) -> Any:
-        """Row or sample `index`."""
+    def _read(self, source: Rows | Pool, index: int) -> Any:
         try:
             return source[index]
         except SampleError as error:

@@ -24,8 +24,7 @@ def text_of(value: Any) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        # Half of a surrogate pair cannot be stored as UTF-8: spell it out.
-        return value.encode("utf-8", "backslashreplace").decode("utf-8")
+        return value.encode("utf-8", "backslashreplace").decode("utf-8")  # half a surrogate pair is spelled out
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
 
 
@@ -42,13 +41,11 @@ def unique_ids(own: Iterable[str | None]) -> list[str]:
     ids: list[str] = []
     for index, name in enumerate(given):
         base = f"row-{index}" if name is None else name
-        repeated = base in last if name is None else base in seen
-        if not repeated:
-            seen.add(base)
-            ids.append(base)
-            continue
-        last[base] += 1
-        while f"{base}#{last[base]}" in last:
+        unique = base
+        if base in (last if name is None else seen):
             last[base] += 1
-        ids.append(f"{base}#{last[base]}")
+            while (unique := f"{base}#{last[base]}") in last:  # some row has it literally
+                last[base] += 1
+        seen.add(unique)
+        ids.append(unique)
     return ids

@@ -13,22 +13,15 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from vlmsift.errors import SampleError
 from vlmsift.types import ImageRef
 
-MAX_PIXELS = 89_478_485
-"""Largest picture that is decoded (width x height); Pillow's own limit: beyond, a small file can fill the memory."""
-
-# No EPS (Ghostscript would be run) and none of the rarely used decoders.
-KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+MAX_PIXELS = 89_478_485  # width x height; Pillow's own limit: beyond, a small file can fill the memory
+KINDS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")  # no EPS (Ghostscript would be run), nor what is rare
 
 
 def open_image(ref: ImageRef, root: Path) -> Image.Image:
-    """Open, check and fully decode one image.
+    """Open, check and fully decode one image: its first frame in mode RGB, upright as its EXIF orientation says.
 
     Args:
         ref: a path relative to `root` (or absolute, below it), or an encoded image.
-        root: the folder that all images lie below.
-
-    Returns:
-        The first frame in mode RGB, turned upright as its EXIF orientation says.
 
     Raises:
         SampleError: missing, outside `root`, damaged, cut off, too large or of unknown kind; names `ref` and the cure.
@@ -38,10 +31,8 @@ def open_image(ref: ImageRef, root: Path) -> Image.Image:
     try:
         with Image.open(source, formats=KINDS) as image:
             if image.width * image.height > MAX_PIXELS:
-                size = f"{image.width} x {image.height}"
-                raise SampleError(
-                    "image too large", f"{name} has {size} pixels, the limit is {MAX_PIXELS}; scale it down"
-                )
+                size = f"{image.width} x {image.height} pixels, the limit is {MAX_PIXELS}"
+                raise SampleError("image too large", f"{name} has {size}; scale it down")
             image.load()
             return ImageOps.exif_transpose(image).convert("RGB")
     except SampleError:
@@ -49,9 +40,8 @@ def open_image(ref: ImageRef, root: Path) -> Image.Image:
     except UnidentifiedImageError as error:
         raise SampleError("broken image", f"{name} is none of {', '.join(KINDS)}; convert it to PNG or JPEG") from error
     except Exception as error:  # decoders raise anything from struct.error to MemoryError
-        raise SampleError(
-            "broken image", f"{name} cannot be decoded: {error}; replace the file or drop the row"
-        ) from error
+        cure = "replace the file or drop the row"
+        raise SampleError("broken image", f"{name} cannot be decoded: {error}; {cure}") from error
 
 
 def _below(ref: str, root: Path, name: str) -> Path:
@@ -65,9 +55,8 @@ def _below(ref: str, root: Path, name: str) -> Path:
         if not path.is_relative_to(base):
             raise SampleError("outside the image folder", f"{name} is not below {root}; name the folder that holds all")
         if not path.is_file():
-            raise SampleError(
-                "missing image", f"{name} is not a file below {root}; name the right folder, or drop the row"
-            )
+            cure = "name the right folder, or drop the row"
+            raise SampleError("missing image", f"{name} is not a file below {root}; {cure}")
     except (OSError, ValueError) as error:  # a name too long, a zero byte
         raise SampleError("missing image", f"{name} is not a usable path: {error}") from error
     return path

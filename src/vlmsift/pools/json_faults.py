@@ -22,7 +22,7 @@ Spans = NDArray[np.int64]
 Buffer = bytes | mmap.mmap
 
 _TOKEN = re.compile(rb'["\[\]{},]')
-_BLOCK = 1 << 24
+BLOCK = 1 << 24  # bytes that are looked at at once
 
 
 def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
@@ -35,7 +35,7 @@ def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
     depth, start, end = 0, begin + 1, -1
     for at in _structure(buffer, begin):
         character = buffer[at]
-        if depth == 1 and character in b",]":
+        if depth == 1 and character in b",]":  # a row ends here
             start, stop = _trim(buffer, start, at)
             if stop > start or character == ord(",") or spans:
                 _judge(buffer, start, stop, len(spans) // 2, path)
@@ -89,15 +89,12 @@ def _judge(buffer: Buffer, start: int, stop: int, row: int, path: Path) -> None:
         try:
             json.loads(text)
         except (ValueError, RecursionError) as error:
-            at = start + (error.pos if isinstance(error, json.JSONDecodeError) else 0)
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else str(error)
-            raise FormatError(
-                f"{path}: not JSON in line {line_of(buffer, at)} (byte {at}, row {row}): {reason}. "
-                "Repair that row, or download the file again."
-            ) from None
+            at, reason = start + getattr(error, "pos", 0), getattr(error, "msg", str(error))  # of a JSONDecodeError
+            where = f"line {line_of(buffer, at)} (byte {at}, row {row})"
+            cure = "Repair that row, or download the file again."
+            raise FormatError(f"{path}: not JSON in {where}: {reason}. {cure}") from None
 
 
 def line_of(buffer: Buffer, position: int) -> int:
     """1-based line number of a byte; read in blocks, the file may be large."""
-    blocks = range(0, position, _BLOCK)
-    return 1 + sum(buffer[at : min(at + _BLOCK, position)].count(b"\n") for at in blocks)
+    return 1 + sum(buffer[at : min(at + BLOCK, position)].count(b"\n") for at in range(0, position, BLOCK))

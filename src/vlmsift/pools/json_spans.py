@@ -12,11 +12,10 @@ import msgspec
 import numpy as np
 
 from vlmsift.errors import FormatError
-from vlmsift.pools.json_faults import Buffer, Spans, split_slowly
+from vlmsift.pools.json_faults import BLOCK, Buffer, Spans, split_slowly
 
 _GAP = re.compile(rb"[\s,]*")
 _OBJECT = re.compile(rb"\s*\{")
-_BLOCK = 1 << 24
 
 
 class _Wrapped(msgspec.Struct):
@@ -36,17 +35,16 @@ def line_spans(buffer: Buffer, begin: int) -> Spans:
     if len(buffer) == begin:
         return np.empty((0, 2), np.int64)
     view = np.frombuffer(buffer, np.uint8)
-    found = [np.flatnonzero(view[at : at + _BLOCK] == ord("\n")) + at for at in range(begin, len(view), _BLOCK)]
-    ends = np.append(np.concatenate(found), len(view)).astype(np.int64)
+    found = [np.flatnonzero(view[at : at + BLOCK] == ord("\n")) + at for at in range(begin, len(view), BLOCK)]
+    ends = np.append(np.concatenate(found), len(view)).astype(np.int64)  # (lines,)
     starts = np.append(begin, ends[:-1] + 1).astype(np.int64)
     filled = ends > starts
-    starts, ends = starts[filled], ends[filled]
+    starts, ends = starts[filled], ends[filled]  # (lines that are not empty,)
     ends -= view[ends - 1] == ord("\r")
     keep = ends > starts
-    # Only a line that begins with white space can be blank.
-    for line in np.flatnonzero(np.isin(view[starts], list(b" \t\r\v\f")) & keep):
+    for line in np.flatnonzero(np.isin(view[starts], list(b" \t\r\v\f")) & keep):  # only such a one can be blank
         keep[line] = bool(buffer[starts[line] : ends[line]].strip())
-    return np.stack([starts, ends], axis=1)[keep]
+    return np.stack([starts, ends], axis=1)[keep]  # (N, 2)
 
 
 def array_spans(buffer: Buffer, begin: int, path: Path) -> Spans:
@@ -57,8 +55,8 @@ def array_spans(buffer: Buffer, begin: int, path: Path) -> Spans:
     """
     view, first = memoryview(buffer)[begin:], buffer[begin : begin + 1]
     if first not in (b"[", b"{"):
-        text = buffer[begin : begin + 20]
-        raise FormatError(f"{path}: starts with {text!r}; a JSON pool starts with [ and holds a list of rows.")
+        found = f"starts with {buffer[begin : begin + 20]!r}"
+        raise FormatError(f"{path}: {found}; a JSON pool starts with [ and holds a list of rows.")
     try:
         if first == b"{":
             wrapped = msgspec.json.decode(view, type=_Wrapped).data
@@ -70,9 +68,8 @@ def array_spans(buffer: Buffer, begin: int, path: Path) -> Spans:
         else:
             raws = msgspec.json.decode(view, type=list[msgspec.Raw])
     except msgspec.ValidationError as error:
-        raise FormatError(
-            f'{path}: needs a list of rows, or an object with such a list under "data": {error}'
-        ) from None
+        wanted = 'a list of rows, or an object with such a list under "data"'
+        raise FormatError(f"{path}: needs {wanted}: {error}") from None
     except (msgspec.DecodeError, RecursionError) as error:
         if first == b"{":
             raise FormatError(f"{path}: not JSON: {error}. Repair the file, or download it again.") from None

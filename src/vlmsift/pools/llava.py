@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vlmsift.pools.turns import Read, Row, image_refs, is_records, records, refuse_media, refuse_miscount, text_turns
+from vlmsift.pools.turns import Read, Row, image_refs, is_records, pair, records, refuse_media, text_turns
 from vlmsift.types import Turn
 
 FIELDS = frozenset({"conversations", "image", "images"})
@@ -27,9 +27,7 @@ def read(row: Row) -> Read:
     """Turns with marks, and their images. Raises SampleError with the reason where that cannot be."""
     refuse_media(row)
     turns = text_turns(records(row, "conversations"), "from", "value")
-    images = image_refs(row.get("image")) or image_refs(row.get("images"))
-    refuse_miscount(turns, images)
-    return turns, images
+    return pair(turns, image_refs(row.get("image")) or image_refs(row.get("images")))
 
 
 def write(turns: Sequence[Turn], images: Sequence[Any]) -> dict[str, Any]:

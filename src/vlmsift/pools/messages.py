@@ -18,10 +18,11 @@ from vlmsift.pools.turns import (
     image_ref,
     image_refs,
     is_records,
-    marks_in_plain_messages,
+    malformed,
+    pair,
+    plain_marks,
     records,
     refuse_media,
-    refuse_miscount,
     role_of,
 )
 from vlmsift.types import IMAGE_MARK, ImageRef, Turn
@@ -35,33 +36,28 @@ _PAYLOADS = ("image", "bytes", "path", "url", "image_url")
 def matches(row: Row) -> bool:
     """Whether a row looks like this format. Plain texts that hold the marks of a row's `images` are ShareGPT's."""
     images = row.get("images")
-    plain = isinstance(images, list) and marks_in_plain_messages(row) == len(images)
+    plain = isinstance(images, list) and plain_marks(row) == len(images)
     return is_records(row.get("messages"), "role", "content") and not plain
 
 
 def read(row: Row) -> Read:
-    """Turns with marks where the image parts stand, and their images.
+    """Turns with marks where the image parts stand, and their images. Raises SampleError with the reason.
 
     Where all texts are plain and without marks, the row's images stand before the first user turn's text, as in TRL.
-
-    Raises:
-        SampleError: the row cannot be read so; the text is the reason.
     """
     refuse_media(row)
     column = _Column(image_refs(row.get("images")) or image_refs(row.get("image")))
     images: list[ImageRef] = []
     turns = [Turn(role_of(turn.get("role")), _text(turn, column, images)) for turn in records(row, "messages")]
     if column.refs and not images:
-        images = list(column.refs)
+        images = list(column.refs)  # no part asked for one
         user = next((number for number, turn in enumerate(turns) if turn.role == "user"), None)
         if user is not None and not any(IMAGE_MARK in turn.text for turn in turns):
             turns[user] = Turn("user", IMAGE_MARK * len(images) + turns[user].text)
     elif len(column.used) != len(column.refs):
-        raise SampleError(
-            "wrong image count", f"the row has {len(column.refs)} images, but its messages use {len(column.used)}"
-        )
-    refuse_miscount(turns, tuple(images))
-    return tuple(turns), tuple(images)
+        used = f"the row has {len(column.refs)} images, but its messages use {len(column.used)}"
+        raise SampleError("wrong image count", used)
+    return pair(tuple(turns), tuple(images))
 
 
 class _Column:
@@ -74,9 +70,8 @@ class _Column:
     def take(self, index: Any) -> ImageRef:
         place = index if isinstance(index, int) else len(self.used)
         if not 0 <= place < len(self.refs):
-            raise SampleError(
-                "wrong image count", f"a part asks for image {place}, but the row has {len(self.refs)} images"
-            )
+            asked = f"a part asks for image {place}, but the row has {len(self.refs)} images"
+            raise SampleError("wrong image count", asked)
         self.used.add(place)
         return self.refs[place]
 
@@ -87,13 +82,11 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
     if isinstance(content, str):
         return content
     if not isinstance(content, list):
-        raise SampleError(
-            "malformed row", f"a message's content must be text or a list of parts, but is {str(content)[:80]!r}"
-        )
+        raise malformed("a message's content must be text or a list of parts", content)
     texts = []
     for part in content:
         if not isinstance(part, Mapping):
-            raise SampleError("malformed row", f"a part of a message must be an object, but is {str(part)[:80]!r}")
+            raise malformed("a part of a message must be an object", part)
         refuse_media(part)
         kind = part.get("type") or ("text" if isinstance(part.get("text"), str) else "image")
         if kind in ("video", "video_url"):
@@ -104,9 +97,8 @@ def _text(turn: Row, column: _Column, images: list[ImageRef]) -> str:
             texts.append(IMAGE_MARK)
             images.append(_image(part, column))
         else:
-            raise SampleError(
-                "malformed row", f"a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}"
-            )
+            found = f"a message holds a part that is neither text nor image: {str(dict(part))[:80]!r}"
+            raise SampleError("malformed row", found)
     return "".join(texts)
 
 
@@ -119,10 +111,8 @@ def _image(part: Row, column: _Column) -> ImageRef:
 
 def write(turns: Sequence[Turn], images: Sequence[Any]) -> dict[str, Any]:
     """The fields of a row in TRL's spelling: parts in every message, images in `images`; so each has one type."""
-    return {
-        "messages": [{"role": turn.role, "content": list(_parts(turn.text))} for turn in turns],
-        "images": list(images),
-    }
+    messages = [{"role": turn.role, "content": _parts(turn.text)} for turn in turns]
+    return {"messages": messages, "images": list(images)}
 
 
 def _parts(text: str) -> list[dict[str, str]]:

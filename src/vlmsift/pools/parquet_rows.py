@@ -14,14 +14,13 @@ import pyarrow.parquet as pq
 from vlmsift.errors import FormatError
 from vlmsift.pools.arrow_rows import ArrowRows
 
-_KEPT_GROUPS = 2
+_KEPT_GROUPS = 2  # row groups in memory, per process
 
 
 class ParquetRows(ArrowRows):
     """Rows of one Parquet file, or of parts with one schema. Safe to pickle and to use after a fork.
 
-    Raises:
-        FormatError: not a Parquet file, or parts whose columns differ.
+    Raises FormatError for what is no Parquet file, or parts whose columns differ.
     """
 
     container = "parquet"
@@ -52,42 +51,38 @@ class ParquetRows(ArrowRows):
 
     def _reader(self, number: int) -> pq.ParquetFile:
         if number not in self._readers:
+            path = self.files[number]
             try:
-                # Mapped, so that forked workers share no file position.
-                reader = pq.ParquetFile(self.files[number], memory_map=True)
+                reader = pq.ParquetFile(path, memory_map=True)  # mapped: forked workers share no file position
             except (pa.ArrowException, OSError) as error:
-                raise FormatError(
-                    f"{self.files[number]}: not a whole Parquet file: {error} Download it again."
-                ) from error
+                raise FormatError(f"{path}: not a whole Parquet file: {error} Download it again.") from error
             self._readers = {number: reader}
         return self._readers[number]
 
     def _group(self, number: int) -> pa.Table:
         if number not in self._cache:
             file, group = self._groups[number]
-            # One thread: the pool may be read by forked workers, which Arrow's own threads do not survive.
+            # one thread: the pool may be read by forked workers, which Arrow's own threads do not survive
             table = self._reader(file).read_row_group(group, use_threads=False)
             while len(self._cache) >= _KEPT_GROUPS:
-                self._cache.pop(next(iter(self._cache)))
+                self._cache.pop(next(iter(self._cache)))  # the one read first
             self._cache[number] = table
         return self._cache[number]
 
     def one(self, index: int) -> pa.Table:
-        """Row `index`, (1, columns), without copying its neighbours."""
         group = bisect_right(self._first_rows, index) - 1
-        return self._group(group).slice(index - self._first_rows[group], 1)
+        return self._group(group).slice(index - self._first_rows[group], 1)  # without copying its neighbours
 
     def take(self, indices: Sequence[int]) -> pa.Table:
         """The rows `indices` in that order, (K, columns); each row group is read once per call."""
         wanted = np.asarray(indices, np.int64)
         order = np.argsort(wanted, kind="stable")
-        groups = np.array([bisect_right(self._first_rows, index) - 1 for index in wanted[order]])
+        groups = np.array([bisect_right(self._first_rows, index) - 1 for index in wanted[order]])  # (K,)
         pieces = []
         for group in np.unique(groups):
             local = wanted[order][groups == group] - self._first_rows[group]
             pieces.append(self._group(int(group)).take(pa.array(local)))
-        # Back from file order to the order asked for.
-        return pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))
+        return pa.concat_tables(pieces).take(pa.array(np.argsort(order, kind="stable")))  # back to the order asked for
 
     def batches(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         """The named columns only. Raises FormatError for a file that is damaged there."""

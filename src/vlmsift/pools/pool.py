@@ -16,12 +16,8 @@ from vlmsift.pools.rows import Rows
 from vlmsift.types import Sample
 
 SOURCE_FIELDS = ("source", "task", "dataset")
-LONGEST = 1_000_000
-"""Characters of a sample's turns together; templates and tokenizers take seconds for so many, and minutes for more."""
-
-
-_TICK = 2_000_000_000
-"""Nanoseconds; the coarsest clock of a file system (FAT)."""
+LONGEST = 1_000_000  # characters of a sample's turns; templates and tokenizers take seconds, for more minutes
+_TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system (FAT)
 
 
 @lru_cache(maxsize=8)
@@ -47,20 +43,9 @@ class Pool:
         source_field: the field that names a row's source, where one was asked for.
     """
 
-    def __init__(
-        self,
-        path: Path,
-        rows: Rows,
-        format: str,
-        image_root: Path,
-        source_field: str | None = None,
-    ) -> None:
-        self.path = path
-        self.container = rows.container
-        self.format = format
-        self.image_root = image_root
-        self._rows = rows
-        self.source_field = source_field
+    def __init__(self, path: Path, rows: Rows, format: str, image_root: Path, source_field: str | None = None) -> None:
+        self.path, self.container, self._rows = path, rows.container, rows
+        self.format, self.image_root, self.source_field = format, image_root, source_field
         self._source_fields = (source_field,) if source_field else SOURCE_FIELDS
 
     def __len__(self) -> int:
@@ -77,9 +62,8 @@ class Pool:
         row = self._rows[index]
         turns, images = FORMATS[self.format].read(row)
         if (length := sum(len(turn.text) for turn in turns)) > LONGEST:
-            raise SampleError(
-                "text too long", f"{length:,} characters, the limit is {LONGEST:,}; split it, or drop the row"
-            )
+            found = f"{length:,} characters, the limit is {LONGEST:,}; split it, or drop the row"
+            raise SampleError("text too long", found)
         for turn in turns:
             try:
                 turn.text.encode("utf-8")
@@ -146,9 +130,7 @@ class Pool:
             container: "json", "jsonl", "parquet" or "dataset"; by default what `out` says, else the pool's own.
 
         What has that name is replaced where it is a file of rows, or a folder with nothing but a saved data set.
-
-        Returns:
-            The path written.
+        Returns the path written.
 
         Raises:
             UsageError: an unknown format, container or row, no rows at all, or an `out` that would destroy something

@@ -13,16 +13,14 @@ from vlmsift.errors import FormatError
 
 CONTAINERS = ("json", "jsonl", "parquet", "dataset")
 SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-TEXT = frozenset({"json", "jsonl"})
-"""Containers whose rows move between each other byte for byte; the other two move as Arrow tables."""
+TEXT = frozenset({"json", "jsonl"})  # whose rows move between each other byte for byte; the others as Arrow tables
 
 
 class Rows(Protocol):
     """N source rows, read late, and the lossless writing of some of them."""
 
     container: str
-    files: tuple[Path, ...]
-    """The files that hold the rows, in row order."""
+    files: tuple[Path, ...]  # in row order
 
     def __len__(self) -> int:
         """N."""

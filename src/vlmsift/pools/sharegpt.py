@@ -9,17 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from vlmsift.pools.turns import (
-    Read,
-    Row,
-    image_refs,
-    is_records,
-    marks_in_plain_messages,
-    records,
-    refuse_media,
-    refuse_miscount,
-    text_turns,
-)
+from vlmsift.pools.turns import Read, Row, image_refs, is_records, pair, plain_marks, records, refuse_media, text_turns
 from vlmsift.types import Turn
 
 FIELDS = frozenset({"conversations", "messages", "images", "system"})
@@ -31,21 +21,17 @@ def matches(row: Row) -> bool:
     images = row.get("images")
     if not isinstance(images, list) or row.get("image"):
         return False
-    return is_records(row.get("conversations"), "from", "value") or marks_in_plain_messages(row) == len(images)
+    return is_records(row.get("conversations"), "from", "value") or plain_marks(row) == len(images)
 
 
 def read(row: Row) -> Read:
     """Turns with marks, and their images. Raises SampleError with the reason where that cannot be."""
     refuse_media(row)
-    if row.get("conversations"):
-        turns = text_turns(records(row, "conversations"), "from", "value")
-    else:
-        turns = text_turns(records(row, "messages"), "role", "content")
+    own = ("conversations", "from", "value") if row.get("conversations") else ("messages", "role", "content")
+    turns = text_turns(records(row, own[0]), *own[1:])
     if isinstance(system := row.get("system"), str) and system:
         turns = (Turn("system", system), *turns)
-    images = image_refs(row.get("images"))
-    refuse_miscount(turns, images)
-    return turns, images
+    return pair(turns, image_refs(row.get("images")))
 
 
 def write(turns: Sequence[Turn], images: Sequence[Any]) -> dict[str, Any]:

@@ -21,6 +21,7 @@ import numpy as np
 from vlmsift.errors import FormatError, SampleError
 from vlmsift.pools.json_faults import Buffer, Spans
 from vlmsift.pools.json_spans import array_spans, is_lines, line_spans
+from vlmsift.pools.writing import LAYOUTS, write_joined
 
 # A raw line break cannot stand inside a JSON string, so the white space around one is never part of a value. A match
 # begins where white space does: tried from each of a million spaces, the search would take a million times as long.
@@ -31,16 +32,13 @@ class TextRows:
     """Rows of one JSON file (a list, or an object with a list under "data"), or of JSONL files read one after another.
 
     The files are memory-mapped and a row's text is found by its byte range. Safe to pickle and to use after a fork.
-
-    Raises:
-        FormatError: a file is not JSON or not a list of rows. A broken line of a JSONL file is only an unreadable row.
+    Raises FormatError for a file that is no list of rows; a broken line of a JSONL file is only an unreadable row.
     """
 
     def __init__(self, files: tuple[Path, ...]) -> None:
-        self.files = files
+        self.files, self.container = files, "jsonl"
         self._maps: dict[int, Buffer] = {}
-        self._spans: list[Spans] = []
-        self.container = "jsonl"
+        self._spans: list[Spans] = []  # per file (rows, 2)
         for number, path in enumerate(files):
             buffer = self._buffer(number)
             begin = 3 if buffer[:3] == b"\xef\xbb\xbf" else 0
@@ -86,10 +84,10 @@ class TextRows:
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """For every row the named fields that it has, as values; other fields are skipped over undecoded."""
         keys = [f"field_{number}" for number in range(len(names))]
-        struct = msgspec.defstruct(
-            "Fields", [(key, Any, msgspec.UNSET) for key in keys], rename=dict(zip(keys, names, strict=True))
+        called = dict(zip(keys, names, strict=True))
+        decoder = msgspec.json.Decoder(
+            msgspec.defstruct("Fields", [(key, Any, msgspec.UNSET) for key in keys], rename=called)
         )
-        decoder = msgspec.json.Decoder(struct)
         for index in range(len(self)):
             try:
                 values = msgspec.structs.astuple(decoder.decode(self.raw(index)))
@@ -108,33 +106,26 @@ class TextRows:
     def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
         """Write rows to a JSON or JSONL file, their text unchanged. A JSON list keeps the indentation of its source.
 
-        Raises:
-            FormatError: a broken line is to become part of a JSON list, which no reader could open.
+        Raises FormatError where a broken line is to become part of a JSON list, which no reader could open.
         """
-        opening, separator, closing = self._layout() if container == "json" else (b"", b"\n", b"\n")
-        with out.open("wb") as file:
-            file.write(opening)
-            for place, index in enumerate(indices):
-                file.write(separator if place else b"")
-                raw: bytes | memoryview = self.raw(index)
-                if container == "jsonl" and self.container == "json":
-                    raw = _BREAK.sub(b"", raw)
-                elif container == "json" and self.container == "jsonl":
-                    _refuse_broken(index, raw)
-                file.write(raw)
-            file.write(closing)
+        raws: Iterator[bytes | memoryview] = map(self.raw, indices)
+        if container == "jsonl" and self.container == "json":
+            raws = (_BREAK.sub(b"", raw) for raw in raws)
+        elif container == "json" and self.container == "jsonl":
+            raws = map(_whole, indices, raws)
+        own = container == self.container == "json"
+        write_joined(raws, out, self._layout() if own else LAYOUTS[container])
 
     def _layout(self) -> tuple[bytes, bytes, bytes]:
         """What stands before, between and after the rows of the source list, so that exporting all of it copies it."""
-        if self.container == "jsonl":
-            return b"[\n", b",\n", b"\n]\n"
         buffer, spans = self._buffer(0), self._spans[0]
         separator = buffer[spans[0, 1] : spans[1, 0]] if len(spans) > 1 else b",\n"
         return buffer[: spans[0, 0]].removeprefix(b"\xef\xbb\xbf"), separator, buffer[spans[-1, 1] :]
 
 
-def _refuse_broken(index: int, raw: bytes | memoryview) -> None:
+def _whole(index: int, raw: bytes | memoryview) -> bytes | memoryview:
     try:
         json.loads(bytes(raw))
     except (ValueError, RecursionError) as error:
         raise FormatError(f"row {index} cannot go into a JSON list: {error}. Export it as .jsonl instead.") from None
+    return raw

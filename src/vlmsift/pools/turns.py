@@ -19,13 +19,8 @@ Read = tuple[tuple[Turn, ...], tuple[ImageRef, ...]]
 # What a tool answers is given to the model, what it calls is made by the model: so it is supervised.
 ROLES: dict[str, Role] = {
     "system": "system",
-    "user": "user",
-    "human": "user",
-    "observation": "user",
-    "tool": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "function_call": "assistant",
+    **dict.fromkeys(("user", "human", "observation", "tool"), "user"),
+    **dict.fromkeys(("assistant", "gpt", "function_call"), "assistant"),
 }
 _UNSUPPORTED = {"video": "videos are", "videos": "videos are", "audio": "audio is", "audios": "audio is"}
 
@@ -52,25 +47,27 @@ def is_records(value: Any, *keys: str) -> bool:
     return isinstance(first, Mapping) and all(key in first for key in keys)
 
 
-def marks_in_plain_messages(row: Row) -> int | None:
+def plain_marks(row: Row) -> int | None:
     """How many marks stand in `messages` whose contents are all strings; None where they are not."""
     try:
-        turns = text_turns(records(row, "messages"), "role", "content")
+        return _count_marks(text_turns(records(row, "messages"), "role", "content"))
     except SampleError:
         return None
-    return count_marks(turns)
 
 
-def count_marks(turns: Iterable[Turn]) -> int:
-    """How many images the texts speak of."""
+def _count_marks(turns: Iterable[Turn]) -> int:
     return sum(turn.text.count(IMAGE_MARK) for turn in turns)
+
+
+def malformed(wanted: str, found: Any) -> SampleError:
+    """The error of a row: what is `wanted`, a sentence's beginning, and how that which was `found` starts."""
+    return SampleError("malformed row", f"{wanted}, but is {str(found)[:80]!r}")
 
 
 def records(row: Row, field: str) -> list[Row]:
     """The turns in `row[field]`: a list of objects, or (older `datasets`) an object of equally long lists.
 
-    Raises:
-        SampleError: there are none, or they are something else.
+    Raises SampleError where there are none, or they are something else.
     """
     value = row.get(field)
     if isinstance(value, Mapping):
@@ -80,7 +77,7 @@ def records(row: Row, field: str) -> list[Row]:
     if value is None or value == []:
         raise SampleError("no turns", f"{field!r} is missing or empty")
     if not isinstance(value, list) or not all(isinstance(turn, Mapping) for turn in value):
-        raise SampleError("malformed row", f"{field!r} must be a list of objects, but is {str(value)[:80]!r}")
+        raise malformed(f"{field!r} must be a list of objects", value)
     return value
 
 
@@ -95,14 +92,13 @@ def role_of(value: Any) -> Role:
 def text_turns(turns: Iterable[Row], role: str, text: str) -> tuple[Turn, ...]:
     """Turns whose text is a plain string under key `text`, the speaker under key `role`.
 
-    Raises:
-        SampleError: an unknown role, or a text that is no string.
+    Raises SampleError for an unknown role, or a text that is no string.
     """
     read = []
     for number, turn in enumerate(turns):
         value = turn.get(text)
         if not isinstance(value, str):
-            raise SampleError("malformed row", f"turn {number}: {text!r} must be a string, but is {str(value)[:80]!r}")
+            raise malformed(f"turn {number}: {text!r} must be a string", value)
         read.append(Turn(role_of(turn.get(role)), value))
     return tuple(read)
 
@@ -117,17 +113,15 @@ def image_refs(value: Any) -> tuple[ImageRef, ...]:
 def image_ref(value: Any) -> ImageRef:
     """One image as a path below the image root, or as encoded bytes.
 
-    Takes a path, `file://` path, data URL, bytes, or {"bytes", "path"} as `datasets` stores it (bytes win).
-
-    Raises:
-        SampleError: a link to the network, a broken data URL, or something that is no image.
+    Takes a path, `file://` path, data URL, bytes, or {"bytes", "path"} as `datasets` stores it (bytes win). Raises
+    SampleError for a link to the network, a broken data URL, or something that is no image.
     """
     if isinstance(value, Mapping):
         value = next((value[key] for key in ("bytes", "path", "url") if value.get(key)), dict(value))
     if isinstance(value, bytes) and value:
         return value
     if not isinstance(value, str) or not value:
-        raise SampleError("malformed row", f"an image must be a path or bytes, but is {str(value)[:80]!r}")
+        raise malformed("an image must be a path or bytes", value)
     if value[:5].lower() == "data:":
         head, _, body = value.partition(",")
         if not head.endswith(";base64"):
@@ -154,8 +148,8 @@ def refuse_media(row: Row) -> None:
             raise SampleError(f"{what} not supported yet")
 
 
-def refuse_miscount(turns: Iterable[Turn], images: tuple[ImageRef, ...]) -> None:
-    """Raises SampleError unless there is one image for each mark."""
-    marks = count_marks(turns)
-    if marks != len(images):
+def pair(turns: tuple[Turn, ...], images: tuple[ImageRef, ...]) -> Read:
+    """Both. Raises SampleError unless there is one image for each mark."""
+    if (marks := _count_marks(turns)) != len(images):
         raise SampleError("wrong image count", f"{marks} {IMAGE_MARK} marks but {len(images)} images; each needs one")
+    return turns, images

@@ -10,17 +10,23 @@ from typing import Any
 
 from vlmsift.files import replacing, sync_all
 
+LAYOUTS = {"json": (b"[\n", b",\n", b"\n]\n"), "jsonl": (b"", b"\n", b"\n")}  # before, between and after rows
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
 
 
 def write_text(rows: Iterable[Mapping[str, Any]], out: Path, container: str) -> None:
     """Write rows as a JSON list, one row per line, or as JSONL. NaN stays NaN, as Python's json module reads it."""
-    opening, separator, closing = (b"[\n", b",\n", b"\n]\n") if container == "json" else (b"", b"\n", b"\n")
+    write_joined(map(_encode, rows), out, LAYOUTS[container])
+
+
+def write_joined(raws: Iterable[bytes | memoryview], out: Path, layout: tuple[bytes, bytes, bytes]) -> None:
+    """Write the texts of rows, with what stands before, between and after them."""
+    opening, separator, closing = layout
     with out.open("wb") as file:
         file.write(opening)
-        for place, row in enumerate(rows):
+        for place, raw in enumerate(raws):
             file.write(separator if place else b"")
-            file.write(_encode(row))
+            file.write(raw)
         file.write(closing)
 
 

@@ -17,24 +17,22 @@ from vlmsift.files import flat
 from vlmsift.runs.run import FIXED, Run, check_run_folder, recorded
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
-_FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-"""Keys of a config that may differ between checkpoints of one model."""
+_FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # may differ in checkpoints
 
 
 def checkpoints_of(model: Any) -> list[Any]:
     """The models to score, in order: those of a list, or those in a folder of step-N or checkpoint-N folders.
 
-    Raises:
-        UsageError: a list names none, or the same one twice.
+    Raises UsageError where a list names none, or the same one twice.
     """
-    if isinstance(model, (list, tuple)):
-        if not model:
-            raise UsageError("an empty list of models measures nothing; give one, or several checkpoints in order")
-        found = [one for name in model for one in _listed(name)]
-        if twice := [one for place, one in enumerate(found) if one in found[:place]]:
-            raise UsageError(f"the checkpoint {str(twice[0])!r} is given twice; give each once, in order")
-        return found
-    return _listed(model)
+    if not isinstance(model, (list, tuple)):
+        return _listed(model)
+    if not model:
+        raise UsageError("an empty list of models measures nothing; give one, or several checkpoints in order")
+    found = [one for name in model for one in _listed(name)]
+    if twice := [one for place, one in enumerate(found) if one in found[:place]]:
+        raise UsageError(f"the checkpoint {str(twice[0])!r} is given twice; give each once, in order")
+    return found
 
 
 def _listed(model: Any) -> list[Any]:
@@ -49,16 +47,13 @@ def refuse_other_models(models: Sequence[str | Path], revision: str | None, trus
     """Raise UsageError where checkpoints differ in more than their weights; reads their configs alone."""
     from vlmsift.models.fingerprint import config_of
 
-    if opened := [one for one in models if not isinstance(one, (str, Path))]:
-        raise UsageError(f"{opened[0]!r} is open already; name checkpoints by their folders, they are opened in turn")
     first, *others = (_lasting(config_of(name, revision, trust_remote_code)) for name in models)
     for name, other in zip(models[1:], others, strict=True):
-        for key in sorted({*first, *other}):
-            if first.get(key) != other.get(key):
-                raise UsageError(
-                    f"a trajectory follows one model, but the checkpoints differ: {key} is {first.get(key)!r} in "
-                    f"{models[0]} and {other.get(key)!r} in {name}. Give checkpoints of one training"
-                )
+        if differing := [key for key in sorted({*first, *other}) if first.get(key) != other.get(key)]:
+            key = differing[0]
+            both = f"{key} is {first.get(key)!r} in {models[0]} and {other.get(key)!r} in {name}"
+            told = f"a trajectory follows one model, but the checkpoints differ: {both}"
+            raise UsageError(f"{told}. Give checkpoints of one training")
 
 
 def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -67,10 +62,7 @@ def _lasting(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_checkpoints(out: str | Path, count: int, overwrite: bool) -> None:
-    """Raise RunMismatch where `out` is not a run of `count` checkpoints, before anything is scored for such a one.
-
-    UsageError where it is no run at all, and not empty.
-    """
+    """Raise RunMismatch where `out` is a run, but not of `count` checkpoints; UsageError as `check_run_folder`."""
     check_run_folder(out, overwrite)
     identity = {} if overwrite else recorded(out)
     known = identity.get("checkpoints", [None])
@@ -92,13 +84,9 @@ def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Ru
         raise UsageError(f"{len(runs)} checkpoint makes no trajectory; give at least 2 of one training, in order")
     identities = [run.settings["identity"] for run in runs]
     _compare(runs, identities)
-    first = identities[0]
+    first, along = identities[0], f"at each of {len(runs)} checkpoints"
     told = {
-        name: {
-            **entry,
-            "width": len(runs),
-            "higher_means": f"at each of {len(runs)} checkpoints: {entry['higher_means']}",
-        }
+        name: {**entry, "width": len(runs), "higher_means": f"{along}: {entry['higher_means']}"}
         for name, entry in first["signals"].items()
     }
     each = ("name", "revision", "weights")
@@ -117,18 +105,14 @@ def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Ru
 
 def _compare(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> None:
     for run, identity in zip(runs[1:], identities[1:], strict=True):
+        both = f"{run.folder} and {runs[0].folder}"
         for key in ("data", "rows", "part_size", "signals"):
-            if identity[key] != identities[0][key]:
-                raise RunMismatch(
-                    f"{run.folder} and {runs[0].folder} were scored with other {key}: {identity[key]} and "
-                    f"{identities[0][key]}; score both alike"
-                )
+            if (one := identity[key]) != (other := identities[0][key]):
+                raise RunMismatch(f"{both} were scored with other {key}: {one} and {other}; score both alike")
         for key in ("family", "dtype", "processor"):
-            if identity["model"][key] != identities[0]["model"][key]:
-                raise RunMismatch(
-                    f"{run.folder} and {runs[0].folder} are of models that differ in {key}: {identity['model'][key]!r} "
-                    f"and {identities[0]['model'][key]!r}; a trajectory follows one model"
-                )
+            if (one := identity["model"][key]) != (other := identities[0]["model"][key]):
+                differ = f"{both} are of models that differ in {key}: {one!r} and {other!r}"
+                raise RunMismatch(f"{differ}; a trajectory follows one model")
     for name, entry in identities[0]["signals"].items():
         if entry["width"] > 1 or entry.get("vector"):
             raise UsageError(f"{name!r} is a vector already; a trajectory follows one number, as in answer_loss")
@@ -138,18 +122,13 @@ def _stacked(tables: Sequence[Any], names: Sequence[str], checkpoints: Sequence[
     """Columns of one part from those of T checkpoints."""
     rows = {field.name: tables[0][field.name].to_pylist() for field in FIXED}
     for table, checkpoint in zip(tables[1:], checkpoints[1:], strict=True):
-        for place, (status, reason) in enumerate(
-            zip(table["status"].to_pylist(), table["reason"].to_pylist(), strict=True)
-        ):
-            if status != "ok" and rows["status"][place] == "ok":
-                rows["status"][place] = status
-                kind, detail = split_reason(reason)
-                rows["reason"][place] = str(
-                    SampleError(kind, ": ".join(filter(None, (f"at {checkpoint['name']}", detail))))
-                )
+        for place, row in enumerate(table.select(["status", "reason"]).to_pylist()):
+            if row["status"] != "ok" and rows["status"][place] == "ok":  # it fails here first
+                kind, detail = split_reason(row["reason"])
+                where = ": ".join(filter(None, (f"at {checkpoint['name']}", detail)))
+                rows["status"][place], rows["reason"][place] = row["status"], str(SampleError(kind, where))
     failed = np.array([status != "ok" for status in rows["status"]])
     for name in names:
-        values = np.stack([table[name].to_numpy() for table in tables], axis=1).astype(np.float32)
-        values[failed] = np.nan
-        rows[name] = values
+        rows[name] = np.stack([table[name].to_numpy() for table in tables], axis=1).astype(np.float32)  # (n, T)
+        rows[name][failed] = np.nan
     return rows

@@ -29,8 +29,6 @@ def run_pool(run: Run, path: str | Path | None = None) -> Pool:
         raise UsageError(f"the pool {where} is no longer there; name its new place with --pool")
     pool = open_pool(where, images=images, format=format, source_field=info.get("source_field"))
     if pool.fingerprint() != fingerprint:
-        raise RunMismatch(
-            f"{where} is not the pool that {run.folder} was scored on: its content differs. Name the right file with "
-            "--pool, or score this one into a run of its own"
-        )
+        cure = "Name the right file with --pool, or score this one into a run of its own"
+        raise RunMismatch(f"{where} is not the pool that {run.folder} was scored on: its content differs. {cure}")
     return pool

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
 
-SECONDS = 60
-"""Longest that a condition may take; one over a million rows takes under a second."""
+SECONDS = 60  # longest that a condition may take; one over a million rows takes under a second
 MEMORY = "4GB"
 
 
@@ -41,6 +40,8 @@ def matching(table: Any, where: str, seconds: float = SECONDS) -> NDArray[np.int
     except duckdb.InterruptException as error:
         cure = "Leave out a subquery over all pairs of rows, or one that calls itself."
         raise UsageError(f"where={where!r} did not end within {seconds:g} seconds. {cure}") from error
+    except duckdb.OutOfMemoryException as error:
+        raise UsageError(f"where={where!r} takes more than {MEMORY}. Leave out a subquery over all rows.") from error
     except duckdb.Error as error:
         said = str(error).strip().splitlines()[0]
         columns = ", ".join(scalars.column_names)
@@ -54,8 +55,7 @@ def matching(table: Any, where: str, seconds: float = SECONDS) -> NDArray[np.int
 def as_vectors(column: Any) -> NDArray[np.float32]:
     """(N, K) float32 from a chunked column of lists; a null list becomes a row of NaN. K is 1 where all are null.
 
-    Raises:
-        UsageError: the lists are not all of one length.
+    Raises UsageError where the lists are not all of one length.
     """
     widths = pc.unique(pc.list_value_length(column).drop_null()).to_pylist()
     if len(widths) > 1:
@@ -63,8 +63,8 @@ def as_vectors(column: Any) -> NDArray[np.float32]:
     out = np.full((len(column), max(widths, default=1)), np.nan, np.float32)
     start = 0
     for chunk in column.chunks:
-        defined = chunk.is_valid().to_numpy(zero_copy_only=False)
-        values = chunk.flatten().to_numpy(zero_copy_only=False)  # without those of null lists
+        defined = chunk.is_valid().to_numpy(zero_copy_only=False)  # (n,)
+        values = chunk.flatten().to_numpy(zero_copy_only=False)  # (defined * K,), without those of null lists
         out[start : start + len(chunk)][defined] = values.reshape(-1, out.shape[1])
         start += len(chunk)
     return out

@@ -43,9 +43,7 @@ from vlmsift.files import (
 )
 from vlmsift.runs.query import as_vectors, matching
 
-SCHEMA = 1
-"""Version of the folder's layout, written to run.json."""
-
+SCHEMA = 1  # version of the folder's layout, written to run.json
 FIXED = pa.schema(
     [
         pa.field("index", pa.int64(), nullable=False),  # row of the pool, from 0
@@ -57,13 +55,9 @@ FIXED = pa.schema(
         pa.field("status", pa.string(), nullable=False),  # "ok" or "error"
         pa.field("reason", pa.string()),  # of an error row, as "kind: detail"
     ]
-)
-"""The columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here."""
-
-INSIDE = "checkpoints"
-"""Folder inside a run for the runs of the checkpoints that it was joined from."""
-SELECTION = b"vlmsift.made_by"
-"""Key in the metadata of a saved selection: how it was made."""
+)  # the columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here
+INSIDE = "checkpoints"  # folder inside a run for the runs of the checkpoints that it was joined from
+SELECTION = b"vlmsift.made_by"  # key in the metadata of a saved selection: how it was made
 _PART = re.compile(r"signals/part-(\d{6,})\.parquet")
 
 
@@ -72,20 +66,16 @@ class Column:
     """A signal as stored: float32, or a list of `width` float32; undefined is null.
 
     The list type is Parquet's own; many readers fail on nulls in Arrow's fixed-size one.
-
-    Attributes:
-        vector: it is a list even where `width` is 1; one that is wider is a list in any case.
     """
 
     name: str
     width: int = 1
     unit: str = ""
     higher_means: str = ""
-    vector: bool = False
+    vector: bool = False  # a list even where `width` is 1; one that is wider is a list in any case
 
     @property
     def is_list(self) -> bool:
-        """Whether a value is a list of numbers."""
         return self.vector or self.width > 1
 
     @property
@@ -94,34 +84,22 @@ class Column:
         return pa.field(self.name, pa.list_(pa.float32()) if self.is_list else pa.float32())
 
 
-class _Data(msgspec.Struct):
-    fingerprint: str
-
-
-class _Identity(msgspec.Struct):
-    data: _Data
-    rows: int
-    part_size: int
-    signals: dict[str, dict[str, Any]]
-
-
-class _Settings(msgspec.Struct):
-    """What no run.json may lack."""
-
-    identity: _Identity
-    info: dict[str, Any]
-
-
 class _Layout(msgspec.Struct):
     schema: int
+
+
+# what no run.json may lack
+_DATA = msgspec.defstruct("_Data", [("fingerprint", str)])
+_SIGNALS = ("signals", dict[str, dict[str, Any]])
+_IDENTITY = msgspec.defstruct("_Identity", [("data", _DATA), ("rows", int), ("part_size", int), _SIGNALS])
+_SETTINGS = msgspec.defstruct("_Settings", [("identity", _IDENTITY), ("info", dict[str, Any])])
 
 
 class Run:
     """A run folder. Make one with `create_or_resume` (to write) or `open` (to read)."""
 
     def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder = folder
-        self.settings = settings
+        self.folder, self.settings = folder, settings
 
     @classmethod
     def create_or_resume(
@@ -153,8 +131,7 @@ class Run:
         if not begun and home.put_new("run.json", as_json(record).encode()):
             return cls(folder, record)
         if overwrite:
-            # run.json goes last, by being replaced: killed half-way, this is still the old run with fewer parts
-            drop_parts(folder)
+            drop_parts(folder)  # run.json last, by being replaced: killed half-way, it is the old run with fewer parts
         else:
             known = _read(folder)
             compare(folder, known["identity"], identity)
@@ -217,20 +194,17 @@ class Run:
         schema, widths = self.schema, {column.name: column.width for column in self.columns()}
         if unknown := [name for name in rows if name not in schema.names]:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
-        arrays = [
-            _to_arrow(rows, field, widths.get(field.name, 1), len(index)).take(pa.array(order)) for field in schema
-        ]
-        table = pa.Table.from_arrays(arrays, schema=schema)
+        arrays = [_to_arrow(rows, field, widths.get(field.name, 1), len(index)) for field in schema]
+        table = pa.Table.from_arrays(arrays, schema=schema).take(pa.array(order))  # (n, columns), in the pool's order
         lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
             raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
         (self.folder / "signals").mkdir(exist_ok=True)
-        path = self.folder / "signals" / f"part-{part:06d}.parquet"
-        write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        write_atomically(self._path(part), lambda temporary: pq.write_table(table, temporary, compression="zstd"))
 
     def part(self, part: int) -> Any:
         """One finished part as a `pyarrow.Table`, in the pool's order."""
-        return self._scan(None, files=[self.folder / "signals" / f"part-{part:06d}.parquet"])
+        return self._scan(None, files=[self._path(part)])
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
@@ -248,11 +222,11 @@ class Run:
         widths = {one.name: one.width for one in self.columns() if one.is_list}
         if column not in widths:
             raise UsageError(f"{self.folder} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
-        vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)
+        vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)  # (N, K)
         start = 0
         for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
             part = as_vectors(self._scan([column], files=[file])[column])
-            vectors[start : start + len(part)] = part  # (n, 1) of NaN spreads
+            vectors[start : start + len(part)] = part  # (n, K); (n, 1) where all are undefined, whose NaN spreads
             start += len(part)
         return vectors
 
@@ -287,7 +261,10 @@ class Run:
             raise UsageError(f"{self.folder}: a part cannot be read ({error}). {cure}") from error
 
     def _files(self) -> list[Path]:
-        return [self.folder / "signals" / f"part-{part:06d}.parquet" for part in sorted(self.finished_parts())]
+        return [self._path(part) for part in sorted(self.finished_parts())]
+
+    def _path(self, part: int) -> Path:
+        return self.folder / "signals" / f"part-{part:06d}.parquet"
 
 
 def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> Any:
@@ -302,9 +279,9 @@ def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> An
         raise ValueError(f"column {field.name!r} takes {shape} values, got {np.shape(values)}")
     if not nested:
         return pa.array(values, field.type, from_pandas=True)
-    defined = ~np.isnan(values).all(axis=1)
-    offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)
-    flat = pa.array(np.asarray(values, np.float32)[defined].ravel(), from_pandas=True)
+    defined = ~np.isnan(values).all(axis=1)  # (n,)
+    offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)  # (n + 1,)
+    flat = pa.array(np.asarray(values, np.float32)[defined].ravel(), from_pandas=True)  # (defined * K,)
     return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
 
 
@@ -317,16 +294,13 @@ def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
 def check_run_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> None:
     """Raise UsageError where no run can be begun, nor gone on with: a file, a device, a folder with other things.
 
-    Args:
-        overwrite: what lies there is to be thrown away, so it must be proven to be a run of ours.
+    With `overwrite`, what lies there is to be thrown away, so it must be proven to be a run of ours.
     """
     folder = Path(folder)
     check_output(folder, folder=True)
-    others = (
-        [name for name in os.listdir(folder) if not is_temporary(name) and name != INSIDE] if folder.exists() else []
-    )
-    # another process may have begun the run since they were listed
-    if others and not (folder / "run.json").exists():
+    names = os.listdir(folder) if folder.exists() else []
+    others = [name for name in names if not is_temporary(name) and name != INSIDE]
+    if others and not (folder / "run.json").exists():  # another process may have begun the run since they were listed
         raise UsageError(f"{folder} is not empty and not a run (it holds {min(others)!r}). Name another --out folder.")
     if overwrite:
         _droppable(folder)
@@ -340,7 +314,7 @@ def _read(folder: Path) -> dict[str, Any]:
         record: dict[str, Any] = read_json(path)
         version = msgspec.convert(record, _Layout).schema
         if version <= SCHEMA:
-            msgspec.convert(record, _Settings)
+            msgspec.convert(record, _SETTINGS)
     except FileNotFoundError:
         raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
     except ValueError as error:  # no JSON, or without what a run has
@@ -354,12 +328,10 @@ def _read(folder: Path) -> dict[str, Any]:
 def drop_parts(folder: Path) -> None:
     """Throw away a run's signals and selections, but not its settings; nothing where there is no run.
 
-    Raises:
-        UsageError: what lies there is not proven to be a run of ours; then all of it stays.
+    Raises UsageError where what lies there is not proven to be a run of ours; then all of it stays.
     """
-    home = Folder(folder)
     for name in _droppable(folder):
-        home.remove(name)
+        Folder(folder).remove(name)
 
 
 def _droppable(folder: Path) -> list[str]:

@@ -26,48 +26,33 @@ from vlmsift.proofs import prove_sample
 from vlmsift.scoring.feed import Item, pack
 from vlmsift.types import Signal
 
-WINDOW = 128
-"""Samples that are held encoded and sorted by length together; a multiple of it makes a part."""
-MOST = 256
-"""Largest batch, whatever the budget."""
-GIVE_UP = 8
-"""So many failures, and a window without a success, mean that the model, not the samples, is at fault."""
-NOT_THE_DATA = (
-    "unexpected",
-    "refused by the processor",
-    "refused by the chat template",
-    "answer not located",
-    "images not located",
-)
-"""Kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample."""
+WINDOW = 128  # samples that are held encoded and sorted by length together; a multiple of it makes a part
+MOST = 256  # samples in a batch, whatever the budget
+GIVE_UP = 8  # so many failures, and a window without a success, mean that the model, not the samples, is at fault
+# kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample
+_REFUSED = ("refused by the processor", "refused by the chat template")
+NOT_THE_DATA = ("unexpected", *_REFUSED, "answer not located", "images not located")
 
-Columns = dict[str, NDArray[Any]]
-"""Name -> (n,) or (n, K) values of n rows."""
+Columns = dict[str, NDArray[Any]]  # name -> (n,) or (n, K) values of n rows
 
 
 @dataclass
 class Scorer:
-    """Measures windows of samples.
+    """Measures windows of samples. In its sets of kinds, True is a sample with an image, False any sample, or without.
 
-    Attributes:
-        signals: column -> signal.
-        budget: tokens per batch, padding included; halved, for good, when memory runs out.
-        tick: called with (rows done, errors among them) whenever rows are done.
-        record: called with each proof of the model, before a row that it speaks for is given away.
-        measured: False where the model has measured a sample before, True where it was one with an image: then a
-            failure is the sample's own.
+    A kind that was `measured` before is not the model's to fail: then a failure is the sample's own.
     """
 
     adapter: Adapter
     encoder: Encoder
-    signals: Mapping[str, Signal]
-    budget: int
-    tick: Callable[[int, int], None] = lambda rows, errors: None
-    record: Callable[[dict[str, Any]], None] = lambda proof: None
-    measured: set[bool] = field(default_factory=set)
-    halved: int = field(default=0, init=False)
-    failed: Counter[bool] = field(default_factory=Counter, init=False)
-    proved: set[bool] = field(default_factory=set, init=False)
+    signals: Mapping[str, Signal]  # by column
+    budget: int  # tokens per batch, padding included; halved, for good, when memory runs out
+    tick: Callable[[int, int], None] = lambda rows, errors: None  # whenever rows are done; errors among them
+    record: Callable[[dict[str, Any]], None] = lambda proof: None  # of the model, before a row that it speaks for
+    measured: set[bool] = field(default_factory=set)  # kinds: with an image, any
+    halved: int = field(default=0, init=False)  # times that the budget was
+    failed: Counter[bool] = field(default_factory=Counter, init=False)  # by kind: with an image, any
+    proved: set[bool] = field(default_factory=set, init=False)  # kinds: with an image, without
 
     def parts(self, items: Iterator[Item], sizes: Sequence[int]) -> Iterator[Columns]:
         """Columns of consecutive parts, as many items each as `sizes` says, in pool order."""
@@ -81,10 +66,8 @@ class Scorer:
     def _error_rows(self, count: int) -> Columns:
         """Rows of which nothing is known yet: errors, their signals undefined."""
         kept = {name: column_of(signal, self.adapter) for name, signal in self.signals.items()}
-        shapes = {
-            name: (count, one["width"]) if one["width"] > 1 or "vector" in one else (count,)
-            for name, one in kept.items()
-        }
+        lists = {name: one["width"] > 1 or "vector" in one for name, one in kept.items()}
+        shapes = {name: (count, one["width"]) if lists[name] else (count,) for name, one in kept.items()}
         return {
             "index": np.zeros(count, np.int64),
             "images": np.zeros(count, np.int32),
@@ -162,8 +145,8 @@ class Scorer:
             short_of_memory = is_out_of_memory(error)
         else:
             finite = np.isfinite(loss)  # where it is not, the row is an error, whatever else was measured
-            for name, value in values.items():
-                defined = np.isfinite(value) & finite.reshape(-1, *[1] * (value.ndim - 1))
+            for name, value in values.items():  # each (B,) or (B, K)
+                defined = np.isfinite(value) & finite.reshape(-1, *[1] * (value.ndim - 1))  # as value
                 rows[name][places] = np.where(defined, value, np.nan).reshape(rows[name][places].shape)
             rows["answer_tokens"][places] = [int((encoded.labels[1:] != -100).sum()) for encoded in samples]
             rows["status"][places] = np.where(finite, "ok", "error")
@@ -198,7 +181,7 @@ def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
 
 def stop_at_device_fault(error: Exception) -> None:
     """Raise where the device is lost: all later samples would fail too, and none of them by its own fault."""
-    if isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error):
+    if isinstance(error, getattr(torch, "AcceleratorError", ())) and not is_out_of_memory(error):
         raise VlmsiftError(
             f"the device has failed ({str(error).strip().splitlines()[0]}). Start the same command again; should it "
             "fail at the same place, --device cpu says which sample it is"

@@ -10,38 +10,52 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
 from vlmsift.errors import SampleError, VlmsiftError
-from vlmsift.models import Encoded, Encoder
-from vlmsift.pools import Pool
-from vlmsift.types import Sample
+from vlmsift.models import Adapter, Encoded, Encoder
+from vlmsift.pools import Pool, open_image
+from vlmsift.types import Batch, Sample
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One pool row on its way to the model: encoded, or with the reason why it cannot be.
-
-    `facts` are the fixed columns that are known before the model has seen the sample; `answers` the texts of the
-    assistant's turns, of a sample that is encoded.
-    """
+    """One pool row on its way to the model: encoded, or with the reason why it cannot be."""
 
     index: int
-    facts: dict[str, Any]
+    facts: dict[str, Any]  # the fixed columns that are known before the model has seen the sample
     encoded: Encoded | None
     reason: str | None
-    answers: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()  # texts of the assistant's turns, of a sample that is encoded
 
 
-SHORT_ANSWER = 32
-"""Longest answer, in characters, that can be one of a closed set of answers."""
+SHORT_ANSWER = 32  # longest answer, in characters, that can be one of a closed set of answers
 
 
 def answer_key(sample: Sample) -> str | None:
     """The last answer in lower case, white space and a final full stop taken off; None where it is long."""
     key = " ".join(sample.answer.lower().split()).rstrip(".")
     return key if 0 < len(key) <= SHORT_ANSWER else None
+
+
+def draw_batches(pool: Pool, model: Adapter, count: int) -> Iterator[Batch]:
+    """Batches of one sample each: the first `count` that can be encoded, in an order drawn from the pool's rows."""
+    encoder = model.encoder(partial(open_image, root=pool.image_root))
+    drawn = 0
+    for index in np.random.default_rng(0).permutation(len(pool)).tolist():
+        if drawn == count:
+            return
+        with suppress(SampleError):
+            encoded = encoder.encode(pool[index])
+            drawn += 1
+            yield encoder.collate([encoded])
 
 
 class _Encoding:
@@ -69,34 +83,23 @@ class _Encoding:
 
 @dataclass
 class Feed:
-    """Iterates over items in pool order and keeps the time that its reader had to wait.
-
-    Attributes:
-        workers: processes that read and encode; 0 = in this process.
-    """
+    """Iterates over items in pool order and keeps the time that its reader had to wait."""
 
     pool: Pool
     encoder: Encoder
     indices: Sequence[int]
-    workers: int = 1
-    waited: float = field(default=0.0, init=False)
+    workers: int = 1  # processes that read and encode; 0 = in this process
+    waited: float = field(default=0.0, init=False)  # seconds
 
     def __iter__(self) -> Iterator[Item]:
-        from torch.utils.data import DataLoader
-
         workers = min(self.workers, len(self.indices))
-        how: dict[str, Any] = {"num_workers": workers, "collate_fn": _as_it_is}
+        how: dict[str, Any] = {"num_workers": workers}
         if workers:
             # forked workers share the pool's memory map and the processor; they never touch the model or a device
             context = None if sys.platform == "win32" else "fork"
             how |= {"collate_fn": _for_the_pipe, "prefetch_factor": 16, "multiprocessing_context": context}
-        loader: Any = DataLoader(
-            _Encoding(self.pool, self.encoder, self.indices),  # type: ignore[arg-type]
-            batch_size=None,
-            worker_init_fn=_quiet_worker,
-            **how,
-        )
-        items = iter(loader)
+        rows: Any = _Encoding(self.pool, self.encoder, self.indices)
+        items = iter(DataLoader(rows, batch_size=None, worker_init_fn=_quiet_worker, **how))
         while True:
             started = time.perf_counter()
             try:
@@ -115,27 +118,18 @@ class Feed:
             yield item
 
 
-def _as_it_is(item: Item) -> Item:
-    return item
-
-
 def _for_the_pipe(item: Item) -> Item:
     """NumPy arrays for tensors: torch would send each tensor as a file descriptor of its own, which is slower."""
-    import torch
-
     return _converted(item, lambda value: value if value.dtype is torch.bfloat16 else value.numpy())
 
 
 def _from_the_pipe(item: Item) -> Item:
-    import torch
-
     return _converted(item, lambda value: value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
 
 
 def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
     """The item with `convert` applied to every tensor (or array) in it."""
-    encoded = item.encoded
-    if encoded is None:
+    if (encoded := item.encoded) is None:
         return item
     changed: dict[str, Any] = {name: convert(getattr(encoded, name)) for name in ("input_ids", "labels", "image_index")}
     for name in ("rows", "images"):
@@ -144,10 +138,7 @@ def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
 
 
 def _quiet_worker(number: int) -> None:
-    """One thread per worker: they work side by side already."""
-    import torch
-
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # they work side by side already
 
 
 def pack(lengths: Sequence[int], budget: int, most: int) -> list[list[int]]:

@@ -23,30 +23,21 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.types import ImageRef, Signal
 
-_LOOKED_AT = 20
-"""Image references that are tried before a run."""
+_LOOKED_AT = 20  # image references that are tried before a run
 
 
 @dataclass(frozen=True)
 class ScoreJob:
-    """One call of `score`, checked.
-
-    Attributes:
-        pool: open. model: how models are opened; None where one is open already.
-        models: names of the checkpoints in order, or the one open adapter.
-        out: the run folder.
-        signals: column -> signal.
-        data: the pool's identity, as a run records it.
-    """
+    """One call of `score`, checked."""
 
     pool: Pool
-    model: ModelSpec | None
-    models: tuple[Any, ...]
-    out: Path
-    signals: Mapping[str, Signal]
+    model: ModelSpec | None  # how models are opened; None where one is open already
+    models: tuple[Any, ...]  # names of the checkpoints in order, or the one open adapter
+    out: Path  # the run folder
+    signals: Mapping[str, Signal]  # by column
     engine: EngineSpec
     overwrite: bool
-    data: Mapping[str, str | None]
+    data: Mapping[str, str | None]  # the pool's identity, as a run records it
 
     def with_models(self, models: Sequence[str | Path]) -> ScoreJob:
         """The same job for models that were made since, such as the checkpoints of a fine-tune."""
@@ -76,24 +67,22 @@ def check_score(
 
     engine = engine or EngineSpec()
     spec = as_spec(ModelSpec, model)
-    opened = None if isinstance(spec, ModelSpec) else spec
     pool = open_pool(as_spec(PoolSpec, pool))
     first_images = fingerprint_images(pool)
     chosen = _build(signals, config)
     out = Path(out)
     check_run_folder(out, overwrite)
-    models = (
-        (opened,) if opened is not None else _checked_models(checkpoints_of(spec.model), spec, chosen, out, overwrite)
-    )
+    how, models = (spec, ()) if isinstance(spec, ModelSpec) else (None, (spec,))
+    if how is not None:
+        models = _checked_models(checkpoints_of(how.model), how, chosen, out, overwrite)
     # all bytes of the pool are read for this: after all that costs less
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
     if not overwrite:
         check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size)
-    return ScoreJob(pool, None if opened is not None else spec, models, out, chosen, engine, overwrite, data)
+    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data)
 
 
 def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | Path | None) -> dict[str, Signal]:
-    """Column -> signal."""
     from vlmsift.signals import DEFAULT_SIGNALS, build_signals
     from vlmsift.signals.config import load_config
 
@@ -110,15 +99,15 @@ def _checked_models(
     """The models, several of which must be checkpoints of one training that is followed by numbers."""
     from vlmsift.models.opening import check_model
 
+    if opened := [one for one in models if not isinstance(one, (str, Path))]:
+        raise UsageError(f"{opened[0]!r} is open already; name checkpoints by their folders, they are opened in turn")
     for name in models:
         check_model(replace(spec, model=name))
     if len(models) > 1:
         check_checkpoints(out, len(models), overwrite)
         if vectors := [column for column, signal in signals.items() if signal.is_vector]:
-            raise UsageError(
-                f"{vectors[0]!r} is a vector already, and several models are given; follow a number over them, as "
-                "trajectory=image_spectrum"
-            )
+            told = f"{vectors[0]!r} is a vector already, and several models are given"
+            raise UsageError(f"{told}; follow a number over them, as trajectory=image_spectrum")
         refuse_other_models(models, spec.revision, spec.trust_remote_code)
     return tuple(models)
 
@@ -128,31 +117,22 @@ def check_resumable(
 ) -> None:
     """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained.
 
-    Args:
-        rows, fingerprint: of the pool.
+    `rows` and `fingerprint` are the pool's.
     """
     if not (known := recorded(out)):
         return
-    asked = {
-        "rows": rows,
-        "part_size": part_size,
-        "data": {"fingerprint": fingerprint},
-        "signals": {column: {"signal": signal.name} for column, signal in signals.items()},
-    }
-    there = {
-        "rows": known["rows"],
-        "part_size": known["part_size"],
-        "data": {"fingerprint": known["data"]["fingerprint"]},
-        "signals": {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()},
-    }
+    there: dict[str, Any] = {"rows": known["rows"], "part_size": known["part_size"]}
+    there["data"] = {"fingerprint": known["data"]["fingerprint"]}
+    there["signals"] = {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()}
+    asked: dict[str, Any] = {"rows": rows, "part_size": part_size, "data": {"fingerprint": fingerprint}}
+    asked["signals"] = {column: {"signal": signal.name} for column, signal in signals.items()}
     compare(Path(out), there, asked)
 
 
 def fingerprint_images(pool: Pool) -> str | None:
     """Hash (hex) of the pool's first image files, so that a run notices other images; None where it has none.
 
-    Raises:
-        UsageError: none of them can be opened: then the image folder is wrong, not the samples.
+    Raises UsageError where none of them can be opened: then the image folder is wrong, not the samples.
     """
     from vlmsift.pools import open_image
 
@@ -160,17 +140,16 @@ def fingerprint_images(pool: Pool) -> str | None:
     for index in range(min(len(pool), 10 * _LOOKED_AT)):
         with suppress(SampleError):
             refs.extend(pool[index].images)
-    digest, errors = hashlib.sha256(), []
-    for ref in refs[:_LOOKED_AT]:
+    refs, digest, errors = refs[:_LOOKED_AT], hashlib.sha256(), []
+    for ref in refs:
         try:
             open_image(ref, pool.image_root)
         except SampleError as error:
             errors.append(error)
         else:
             digest.update(ref if isinstance(ref, bytes) else (pool.image_root / ref).read_bytes())
-    if refs and len(errors) == len(refs[:_LOOKED_AT]):
-        raise UsageError(
-            f"not one of the first {len(errors)} images of {pool.path} can be opened ({errors[0]}). The folder is "
-            f"{pool.image_root}; name the one that the paths are relative to with --images"
-        )
+    if refs and len(errors) == len(refs):
+        cure = f"The folder is {pool.image_root}; name the one that the paths are relative to with --images"
+        told = f"not one of the first {len(errors)} images of {pool.path} can be opened"
+        raise UsageError(f"{told} ({errors[0]}). {cure}")
     return digest.hexdigest()[:16] if refs else None

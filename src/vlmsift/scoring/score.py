@@ -6,6 +6,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -26,18 +27,13 @@ if TYPE_CHECKING:
 
 @dataclass
 class Progress:
-    """Where a run stands; handed to the `progress` callback at the start and after every batch.
+    """Where a run stands; handed to the `progress` callback at the start and after every batch."""
 
-    Attributes:
-        done: rows finished, earlier starts included. total: rows of the pool.
-        errors: error rows of this start. waited: seconds that the model waited for samples. seconds: since the start.
-    """
-
-    total: int
-    done: int = 0
-    errors: int = 0
-    waited: float = 0.0
-    seconds: float = 0.0
+    total: int  # rows of the pool
+    done: int = 0  # rows finished, earlier starts included
+    errors: int = 0  # error rows of this start
+    waited: float = 0.0  # seconds that the model waited for samples
+    seconds: float = 0.0  # since the start
 
 
 def score(
@@ -97,18 +93,13 @@ class TotalProgress:
 
     progress: Callable[[Progress], None]
     models: int
-    before: Progress = field(default_factory=lambda: Progress(0))
+    before: Progress = field(default_factory=lambda: Progress(0))  # where the models before stood in the end
     last: Progress = field(default_factory=lambda: Progress(0))
 
     def __call__(self, state: Progress) -> None:
-        before = self.before
-        self.last = Progress(
-            self.models * state.total,
-            before.done + state.done,
-            before.errors + state.errors,
-            before.waited + state.waited,
-            before.seconds + state.seconds,
-        )
+        names = ("done", "errors", "waited", "seconds")
+        sums: dict[str, Any] = {name: getattr(self.before, name) + getattr(state, name) for name in names}
+        self.last = Progress(self.models * state.total, **sums)
         self.progress(self.last)
 
 
@@ -126,7 +117,7 @@ def _score_with(
     except OSError as error:
         raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
     rows, size = len(job.pool), job.engine.part_size
-    wanted = sorted(set(range(-(-rows // size))) - run.finished_parts())
+    wanted = sorted(set(range(-(-rows // size))) - run.finished_parts())  # parts to score
     ranges = [range(part * size, min((part + 1) * size, rows)) for part in wanted]
     workers = job.engine.workers
     workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if workers is None else workers
@@ -163,15 +154,16 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
     from vlmsift.models import special_ids
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.scoring.batches import column_of
+    from vlmsift.scoring.feed import draw_batches
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
     for run in before:
         if run.settings["identity"]["model"]["weights"] == made_by["weights"]:
-            raise RunMismatch(
-                f"{model.name} has the same weights as {run.settings['info']['model']}; give each checkpoint once"
-            )
+            twin = run.settings["info"]["model"]
+            raise RunMismatch(f"{model.name} has the same weights as {twin}; give each checkpoint once")
     known = [] if job.overwrite else list(recorded(out).get("signals", {}).values())
-    chosen = {column: signal.bind(model, known) for column, signal in job.signals.items()}
+    draw = partial(draw_batches, job.pool, model)
+    chosen = {column: signal.bind(model, known, draw) for column, signal in job.signals.items()}
     identity = {
         "model": made_by,
         "data": job.data,
@@ -211,8 +203,6 @@ def _versions() -> dict[str, str]:
     """What the numbers were made with."""
     found = {"python": platform.python_version()}
     for name in ("vlmsift", "torch", "transformers", "tokenizers", "pillow", "torchvision"):
-        try:
+        with suppress(PackageNotFoundError):
             found[name] = version(name)
-        except PackageNotFoundError:
-            continue
     return found

@@ -25,30 +25,14 @@ SELECTORS: Mapping[str, type[Selector]] = {
     for selector in (Top, Random, Trajectories, Coincide, SemDeDup, Mixture, FacilityLocation, KCenter)
 }
 
-__all__ = [
-    "SELECTORS",
-    "Candidates",
-    "Cause",
-    "Choice",
-    "Coincide",
-    "FacilityLocation",
-    "KCenter",
-    "Mixture",
-    "Random",
-    "Selector",
-    "SemDeDup",
-    "Top",
-    "Trajectories",
-    "build_selector",
-    "selector_word",
-]
+__all__ = ["SELECTORS", "Candidates", "Cause", "Choice", "Selector", "build_selector", "selector_word"]
+__all__ += ["Coincide", "FacilityLocation", "KCenter", "Mixture", "Random", "SemDeDup", "Top", "Trajectories"]
 
 
 def build_selector(word: str) -> Selector:
     """The selector of a word: `NAME` or `NAME:field=value,field=value`, such as "coincide:temperature=0.2".
 
-    Raises:
-        UsageError: an unknown selector or field (the known ones are named), or a value that cannot be meant.
+    Raises UsageError for an unknown selector or field (the known ones are named), or a value that cannot be meant.
     """
     name, _, fields = word.partition(":")
     if name not in SELECTORS:
@@ -59,8 +43,7 @@ def build_selector(word: str) -> Selector:
 def selector_word(selector: Selector) -> str:
     """The word that builds this selector of the table, with the fields that differ from their defaults.
 
-    Raises:
-        UsageError: no word does, as for a column that has a comma in its name.
+    Raises UsageError where no word does, as for a column that has a comma in its name.
     """
     if SELECTORS.get(selector.name) is type(selector):
         word = write_word(selector.name, selector, type(selector)())

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.clusters import one_thread
 from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
@@ -49,25 +50,23 @@ class Coincide(Selector):
     name: ClassVar[str] = "coincide"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-        units = to_units(candidates.vector(self.vector))
+        units = to_units(candidates.vector(self.vector))  # (N, K)
         if self.transfer == "text" and units.shape[1] % 2:
             cure = "Name a signal of an image and a text half, such as concept_states, or give transfer='both'."
             raise UsageError(f"{self.vector!r} has {units.shape[1]} numbers, which are not two halves. {cure}")
         found = spherical_k_means(units, self.clusters, candidates.seed)
-        with threadpool_limits(limits=1):
+        with one_thread():
             return self._walked(units, found, budget)
 
     def _walked(self, units: NDArray[np.float32], found: Clusters, budget: int) -> Choice:
         """The choice from the unit vectors (N, K) and their clusters."""
-        members = list(found.members())
+        members = found.members()
         likeness = np.zeros(len(units))  # mean kernel of each row with its cluster
         for rows in members:
             likeness[rows] = mean_kernel(units[rows].astype(np.float64), self.bandwidth)
-        sizes = np.bincount(found.codes)
-        density = np.bincount(found.codes, likeness) / sizes
-        transferability = mean_similarity(self._compared(found.centres), self.ceiling)
+        sizes = np.bincount(found.codes)  # (G,)
+        density = np.bincount(found.codes, likeness) / sizes  # (G,)
+        transferability = mean_similarity(self._compared(found.centres), self.ceiling)  # (G,)
         quotas = walk(budget, transferability / (density * self.temperature), sizes)
         badness = np.zeros(len(units))
         for rows, quota in zip(members, quotas.tolist(), strict=True):
@@ -76,32 +75,30 @@ class Coincide(Selector):
         return best_of_groups(badness, Groups(found.codes, names, {"clusters_found": len(names)}), quotas)
 
     def _compared(self, centres: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.transfer == "both":
-            return centres
-        return to_units(centres[:, centres.shape[1] // 2 :].copy())
+        whole = self.transfer == "both"
+        return centres if whole else to_units(centres[:, centres.shape[1] // 2 :].copy())  # (G, K) or (G, K / 2)
 
 
 def mean_similarity(units: NDArray[np.float32], ceiling: float) -> Floats:
     """(G,) mean cosine of each of the unit vectors (G, K) with the others, those above `ceiling` left out."""
     means = np.ones(len(units))
     for start in range(0, len(units), _ROWS):
-        cosines = (units[start : start + _ROWS] @ units.T).astype(np.float64)
+        cosines = (units[start : start + _ROWS] @ units.T).astype(np.float64)  # (rows, G)
         counted = cosines <= ceiling
         own = np.arange(len(cosines))
-        counted[own, start + own] = False
-        left = counted.sum(axis=1)
-        sums = np.where(counted, cosines, 0).sum(axis=1)
+        counted[own, start + own] = False  # nobody is compared with itself
+        left, sums = counted.sum(axis=1), np.where(counted, cosines, 0).sum(axis=1)  # (rows,) each
         np.divide(sums, left, out=means[start : start + _ROWS], where=left > 0)
     return means
 
 
 def mean_kernel(points: Floats, bandwidth: float) -> Floats:
     """(n,) mean Gaussian kernel of each of the points (n, K) with all of them, itself included."""
-    squares = np.einsum("ij,ij->i", points, points)
+    squares = np.einsum("ij,ij->i", points, points)  # (n,)
     means = np.empty(len(points))
     for start in range(0, len(points), _ROWS):
         part = slice(start, start + _ROWS)
-        apart = squares[part, None] + squares - 2 * (points[part] @ points.T)
+        apart = squares[part, None] + squares - 2 * (points[part] @ points.T)  # (rows, n)
         means[part] = np.exp(-np.maximum(apart, 0) / (2 * bandwidth**2)).mean(axis=1)
     return means
 
@@ -128,8 +125,7 @@ def mirror(points: Floats, likeness: Floats, quota: int, bandwidth: float) -> Fl
     After m samples S, MMD^2 with x added is, but for what x does not change, 2/(m+1) (sum_s k(x, s)/(m+1) - r(x)) with
     k(x, x) = 1 and r the mean kernel with the cluster (`likeness`, (n,)): so one kernel column per step, no matrix.
     """
-    turn = np.full(len(points), np.inf)
-    near = np.zeros(len(points))
+    turn, near = np.full(len(points), np.inf), np.zeros(len(points))  # (n,): when added; sum of k with those added
     squares = np.einsum("ij,ij->i", points, points)
     for step in range(quota):
         cost = np.where(np.isinf(turn), near / (step + 1) - likeness, np.inf)

@@ -12,9 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
-from vlmsift.choosing.clusters import k_means
+from vlmsift.choosing.clusters import k_means, one_thread
 from vlmsift.choosing.nearest_kept import named
-from vlmsift.choosing.spherical import to_units
+from vlmsift.choosing.spherical import members_of, to_units
 from vlmsift.parameters import Count
 
 
@@ -39,7 +39,7 @@ class FacilityLocation(Selector):
     name: ClassVar[str] = "facility_location"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        units = candidates.vector(self.vector)
+        units = candidates.vector(self.vector)  # (N, K)
         units -= units.mean(axis=0, dtype=np.float64).astype(np.float32)
         to_units(units)
         small = len(units) <= self.whole
@@ -59,18 +59,16 @@ def neighbour_graph(units: NDArray[np.float32], cells: NDArray[np.int64], neighb
     """
     from scipy.sparse import csc_array
     from sklearn.neighbors import NearestNeighbors
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     everyone = np.arange(len(units))
     rows, columns, values = [everyone], [everyone], [np.ones(len(units))]
-    order = np.argsort(cells, kind="stable")
-    for members in np.split(order, np.cumsum(np.bincount(cells))[:-1]):
+    for members in members_of(cells):
         count = min(neighbours, len(members) - 1)
         if count < 1:
             continue
-        with threadpool_limits(limits=1):
+        with one_thread():
             search = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(units[members])
-            apart, found = search.kneighbors()  # of others: a row is not its own neighbour
+            apart, found = search.kneighbors()  # (n, count) each, of others: a row is not its own neighbour
         cosines = np.round(1 - np.square(apart, dtype=np.float64) / 2, 6)
         like = cosines > 0
         rows.append(np.repeat(members, like.sum(axis=1)))

@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
-from vlmsift.choosing.clusters import k_means
+from vlmsift.choosing.clusters import k_means, one_thread
 from vlmsift.choosing.nearest_kept import named
+from vlmsift.choosing.spherical import members_of
 from vlmsift.parameters import Count
 
 
@@ -37,13 +38,11 @@ class KCenter(Selector):
     name: ClassVar[str] = "k_center"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-        points = candidates.vector(self.vector)
+        points = candidates.vector(self.vector)  # (N, K)
         points -= points.mean(axis=0, dtype=np.float64).astype(np.float32)  # small numbers lose less in a difference
         small = len(points) <= self.whole
         cells = np.zeros(len(points), np.int64) if small else k_means(points, seed=candidates.seed, spherical=False)
-        with threadpool_limits(limits=1):
+        with one_thread():
             kept, distance, nearest = farthest_first(points, cells, budget, from_mean=self.start == "farthest")
         reached = nearest >= 0
         far = pa.repeat("the budget ends before its cluster keeps one", len(points))
@@ -59,12 +58,10 @@ def farthest_first(
     """(budget,) rows in the order kept; each row's distance to the nearest of them in its cell; and which that is.
 
     In a cell that has none yet, "which" is -1 and the distance is the one to the mean (the origin), or 0; all such
-    cells come first.
-    Distances that are equal to the last bit go to the earlier row.
+    cells come first. Distances that are equal to the last bit go to the earlier row.
     """
-    order = np.argsort(cells, kind="stable")
-    members = np.split(order, np.cumsum(np.bincount(cells))[:-1])
-    inside = [points[rows] for rows in members]
+    members = members_of(cells)
+    inside = [points[rows] for rows in members]  # each (n, K)
     squares = [np.einsum("ij,ij->i", part, part) for part in inside]
     near = [part.copy() if from_mean else np.zeros_like(part) for part in squares]
     whose = [np.full(len(rows), -1) for rows in members]
@@ -77,12 +74,12 @@ def farthest_first(
         kept.append(int(members[cell][here]))
         if not opened:
             near[cell][:] = np.inf
-        apart = np.maximum(squares[cell] + squares[cell][here] - 2 * (inside[cell] @ inside[cell][here]), 0)
+        apart = np.maximum(squares[cell] + squares[cell][here] - 2 * (inside[cell] @ inside[cell][here]), 0)  # (n,)
         nearer = apart < near[cell]
         near[cell][nearer], whose[cell][nearer] = apart[nearer], members[cell][here]
         near[cell][here] = -1  # never twice
         heapq.heapreplace(queue, (True, -float(near[cell].max()), cell))
     distance, nearest = np.empty(len(points), np.float32), np.empty(len(points), np.int64)
-    distance[order] = np.sqrt(np.maximum(np.concatenate(near), 0))
-    nearest[order] = np.concatenate(whose)
+    distance[np.concatenate(members)] = np.sqrt(np.maximum(np.concatenate(near), 0))
+    nearest[np.concatenate(members)] = np.concatenate(whose)
     return np.array(kept, np.int64), distance, nearest

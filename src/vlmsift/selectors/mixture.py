@@ -13,22 +13,21 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.clusters import one_thread
 from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.parameters import Positive
 
 FITTED = 100_000  # rows that they are fitted on, at most
-STARTS = 10
-"""Starts of each fit, the likeliest kept. Ours: from one, as released, a layer may pass the gate by the seed alone."""
+STARTS = 10  # of each fit, the likeliest kept; from one, as released, a layer may pass the gate by the seed alone
 
 
 class Suspicion(NamedTuple):
-    """`suspect` (N,) bool; `score` (N,), the mean over those sensitive layers that a row has, NaN where it has none;
-    `details` for the record."""
+    """Who is suspect, and by what."""
 
-    suspect: NDArray[np.bool_]
-    score: NDArray[np.float64]
-    details: dict[str, Any]
+    suspect: NDArray[np.bool_]  # (N,)
+    score: NDArray[np.float64]  # (N,), the mean over those sensitive layers that a row has; NaN where it has none
+    details: dict[str, Any]  # for the record
 
 
 @dataclass(frozen=True)
@@ -70,32 +69,30 @@ class Mixture(Selector):
         """Nothing is wrong with it: this is what the method is for."""
 
     def survivors(self, candidates: Candidates) -> int:
-        """How many rows stay where no budget is asked for: those that are not suspect."""
+        """How many rows are not suspect."""
         return int(np.sum(~candidates.once(self.suspicion).suspect))
 
     def suspicion(self, candidates: Candidates) -> Suspicion:
         """Who is suspect, and by what. `details["bimodality"]` is None for a layer of too few numbers."""
-        values = candidates.vector(self.vector)
+        values = candidates.vector(self.vector)  # (N, L)
         suspect, score = np.zeros(len(values), np.bool_), np.full(len(values), np.nan)
         if len(values) < self.fewest:
             return Suspicion(suspect, score, {"sensitive_layers": [], "too_few_rows": True})
-        found: list[float | None] = []
+        found: list[float | None] = [None] * values.shape[1]
         sensitive = []
-        for layer, column in enumerate(values.T):
+        for layer, column in enumerate(values.T):  # each (N,)
             finite = column[np.isfinite(column)]
-            if len(finite) < self.fewest:
-                found.append(None)
-                continue
-            means, spreads, _ = two_gaussians(finite, candidates.seed)
-            found.append(round(bimodality(means, spreads), 4))
-            if self._splits(means, spreads):
-                sensitive.append(layer)
+            if len(finite) >= self.fewest:
+                means, spreads, _ = two_gaussians(finite, candidates.seed)
+                found[layer] = round(bimodality(means, spreads), 4)
+                if self._splits(means, spreads):
+                    sensitive.append(layer)
         known: dict[str, Any] = {"bimodality": found, "sensitive_layers": sensitive}
         if not sensitive:
             return Suspicion(suspect, score, known)
-        picked = values[:, sensitive]
+        picked = values[:, sensitive]  # (N, S)
         there = np.isfinite(picked)
-        judged = there.any(axis=1)
+        judged = there.any(axis=1)  # (N,)
         np.divide(picked.sum(axis=1, dtype=np.float64, where=there), there.sum(axis=1), out=score, where=judged)
         means, _, suspect[judged] = two_gaussians(score[judged], candidates.seed)
         return Suspicion(suspect, score, {**known, "means": [float(mean) for mean in means]})
@@ -138,10 +135,9 @@ def two_gaussians(
     which begin from k-means. Starts that are wilder find likelier fits, but those are a few outliers by themselves.
     """
     from sklearn.mixture import GaussianMixture
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    column = values.astype(np.float64)[:, None]
-    with threadpool_limits(limits=1), warnings.catch_warnings():
+    column = values.astype(np.float64)[:, None]  # (N, 1)
+    with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "fewer distinct points than clusters", "did not converge": the gate decides
         model = GaussianMixture(2, n_init=STARTS, random_state=seed).fit(column[:FITTED])
         low = int(np.argmin(model.means_[:, 0]))

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.clusters import one_thread
 from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.quota import best_of_groups
@@ -24,12 +25,11 @@ _DIGITS = 6  # of a similarity; float32 says no more, and equal samples shall ti
 
 
 class Likes(NamedTuple):
-    """Of each of N rows: its cluster `codes` (N,) int64, its largest cosine to an EARLIER row of its cluster
-    (`similarity`, (N,) float64; -inf for the first), and which row that is (`earlier`, (N,) int64; itself if first)."""
+    """What each of N rows is most like among those that come EARLIER in its cluster."""
 
-    codes: NDArray[np.int64]
-    similarity: NDArray[np.float64]
-    earlier: NDArray[np.int64]
+    codes: NDArray[np.int64]  # (N,), its cluster
+    similarity: NDArray[np.float64]  # (N,), the largest cosine to an earlier row; -inf for the first
+    earlier: NDArray[np.int64]  # (N,), which row that is; itself if first
 
 
 @dataclass(frozen=True)
@@ -68,13 +68,12 @@ class SemDeDup(Selector):
             raise UsageError(f"keep='clean' cannot be meant with eps=None: nothing says what is too similar. {cure}")
 
     def survivors(self, candidates: Candidates) -> int:
-        """How many rows stay where no budget is asked for: those that `eps` leaves."""
+        """How many rows `eps` leaves."""
         self.check_clean()
         return int(np.sum(candidates.once(self._likes).similarity <= self._bound))
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        likes = candidates.once(self._likes)
-        count = len(candidates)
+        likes, count = candidates.once(self._likes), len(candidates)
         badness = likes.similarity if self.eps is None else np.maximum(likes.similarity, self._bound)
         everyone = Groups(np.zeros(count, np.int64), [candidates.stratum], {})
         kept = best_of_groups(badness, everyone, np.array([budget])).kept
@@ -97,25 +96,23 @@ class SemDeDup(Selector):
         return Choice(kept, pc.binary_join_element_wise("cluster ", clusters, ""), reasons, details)
 
     def _likes(self, candidates: Candidates) -> Likes:
-        from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
-        units = to_units(candidates.vector(self.vector))
+        units = to_units(candidates.vector(self.vector))  # (N, K)
         found = spherical_k_means(units, self.clusters, candidates.seed)
-        with threadpool_limits(limits=1):
+        with one_thread():
             return self._compared(units, found)
 
     def _compared(self, units: NDArray[np.float32], found: Clusters) -> Likes:
         similarity = np.full(len(units), -np.inf)
         earlier = np.arange(len(units))
         for code, rows in enumerate(found.members()):
-            to_centre = np.round(units[rows] @ found.centres[code], _DIGITS)
+            to_centre = np.round(units[rows] @ found.centres[code], _DIGITS)  # (n,)
             rows = rows[np.argsort(to_centre if self.keep_first == "hard" else -to_centre, kind="stable")]
             points = units[rows]
             for start in range(0, len(rows), _ROWS):
                 part = points[start : start + _ROWS]
-                cosines = part @ points[: start + len(part)].T
-                cosines[np.triu_indices(len(part), start, start + len(part))] = -np.inf
-                nearest = np.argmax(cosines, axis=1)
+                cosines = part @ points[: start + len(part)].T  # (rows, rows before and these)
+                cosines[np.triu_indices(len(part), start, start + len(part))] = -np.inf  # itself and later ones
+                nearest = np.argmax(cosines, axis=1)  # (rows,)
                 own = rows[start : start + len(part)]
                 similarity[own] = np.round(cosines[np.arange(len(part)), nearest].astype(np.float64), _DIGITS)
                 earlier[own] = rows[nearest]

@@ -69,12 +69,12 @@ class Top(Selector):
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         groups = group(candidates, self.balance, min_group=self.min_group, vector=self.vector, clusters=self.clusters)
-        sizes = np.bincount(groups.codes)
+        sizes = np.bincount(groups.codes)  # (G,)
         values = candidates.number(self.by)
         choice = best_of_groups(self._badness(values, groups.codes, sizes), groups, split(budget, sizes, sizes))
         if self.ceiling is None:
             return choice
-        above = values > self.ceiling
+        above = values > self.ceiling  # (N,)
         over = pc.binary_join_element_wise(f"{self.by} = ", _shown(values), f" is above {self.ceiling:.6g}: ", "")
         reasons = pc.binary_join_element_wise(pc.if_else(pa.array(above), over, ""), choice.reasons, "")
         kept_above = int(np.sum(above[choice.kept]))

@@ -64,9 +64,9 @@ class Trajectories(Selector):
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         paths = self._paths(candidates)
-        text = (candidates.table["images"].to_numpy() == 0) & self.takes_text
+        text = (candidates.table["images"].to_numpy() == 0) & self.takes_text  # (N,)
         over = by_source(candidates) if self.balance == "source" else one_group(candidates)
-        codes = np.empty(len(paths), np.int64)
+        codes = np.empty(len(paths), np.int64)  # (N,) clusters over all sources
         names: list[str] = []
         quotas: list[NDArray[np.int64]] = []
         for source, share in enumerate(evenly(budget, np.bincount(over.codes))):
@@ -80,7 +80,7 @@ class Trajectories(Selector):
                 kinds.append("text-only")
             quotas.append(evenly_but_small(int(share), np.bincount(codes[own] - len(names))))
             names += [label + kind for kind in kinds]
-        instability = np.abs(np.diff(paths.astype(np.float64), axis=1)).sum(axis=1)
+        instability = np.abs(np.diff(paths.astype(np.float64), axis=1)).sum(axis=1)  # (N, T - 1) to (N,)
         badness = np.where(text | (self.inside == "random"), 0, instability)
         details = {"balance": self.balance, "clusters_found": len(names)}
         return best_of_groups(badness, Groups(codes, names, details), np.concatenate(quotas))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -14,9 +13,9 @@ from vlmsift.types import Batch, Measured, Signal
 class AnswerTokens(Signal):
     """Supervised tokens, end tokens included, (B,) float32. Every loss score leans on it somewhat."""
 
-    name: ClassVar[str] = "answer_tokens"
-    unit: ClassVar[str] = "tokens"
-    higher_means: ClassVar[str] = "the answer is longer"
+    name = "answer_tokens"
+    unit = "tokens"
+    higher_means = "the answer is longer"
     good = "highest"
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

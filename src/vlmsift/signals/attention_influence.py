@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
 
@@ -45,9 +45,9 @@ class AttentionInfluence(Parameters, Signal):
     seed: Seed = 0
     floor: Positive = 0.01
 
-    name: ClassVar[str] = "attention_influence"
-    unit: ClassVar[str] = "share of the loss"
-    higher_means: ClassVar[str] = "the answer leans more on what the model looks up in image and text"
+    name = "attention_influence"
+    unit = "share of the loss"
+    higher_means = "the answer leans more on what the model looks up in image and text"
     good = "highest"
 
     def __post_init__(self) -> None:
@@ -64,7 +64,7 @@ class AttentionInfluence(Parameters, Signal):
             )
         return tuple(sorted({(int(match[1]), int(match[2])) for match in found if match}))
 
-    def bind(self, model: Adapter, recorded: Sequence[Mapping[str, Any]]) -> AttentionInfluence:
+    def bind(self, model: Adapter, recorded: Sequence[Mapping[str, Any]], draw: Any = None) -> AttentionInfluence:
         """With its heads: those given, those that a run of this model has recorded for the same fields, or found now.
 
         Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -49,9 +48,9 @@ class Calibrated(Signal):
     parts: tuple[Part, ...]
     intercept: float = 0.0
 
-    name: ClassVar[str] = "calibrated"
-    unit: ClassVar[str] = "log-odds"
-    higher_means: ClassVar[str] = "the sample looks less like the bad samples planted by the calibration"
+    name = "calibrated"
+    unit = "log-odds"
+    higher_means = "the sample looks less like the bad samples planted by the calibration"
     good = "highest"
 
     @property

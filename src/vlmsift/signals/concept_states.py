@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 from msgspec import Meta
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from vlmsift.parameters import Count, Parameters, Seed
-from vlmsift.passes.states import AttentionOutputs, gaussian
+from vlmsift.passes.states import AttentionOutputs, projected
 from vlmsift.types import Batch, Measured, Need, Signal
 
 
@@ -38,9 +38,9 @@ class ConceptStates(Parameters, Signal):
     dimensions: Annotated[int, Meta(ge=0, multiple_of=2)] = 0
     seed: Seed = 0
 
-    name: ClassVar[str] = "concept_states"
-    unit: ClassVar[str] = "unit vector"
-    higher_means: ClassVar[str] = "no direction: near vectors are samples of like concepts and skills"
+    name = "concept_states"
+    unit = "unit vector"
+    higher_means = "no direction: near vectors are samples of like concepts and skills"
 
     @property
     def needs(self) -> tuple[Need, ...]:
@@ -54,7 +54,4 @@ class ConceptStates(Parameters, Signal):
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
         means: Tensor = measured[AttentionOutputs(self.layers)].nan_to_num(0.0)  # no image: zeros stay zeros below
         states = normalize(means.tanh().view(len(batch), 2, self.layers, -1), dim=-1).flatten(2)  # (B, 2, layers * D)
-        narrow = self.dimensions // 2
-        if 0 < narrow < states.shape[2]:
-            states = states @ gaussian(states.shape[2], narrow, self.seed)
-        return normalize(states.flatten(1), dim=1)
+        return normalize(projected(states, self.dimensions // 2, self.seed).flatten(1), dim=1)  # (B, width)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any
 
 import msgspec
 
@@ -45,7 +45,7 @@ class _File(Parameters):
     select: Any = field(default_factory=dict)
     made_by: Any = None
 
-    name: ClassVar[str] = "keys"
+    name = "keys"
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class _Select(Parameters):
     balance: str | None = None
     keep: str | float | None = None
 
-    name: ClassVar[str] = "select"
+    name = "select"
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class _Calibrated(Parameters):
     intercept: Finite
     parts: Any
 
-    name: ClassVar[str] = CALIBRATED
+    name = CALIBRATED
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class _Part(Parameters):
     weight: Finite
     log: bool = False
 
-    name: ClassVar[str] = "a part of calibrated"
+    name = "a part of calibrated"
 
 
 def load_config(path: str | Path) -> Config:

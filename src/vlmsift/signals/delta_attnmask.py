@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
+from vlmsift.errors import UsageError
+from vlmsift.passes.capture import Capture
 from vlmsift.passes.interventions import MaskedLoss
 from vlmsift.passes.loss import Head
-from vlmsift.passes.masking import Masking
+from vlmsift.passes.masking import Masking, encode_state
+from vlmsift.passes.mean_state import mean_state
 from vlmsift.types import Batch, Measured, Need, Signal
+
+if TYPE_CHECKING:
+    from vlmsift.models import Adapter
+
+DRAWN = 64
+"""Samples whose states make the pool's mean state."""
 
 
 @dataclass(frozen=True)
@@ -26,16 +36,35 @@ class DeltaAttnMask(Masking, Signal):
 
     relative: bool = False
 
-    name: ClassVar[str] = "delta_attnmask"
-    higher_means: ClassVar[str] = (
-        "the answer leans on what the model attends to: image, question and answer belong together"
-    )
+    name = "delta_attnmask"
+    higher_means = "the answer leans on what the model attends to: image, question and answer belong together"
     good = "highest"
 
     @property
     def unit(self) -> str:
-        """Unit of the value."""
         return "share of the loss" if self.relative else "nats"
+
+    def bind(
+        self,
+        model: Adapter,
+        recorded: Sequence[Mapping[str, Any]],
+        draw: Callable[[int], Iterable[Batch]] | None = None,
+    ) -> DeltaAttnMask:
+        """With the pool's mean state where that replaces what is masked: the recorded one, or that of drawn samples.
+
+        Raises:
+            UsageError: no pool is there, or none of its samples can be encoded.
+        """
+        if self.replace != "pool" or self.state:
+            return self
+        for entry in recorded:
+            before = dict(entry["parameters"])
+            if entry["signal"] == self.name and before == {**asdict(self), "state": before.get("state")}:
+                return replace(self, state=before["state"])
+        if draw is None:
+            raise UsageError("replace='pool' needs a pool, whose mean state it is; there is none here")
+        with Capture(model) as capture:
+            return replace(self, state=encode_state(mean_state(capture, self.layer(model.depth), draw(DRAWN))))
 
     @property
     def needs(self) -> tuple[Need, ...]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from vlmsift.passes.loss import Head
-from vlmsift.types import Batch, Measured, Need, Signal
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
@@ -18,12 +17,11 @@ class El2n(Signal):
     Source: EL2N in its VLM form, one checkpoint and a token mean (Paul et al. 2021; COINCIDE).
     """
 
-    name: ClassVar[str] = "el2n"
-    unit: ClassVar[str] = "norm, 0 to 1.41"
-    higher_means: ClassVar[str] = "the model predicts the answer's tokens worse"
+    name = "el2n"
+    unit = "norm, 0 to 1.41"
+    higher_means = "the model predicts the answer's tokens worse"
     good = "lowest"
-    needs: ClassVar[tuple[Need, ...]] = (Head("error_norm"),)
+    needs = (Head("error_norm"),)
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        norm: Tensor = measured[Head("error_norm")]
-        return norm
+        return measured[Head("error_norm")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
@@ -29,12 +28,11 @@ class EntropyProfile(Parameters, Signal):
 
     normalise: bool = False
 
-    name: ClassVar[str] = "entropy_profile"
-    higher_means: ClassVar[str] = "the look is spread over the image; very low: one spot, maybe a trigger, holds it"
+    name = "entropy_profile"
+    higher_means = "the look is spread over the image; very low: one spot, maybe a trigger, holds it"
 
     @property
     def unit(self) -> str:
-        """Unit of the values."""
         return "share of the maximum" if self.normalise else "nats"
 
     @property
@@ -42,9 +40,7 @@ class EntropyProfile(Parameters, Signal):
         return (Profile(self.normalise),)
 
     def width(self, hidden_size: int, layers: int) -> int:
-        """Length of the stored vector."""
         return layers
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        profile: Tensor = measured[Profile(self.normalise)]
-        return profile
+        return measured[Profile(self.normalise)]

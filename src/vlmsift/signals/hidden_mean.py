@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import msgspec
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.parameters import Parameters
+from vlmsift.parameters import Natural, Parameters
 from vlmsift.passes.hidden import PooledHidden
-from vlmsift.passes.states import gaussian
+from vlmsift.passes.states import projected
 from vlmsift.types import Batch, Measured, Need, Signal
 
 
@@ -28,23 +28,19 @@ class HiddenMean(Parameters, Signal):
     """
 
     depth: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5
-    dimensions: Annotated[int, msgspec.Meta(ge=0)] = 256
+    dimensions: Natural = 256
     seed: int = 0
 
-    name: ClassVar[str] = "hidden_mean"
-    unit: ClassVar[str] = "unit vector"
-    higher_means: ClassVar[str] = "no direction: near vectors are alike samples"
+    name = "hidden_mean"
+    unit = "unit vector"
+    higher_means = "no direction: near vectors are alike samples"
 
     @property
     def needs(self) -> tuple[Need, ...]:
         return (PooledHidden(self.depth),)
 
     def width(self, hidden_size: int, layers: int) -> int:
-        """Length of the stored vector."""
         return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        states: Tensor = measured[PooledHidden(self.depth)]
-        if 0 < self.dimensions < states.shape[1]:
-            states = states @ gaussian(states.shape[1], self.dimensions, self.seed)
-        return normalize(states, dim=1)
+        return normalize(projected(measured[PooledHidden(self.depth)], self.dimensions, self.seed), dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -33,9 +33,9 @@ class Ifd(Parameters, Signal):
     image: Literal["dropped", "seen"] = "dropped"
     ratio: Literal["loss", "perplexity"] = "loss"
 
-    name: ClassVar[str] = "ifd"
-    unit: ClassVar[str] = "share of what it is without the prompt"
-    higher_means: ClassVar[str] = "the prompt helps less: harder to follow; above 1 it misleads"
+    name = "ifd"
+    unit = "share of what it is without the prompt"
+    higher_means = "the prompt helps less: harder to follow; above 1 it misleads"
     good = "lowest"
 
     @property

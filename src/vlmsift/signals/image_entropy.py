@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from vlmsift.passes.attention_received import ImageAttention as OnImage
-from vlmsift.types import Batch, Measured, Need, Signal
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
@@ -19,12 +18,11 @@ class ImageEntropy(Signal):
     choice of layers.
     """
 
-    name: ClassVar[str] = "image_entropy"
-    unit: ClassVar[str] = "share of the maximum"
-    higher_means: ClassVar[str] = "while answering, the model's look is spread over the image, not held by one spot"
+    name = "image_entropy"
+    unit = "share of the maximum"
+    higher_means = "while answering, the model's look is spread over the image, not held by one spot"
     good = "lowest"
-    needs: ClassVar[tuple[Need, ...]] = (OnImage(),)
+    needs = (OnImage(),)
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        entropy: Tensor = measured[OnImage()][:, 1]
-        return entropy
+        return measured[OnImage()][:, 1]

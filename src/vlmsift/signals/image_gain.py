@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
 from vlmsift.passes.interventions import BlindLoss
 from vlmsift.passes.loss import Head
-from vlmsift.types import Batch, Measured, Need, Signal
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
@@ -20,12 +19,11 @@ class ImageGain(Signal):
     are dropped in every layer, so positions stay where they were; that is ours.
     """
 
-    name: ClassVar[str] = "image_gain"
-    unit: ClassVar[str] = "nats"
-    higher_means: ClassVar[str] = "the answer is easier to predict with the image than without it"
+    name = "image_gain"
+    unit = "nats"
+    higher_means = "the answer is easier to predict with the image than without it"
     good = "highest"
-    needs: ClassVar[tuple[Need, ...]] = (Head(), BlindLoss())
+    needs = (Head(), BlindLoss())
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        gain: Tensor = measured[BlindLoss()] - measured[Head()]
-        return gain
+        return measured[BlindLoss()] - measured[Head()]

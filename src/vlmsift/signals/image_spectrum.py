@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Literal
 
 from torch import Tensor
 
@@ -34,9 +34,9 @@ class ImageSpectrum(Parameters, Signal):
     rows: SpectrumRows = "text"
     top: Count = 5
 
-    name: ClassVar[str] = "image_spectrum"
-    unit: ClassVar[str] = "summed singular values"
-    higher_means: ClassVar[str] = "more text looks at the image, or in more different ways; no direction by itself"
+    name = "image_spectrum"
+    unit = "summed singular values"
+    higher_means = "more text looks at the image, or in more different ways; no direction by itself"
     good = "highest"
 
     @property
@@ -48,5 +48,4 @@ class ImageSpectrum(Parameters, Signal):
         return (TrueSpectrum if self.attention == "true" else ReleasedSpectrum)(self.rows, self.top)
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        spectrum: Tensor = measured[self._need]
-        return spectrum
+        return measured[self._need]

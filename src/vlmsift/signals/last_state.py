@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
 
-import msgspec
 from torch import Tensor
 from torch.nn.functional import normalize
 
-from vlmsift.parameters import Parameters
+from vlmsift.parameters import Natural, Parameters
 from vlmsift.passes.states import LastState as Last
-from vlmsift.passes.states import gaussian
-from vlmsift.types import Batch, Measured, Need, Signal
+from vlmsift.passes.states import projected
+from vlmsift.types import Batch, Measured, Signal
 
 
 @dataclass(frozen=True)
@@ -27,20 +25,16 @@ class LastState(Parameters, Signal):
         dimensions: kept dimensions of a seeded Gaussian projection (ours); 0 = all.
     """
 
-    dimensions: Annotated[int, msgspec.Meta(ge=0)] = 0
+    dimensions: Natural = 0
     seed: int = 0
 
-    name: ClassVar[str] = "last_state"
-    unit: ClassVar[str] = "unit vector"
-    higher_means: ClassVar[str] = "no direction: near vectors are alike samples, very near ones duplicates"
-    needs: ClassVar[tuple[Need, ...]] = (Last(),)
+    name = "last_state"
+    unit = "unit vector"
+    higher_means = "no direction: near vectors are alike samples, very near ones duplicates"
+    needs = (Last(),)
 
     def width(self, hidden_size: int, layers: int) -> int:
-        """Length of the stored vector."""
         return min(self.dimensions, hidden_size) if self.dimensions else hidden_size
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:
-        states: Tensor = measured[Last()]
-        if 0 < self.dimensions < states.shape[1]:
-            states = states @ gaussian(states.shape[1], self.dimensions, self.seed)
-        return normalize(states, dim=1)
+        return normalize(projected(measured[Last()], self.dimensions, self.seed), dim=1)

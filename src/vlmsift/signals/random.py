@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -19,9 +18,9 @@ class Random(Parameters, Signal):
 
     seed: int = 0
 
-    name: ClassVar[str] = "random"
-    unit: ClassVar[str] = "none"
-    higher_means: ClassVar[str] = "nothing"
+    name = "random"
+    unit = "none"
+    higher_means = "nothing"
     good = "highest"
 
     def __call__(self, batch: Batch, measured: Measured) -> Tensor:

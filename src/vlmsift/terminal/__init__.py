@@ -26,9 +26,7 @@ if TYPE_CHECKING:
 
 _OUT = Console(highlight=False, soft_wrap=True)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
-
-PLAIN_EVERY = 10.0
-"""Seconds between two lines of progress where stderr is no terminal."""
+PLAIN_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
 _END = {"highest": "the highest", "lowest": "the lowest", "middle": "the middle of", "band": "drawn from a band of"}
 
 
@@ -38,19 +36,13 @@ def say(text: str) -> None:
 
 
 class Shown:
-    """A progress callback that remembers the last state, and draws a bar or, without one, prints a line now and then.
-
-    Attributes:
-        every: seconds between two lines.
-        last: the state last told; None before the first.
-    """
+    """A progress callback that keeps the `last` state, and draws a bar or, without one, prints a line now and then."""
 
     def __init__(self, bar: Bar | None, every: float = PLAIN_EVERY) -> None:
-        self.bar = bar
-        self.every = every
-        self.last: Progress | None = None
-        self._resumed = 0
-        self._told = 0.0
+        self.bar, self.every = bar, every
+        self.last: Progress | None = None  # before the first
+        self._resumed = 0  # rows that an earlier start has done
+        self._told = 0.0  # seconds, of the line before
         self._task: Any = None
 
     def __call__(self, state: Progress) -> None:
@@ -75,7 +67,7 @@ class Shown:
     def _pace(self, state: Progress) -> str:
         """Samples/s of this start, time left, and its error rows."""
         rate = (state.done - self._resumed) / state.seconds if state.seconds else 0.0
-        rest = state.total - state.done
+        rest = state.total - state.done  # rows
         left = f", {timedelta(seconds=round(rest / rate))} left" if rate and rest else ""
         errors = f", {state.errors:,} errors" if state.errors else ""
         return f"{rate:.1f} samples/s{left}{errors}"
@@ -107,13 +99,10 @@ def show_report(report: Report) -> None:
     for proof in report.proofs:
         size = "" if proof.difference is None else f"{proof.difference:.1e}"
         proofs.add_row(proof.name, "yes" if proof.passed else "NO", size, escape(proof.detail))
-    _OUT.print(f"{escape(report.model)}")
+    say(report.model)
     _OUT.print(facts)
     _OUT.print(proofs)
-    if report.supported:
-        say("supported")
-    else:
-        say(f"not supported: {report.reasons}")
+    say("supported" if report.supported else f"not supported: {report.reasons}")
 
 
 def show_run(run: Run, state: Progress | None) -> None:
@@ -135,7 +124,7 @@ def show_run(run: Run, state: Progress | None) -> None:
         if count > 0:
             say(f"  {name} is undefined (null) for {count:,} scored rows")
     say(f"the run is in {run.folder}")
-    first = next((column.name for column in run.columns() if not column.is_list), None)
+    first = next((column.name for column in run.columns() if not column.is_list), None)  # `top` ranks by numbers
     if first is not None and summary["ok"]:
         word = shlex.quote(f"top:by={first}")
         say(f"next: vlmsift select {shlex.quote(str(run.folder))} --selector {word} --keep 20%")
@@ -171,7 +160,7 @@ def show_selection(selection: Selection, ending: str) -> None:
 
 def _by(made: Any) -> str:
     """What chose."""
-    if made["selector"] != "top":
+    if made["selector"] != "top":  # by no single number
         return f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made else ''}"
     return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
 
@@ -182,7 +171,7 @@ def _values(selection: Selection) -> str:
 
     rows = selection.decisions
     ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
-    if ends[0]["min"] is None:
+    if ends[0]["min"] is None:  # nothing is kept, or nothing was ranked
         return ""
     units = {column.name: column.unit for column in selection.run.columns()} if selection.run else {}
     unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
@@ -203,9 +192,8 @@ def _by_groups(stratum: Any) -> str:
     if "suspects" in stratum:
         layers = ", ".join(map(str, stratum["sensitive_layers"]))
         why = f"by layers {layers}" if layers else "no layer falls in two"
-        facts.append(
-            "too few rows to judge" if "too_few_rows" in stratum else f"{stratum['suspects']:,} suspects, {why}"
-        )
+        few = "too_few_rows" in stratum
+        facts.append("too few rows to judge" if few else f"{stratum['suspects']:,} suspects, {why}")
     if stratum.get("balance") == "source":
         facts.append("sources apart")
     if "clusters_found" in stratum:

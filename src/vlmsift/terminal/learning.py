@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -22,24 +23,20 @@ if TYPE_CHECKING:
     from vlmsift.train import Trained
     from vlmsift.train.configs import Configs
 
-_OUT = Console(highlight=False, width=max(Console().width, 160))
-"""Wide enough for its tables; a narrow terminal breaks the lines itself."""
+_OUT = Console(highlight=False, width=max(Console().width, 160))  # a narrow terminal breaks the lines itself
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
-_SHOWN = 15
-"""Rows of a calibration that are printed; the rest is in its files."""
-_ONLY_WRITTEN = ("samples", "loss", "training s", "selection s", "random [low, high]")
-"""Columns of a comparison that are left to its files."""
+_SHOWN = 15  # rows of a calibration that are printed; the rest is in its files
+_ONLY_WRITTEN = ("samples", "loss", "training s", "selection s", "random [low, high]")  # columns left to the files
 
 
 class Ticker:
     """Prints a line of progress now and then; the first call always does."""
 
-    def __init__(self, every: float = PLAIN_EVERY) -> None:
-        self.every = every
-        self._told = -every
+    def __init__(self) -> None:
+        self._told = -PLAIN_EVERY
 
     def __call__(self, text: str) -> None:
-        if time.monotonic() - self._told >= self.every:
+        if time.monotonic() - self._told >= PLAIN_EVERY:
             self._told = time.monotonic()
             _ERR.print(escape(text))
 
@@ -78,19 +75,15 @@ def show_calibration(found: Calibration) -> None:
     if found.weights:
         weights = ", ".join(f"{word} {weight:+.2f}" for word, weight in found.weights.items())
         say(f"weights of the signal `calibrated`, on standardised values: {weights}")
-    say(
-        f"cost: {found.forwards:.1f} forwards per sample for the whole grid ({found.alone:.1f} one by one), "
-        f"{found.seconds:.0f} s"
-    )
+    cost = f"{found.forwards:.1f} forwards per sample for the whole grid ({found.alone:.1f} one by one)"
+    say(f"cost: {cost}, {found.seconds:.0f} s")
     say(f"recommended: {found.recommended}; next: vlmsift score POOL --model M --out RUN --config {found.config}")
 
 
 def show_trained(trained: Trained) -> None:
     """What a training came to."""
-    say(
-        f"{trained.samples:,} samples, {trained.steps:,} steps, {trained.seconds:.0f} s, "
-        f"loss {trained.loss:.4f} nats; the model is in {trained.folder}"
-    )
+    size = f"{trained.samples:,} samples, {trained.steps:,} steps, {trained.seconds:.0f} s"
+    say(f"{size}, loss {trained.loss:.4f} nats; the model is in {trained.folder}")
     if trained.diverged:
         say("the training DIVERGED: its loss is not finite, or far above where it began; try a lower learning_rate")
     for reason, count in _counted(trained.skipped):
@@ -128,19 +121,16 @@ def show_validation(found: Validation) -> None:
 
 def _counted(skipped: Mapping[str, str]) -> list[tuple[str, int]]:
     """Kinds of reasons, the commonest first."""
-    kinds: dict[str, int] = {}
-    for reason in skipped.values():
-        kind, _ = split_reason(reason)
-        kinds[kind] = kinds.get(kind, 0) + 1
-    return sorted(kinds.items(), key=lambda pair: -pair[1])
+    return Counter(split_reason(reason)[0] for reason in skipped.values()).most_common()  # a tie: the first found
 
 
 def _print_table(records: Sequence[Record], leave_out: Sequence[str] = ()) -> None:
-    names = [name for name in (records[0] if records else ()) if name not in leave_out]
+    if not records:
+        return
+    names = [name for name in records[0] if name not in leave_out]
     table = Table(box=box.SIMPLE_HEAD)
     for place, name in enumerate(names):
         table.add_column(escape(name), justify="right" if place else "left", no_wrap=place == 0)
     for record in records:
         table.add_row(*(escape(record[name]) for name in names))
-    if names:
-        _OUT.print(table)
+    _OUT.print(table)

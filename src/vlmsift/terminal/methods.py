@@ -39,8 +39,8 @@ def show_methods(methods: Mapping[str, Method] = METHODS) -> None:
         table.add_row(*map(escape, _row(name, method)))
     console.print(table)
     console.print(
-        f"forwards: of the scored model per sample, of {LAYERS} layers, over all checkpoints. Run one with vlmsift sift "
-        "POOL --model MODEL --method NAME; docs/methods.md says what each keeps",
+        f"forwards: of the scored model per sample, of {LAYERS} layers, over all checkpoints. Run one with vlmsift "
+        "sift POOL --model MODEL --method NAME; docs/methods.md says what each keeps",
         soft_wrap=True,
     )
 

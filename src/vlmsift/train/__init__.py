@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import UsageError
+from vlmsift.parameters import Seed, check_value
 from vlmsift.specs import ModelSpec, PoolSpec
 from vlmsift.train import record
 from vlmsift.train.job import TrainJob, check_training
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.train.data import EncodedData
     from vlmsift.train.saving import Writer
+
+Context = Callable[[Any], AbstractContextManager[Any]] | None
+Progress = Callable[[int, int, float], None] | None
 
 __all__ = ["RECIPES", "Recipe", "TrainJob", "Trained", "check_training", "recipe_of", "run_training", "train"]
 
@@ -40,8 +44,8 @@ def train(
     changes: Mapping[str, Any] | None = None,
     seed: int = 0,
     resume: bool = True,
-    context: Callable[[Any], AbstractContextManager[Any]] | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    context: Context = None,
+    progress: Progress = None,
     snapshots: int = 0,
 ) -> Trained:
     """Fine-tune a model on samples and write it to the folder `out`, which appears whole or not at all.
@@ -70,6 +74,7 @@ def train(
         UnsupportedModel: the model cannot be opened, or fails a proof of `check` on a sample of the data.
         MissingExtra: accelerate, or for LoRA peft, is not installed.
     """
+    seed = check_value("train", "seed", seed, Seed)
     job = check_training(data, model, out, recipe=recipe, changes=changes, snapshots=snapshots, resume=resume)
     return run_training(job, seed=seed, resume=resume, context=context, progress=progress)
 
@@ -79,8 +84,8 @@ def run_training(
     *,
     seed: int = 0,
     resume: bool = True,
-    context: Callable[[Any], AbstractContextManager[Any]] | None = None,
-    progress: Callable[[int, int, float], None] | None = None,
+    context: Context = None,
+    progress: Progress = None,
 ) -> Trained:
     """Carry a checked training out."""
     # only now the imports that take seconds: a wrong path is told at once
@@ -91,7 +96,7 @@ def run_training(
     with silence_transformers():
         adapter = open_model(replace(job.model, dtype="float32" if dtype == "float32" else "auto"))
         usable = _usable(job.data, adapter, job.recipe)
-        return _trained(usable, adapter, job.out, job.recipe, seed, dtype, resume, context, progress, job.snapshots)
+        return _trained(job, usable, adapter, seed, resume, context, progress)
 
 
 def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> EncodedData:
@@ -110,16 +115,7 @@ def _usable(data: Pool | EncodedData, adapter: Adapter, recipe: Recipe) -> Encod
 
 
 def _trained(
-    data: EncodedData,
-    adapter: Adapter,
-    out: Path,
-    recipe: Recipe,
-    seed: int,
-    dtype: str,
-    resume: bool,
-    context: Callable[[Any], AbstractContextManager[Any]] | None,
-    progress: Callable[[int, int, float], None] | None,
-    snapshots: int,
+    job: TrainJob, data: EncodedData, adapter: Adapter, seed: int, resume: bool, context: Context, progress: Progress
 ) -> Trained:
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.train.loop import run, training_state
@@ -127,16 +123,16 @@ def _trained(
     from vlmsift.train.saving import Writer
     from vlmsift.train.snapshots import Snapshots, evenly_spaced
 
-    made_from = fingerprint(adapter)
+    out, recipe, dtype = job.out, job.recipe, job.model.dtype
     local = Path(adapter.name).is_dir()  # a folder may be moved; its weights tell it
     identity = {
         "recipe": asdict(recipe),
         "seed": seed,
         "dtype": dtype,
         "data": data.fingerprint(),
-        "model": {**made_from, "name": Path(adapter.name).resolve().name if local else adapter.name},
+        "model": {**fingerprint(adapter), "name": Path(adapter.name).resolve().name if local else adapter.name},
         "context": record.described(context),
-        "snapshots": snapshots or None,  # none: as in the records from before there were any
+        "snapshots": job.snapshots or None,  # none: as in the records from before there were any
     }
     if resume and (result := record.finished(out, identity)):
         return result
@@ -144,7 +140,7 @@ def _trained(
     writer, on_gpu = Writer(adapter), adapter.device.type == "cuda"
     autocast = dtype == "bfloat16" or (dtype == "auto" and on_gpu and writer.dtype.itemsize == 2)
     work = out.with_name(f".{out.name}.work")
-    keeping = Snapshots(work, evenly_spaced(snapshots, recipe.optimiser_steps(len(data))), writer)
+    keeping = Snapshots(work, evenly_spaced(job.snapshots, recipe.optimiser_steps(len(data))), writer)
     last = record.begin(work, identity, resume)
     if not keeping.resume(record.step_of(last) if last else 0):
         last = record.begin(work, identity, resume=False)
@@ -153,11 +149,9 @@ def _trained(
             learning = prepare(adapter, recipe, half=autocast and on_gpu)
             with nullcontext() if context is None else context(learning.model):
                 losses, seconds = run(learning, data, recipe, work, seed, autocast, last, progress, keeping)
-        tail = losses[-max(1, len(losses) // 10) :]
-        went_wrong = record.diverged(losses)
-        result = Trained(
-            out, len(data), len(losses), seconds, sum(tail) / len(tail), went_wrong, dict(data.skipped), tuple(losses)
-        )
+        tail, diverged = losses[-max(1, len(losses) // 10) :], record.diverged(losses)
+        loss, skipped = sum(tail) / len(tail), dict(data.skipped)
+        result = Trained(out, len(data), len(losses), seconds, loss, diverged, skipped, tuple(losses))
         more = {
             "pool": str(data.pool.path),
             "start": adapter.name,
@@ -166,7 +160,7 @@ def _trained(
         }
         _save(writer, learning.model, work, out, lambda folder: record.write(folder, result, identity, more))
     except BaseException:
-        if recipe.checkpoints is None:
+        if recipe.checkpoints is None:  # otherwise it can go on
             shutil.rmtree(work, ignore_errors=True)
         raise
     shutil.rmtree(work, ignore_errors=True)

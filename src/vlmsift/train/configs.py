@@ -45,22 +45,16 @@ NO_TEMPLATE = "NAME_THE_TEMPLATE"
 
 @dataclass(frozen=True)
 class Configs:
-    """What was written.
-
-    Attributes:
-        samples: rows of the data file. skipped: id -> why a row could not be converted.
-        template: LLaMA-Factory's, or `NO_TEMPLATE`, to be replaced by hand.
-        notes: where the two trainers cannot follow the recipe, a sentence each.
-    """
+    """What was written."""
 
     folder: Path
     data: Path
     llama_factory: Path
     ms_swift: Path
-    samples: int
-    skipped: Mapping[str, str]
-    template: str
-    notes: tuple[str, ...]
+    samples: int  # rows of the data file
+    skipped: Mapping[str, str]  # id -> why a row could not be converted
+    template: str  # LLaMA-Factory's, or `NO_TEMPLATE`, to be replaced by hand
+    notes: tuple[str, ...]  # where the two trainers cannot follow the recipe, a sentence each
 
 
 def write_configs(
@@ -121,16 +115,9 @@ def write_configs(
     for target, values in written.items():
         text = json.dumps(values, indent=2) if target.endswith("json") else yaml.safe_dump(values, sort_keys=False)
         files.write_text(folder / target, text)
-    return Configs(
-        folder,
-        file,
-        folder / "llama_factory.yaml",
-        folder / "ms_swift.yaml",
-        len(pool) - len(skipped),
-        skipped,
-        template,
-        tuple(_notes(chosen, template, family)),
-    )
+    llama_factory, ms_swift = folder / "llama_factory.yaml", folder / "ms_swift.yaml"
+    samples, notes = len(pool) - len(skipped), tuple(_notes(chosen, template, family))
+    return Configs(folder, file, llama_factory, ms_swift, samples, skipped, template, notes)
 
 
 def _rows(pool: Pool, folder: Path, skipped: dict[str, str], keep: ImageFolder) -> Iterator[dict[str, Any]]:
@@ -157,9 +144,7 @@ def _described(file_name: str) -> dict[str, Any]:
         "tags": {
             "role_tag": "role",
             "content_tag": "content",
-            "user_tag": "user",
-            "assistant_tag": "assistant",
-            "system_tag": "system",
+            **{f"{role}_tag": role for role in ("user", "assistant", "system")},
         },
     }
 
@@ -185,16 +170,14 @@ def _common(recipe: Recipe, devices: int, seed: int) -> dict[str, Any]:
     }
 
 
+def _lora(recipe: Recipe) -> dict[str, Any]:
+    return {"lora_rank": recipe.lora, "lora_alpha": int(recipe.lora_alpha), "lora_dropout": recipe.lora_dropout}
+
+
 def _llama_factory(recipe: Recipe, model: str, folder: Path, template: str) -> dict[str, Any]:
     tuner: dict[str, Any] = {"finetuning_type": "full"}
     if recipe.lora:
-        tuner = {
-            "finetuning_type": "lora",
-            "lora_rank": recipe.lora,
-            "lora_alpha": int(recipe.lora_alpha),
-            "lora_dropout": recipe.lora_dropout,
-            "lora_target": "all",
-        }
+        tuner = {"finetuning_type": "lora", **_lora(recipe), "lora_target": "all"}
     return {
         "model_name_or_path": model,
         "stage": "sft",
@@ -215,13 +198,7 @@ def _llama_factory(recipe: Recipe, model: str, folder: Path, template: str) -> d
 def _ms_swift(recipe: Recipe, model: str, data: Path, folder: Path) -> dict[str, Any]:
     tuner: dict[str, Any] = {"tuner_type": "full"}
     if recipe.lora:  # "lora_llm": LoRA in the text, and the other parts that are not frozen in full, as ours
-        tuner = {
-            "tuner_type": "lora_llm",
-            "lora_rank": recipe.lora,
-            "lora_alpha": int(recipe.lora_alpha),
-            "lora_dropout": recipe.lora_dropout,
-            "target_modules": "all-linear",
-        }
+        tuner = {"tuner_type": "lora_llm", **_lora(recipe), "target_modules": "all-linear"}
     rate = recipe.projector_learning_rate
     return {
         "model": model,

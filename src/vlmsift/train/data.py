@@ -24,24 +24,18 @@ SMALL = 512
 
 @dataclass
 class _Store:
-    """What all subsets of one reading share.
-
-    Attributes:
-        kept: pool row -> encoded sample, as far as they fit in memory.
-        rows, lengths, has_image: of the usable samples, by id.
-        sources: of all samples, by id; reasons: of the unusable ones, by id.
-    """
+    """What all subsets of one reading share; the dictionaries, but for `kept`, by sample id."""
 
     pool: Pool
     encoder: Encoder
     workers: int
-    kept: dict[int, Encoded] = field(default_factory=dict)
-    rows: dict[str, int] = field(default_factory=dict)
+    kept: dict[int, Encoded] = field(default_factory=dict)  # pool row -> encoded sample, as far as they fit in memory
+    rows: dict[str, int] = field(default_factory=dict)  # of the usable samples, as are lengths (tokens) and has_image
     lengths: dict[str, int] = field(default_factory=dict)
     has_image: dict[str, bool] = field(default_factory=dict)
-    sources: dict[str, str | None] = field(default_factory=dict)
-    reasons: dict[str, str] = field(default_factory=dict)
-    pool_digest: str = ""
+    sources: dict[str, str | None] = field(default_factory=dict)  # of all samples: their tasks
+    reasons: dict[str, str] = field(default_factory=dict)  # of the unusable ones
+    pool_digest: str = ""  # made when it is first asked for
 
     def fill(self, indices: Sequence[int], cache_bytes: int) -> None:
         """Encode the rows; keep the first ones that `cache_bytes` can hold."""
@@ -60,26 +54,20 @@ class _Store:
 
     def encoded(self, row: int) -> Encoded:
         """The sample in that pool row, from memory or encoded again."""
-        found = self.kept.get(row)
-        return found if found is not None else self.encoder.encode(self.pool[row])
+        return self.kept[row] if row in self.kept else self.encoder.encode(self.pool[row])
 
 
 class EncodedData(Dataset[Encoded]):
-    """Samples ready for a model, with what could not be used beside them. Made by `read`.
-
-    Attributes:
-        ids: the usable samples, in the order asked for.
-        lengths: their tokens. has_image: whether they hold an image. sources: their tasks, None where there is none.
-        skipped: id -> reason, of the samples that cannot be encoded.
-    """
+    """Samples ready for a model, with what could not be used beside them. Made by `read`."""
 
     def __init__(self, store: _Store, ids: Iterable[str], skipped: Mapping[str, str]) -> None:
         self._store = store
-        self.ids: Sequence[str] = tuple(ids)
-        self.skipped: Mapping[str, str] = dict(skipped)
-        self.lengths: Sequence[int] = [store.lengths[name] for name in self.ids]
+        self.pool, self.encoder, self.workers = store.pool, store.encoder, store.workers  # those of `read`
+        self.ids: Sequence[str] = tuple(ids)  # the usable samples, in the order asked for
+        self.skipped: Mapping[str, str] = dict(skipped)  # id -> reason, of the samples that cannot be encoded
+        self.lengths: Sequence[int] = [store.lengths[name] for name in self.ids]  # tokens
         self.has_image: Sequence[bool] = [store.has_image[name] for name in self.ids]
-        self.sources: Sequence[str | None] = [store.sources[name] for name in self.ids]
+        self.sources: Sequence[str | None] = [store.sources[name] for name in self.ids]  # tasks, None = it has none
 
     @classmethod
     def read(
@@ -118,11 +106,9 @@ class EncodedData(Dataset[Encoded]):
     def subset(self, ids: Iterable[str]) -> EncodedData:
         """The samples `ids`, in that order, with the same memory; unusable ones among them stay skipped.
 
-        Raises:
-            UsageError: an id that was not read, or one that is named twice.
+        Raises UsageError for an id that was not read, or one that is named twice.
         """
-        wanted = list(ids)
-        known = set(self.ids)
+        wanted, known = list(ids), set(self.ids)
         if unknown := [name for name in wanted if name not in known and name not in self.skipped]:
             raise UsageError(
                 f"{len(unknown)} of {len(wanted)} ids are not in {self.pool.path}, e.g. {unknown[0]!r}; name ids of "
@@ -146,24 +132,9 @@ class EncodedData(Dataset[Encoded]):
         return EncodedData(self._store, (name for name in self.ids if name not in long), {**self.skipped, **long})
 
     @property
-    def pool(self) -> Pool:
-        """Where the samples come from."""
-        return self._store.pool
-
-    @property
-    def encoder(self) -> Encoder:
-        """What encoded the samples, and collates them."""
-        return self._store.encoder
-
-    @property
     def in_memory(self) -> bool:
         """Whether every sample is kept, so that worker processes have nothing to do."""
         return all(self._store.rows[name] in self._store.kept for name in self.ids)
-
-    @property
-    def workers(self) -> int:
-        """Processes that it was read with."""
-        return self._store.workers
 
     def source_of(self, name: str) -> str | None:
         """The task of any sample that was read, usable or not."""

@@ -45,8 +45,7 @@ def check_training(
 ) -> TrainJob:
     """A training that can be begun; the arguments are explained at `train`.
 
-    Raises:
-        UsageError, FormatError, MissingExtra: with what to change.
+    Raises UsageError, FormatError or MissingExtra, with what to change.
     """
     record.check_output_folder(Path(out), resume)
     chosen, spec = check_setting(model, recipe, changes)

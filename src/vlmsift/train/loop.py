@@ -35,9 +35,8 @@ class Loop(Trainer):  # type: ignore[misc]
 
     def __init__(self, learning: Learning, data: EncodedData, recipe: Recipe, **arguments: Any) -> None:
         self.recipe, self.learning, self.encoded = recipe, learning, data
-        forward = inspect.signature(_plain(learning.model).forward).parameters
-        self.started: float | None = None
-        self.keeps_logits = "logits_to_keep" in forward
+        self.started: float | None = None  # seconds of the clock, less what lies before a resumed checkpoint
+        self.keeps_logits = "logits_to_keep" in inspect.signature(_plain(learning.model).forward).parameters
         super().__init__(learning.model, train_dataset=data, data_collator=self.collated, callbacks=[], **arguments)
         for silent in (PrinterCallback, ProgressCallback):
             self.remove_callback(silent)
@@ -65,8 +64,8 @@ class Loop(Trainer):  # type: ignore[misc]
         following = torch.nn.functional.pad(labels[:, 1:], (0, 1), value=-100)  # (B, T), what each position predicts
         more: dict[str, Any] = {}
         if self.keeps_logits:
-            kept = (following != -100).any(0).nonzero()[:, 0]
-            more, following = {"logits_to_keep": kept}, following[:, kept]
+            kept = (following != -100).any(0).nonzero()[:, 0]  # (K,)
+            more, following = {"logits_to_keep": kept}, following[:, kept]  # (B, K)
         items = (following != -100).sum() if num_items_in_batch is None else num_items_in_batch
         outputs = model(**inputs, **more, shift_labels=following.contiguous(), num_items_in_batch=items)
         loss = outputs["loss"]
@@ -81,8 +80,7 @@ class Loop(Trainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Order:
         data, recipe = self.encoded, self.recipe
-        grouped = recipe.grouping == "length"
-        total = recipe.samples(len(data))
+        total, grouped = recipe.samples(len(data)), recipe.grouping == "length"
         return Order(data.lengths, data.has_image, recipe.batch_size, total, self.args.seed, grouped)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
@@ -138,15 +136,11 @@ def run(
     autocast: bool,
     resume_from: Path | None,
     progress: Progress | None,
-    snapshots: TrainerCallback,
+    snapshots: TrainerCallback,  # told of every step after it is done, and of the end
 ) -> tuple[list[float], float]:
     """Train in place, on the model's device.
 
-    Args:
-        snapshots: told of every step after it is done, and of the end.
-
-    Returns:
-        The loss of every step in nats, and seconds; both with what lies before a resumed checkpoint.
+    Returns the loss of every step in nats, and seconds; both with what lies before a resumed checkpoint.
     """
     device, workers = learning.model.device, 0 if data.in_memory else data.workers
     steps = recipe.optimiser_steps(len(data))
@@ -164,12 +158,12 @@ def run(
         seed=seed,
         save_strategy="no" if recipe.checkpoints is None else "steps",
         save_steps=recipe.checkpoints or steps,
-        save_total_limit=1,
+        save_total_limit=1,  # the last checkpoint is all that resuming needs
         logging_steps=1,
-        logging_nan_inf_filter=False,
+        logging_nan_inf_filter=False,  # a loss that is not finite is what we look for
         report_to="none",
         disable_tqdm=True,
-        remove_unused_columns=False,
+        remove_unused_columns=False,  # our collator takes whole samples
         dataloader_num_workers=workers,
         dataloader_pin_memory=device.type == "cuda",
         dataloader_multiprocessing_context="fork" if workers else None,

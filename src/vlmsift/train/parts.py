@@ -17,17 +17,11 @@ IN_THE_TOWER = ("merger", "projector")
 
 @dataclass(frozen=True)
 class Learning:
-    """What the trainer is given.
+    """What the trainer is given."""
 
-    Attributes:
-        model: the model, or the PEFT model around it.
-        projector: ids of the projector's parameters that learn, for a learning rate of their own.
-        trained: number of values that learn.
-    """
-
-    model: Any
-    projector: frozenset[int]
-    trained: int
+    model: Any  # the model, or the PEFT model around it
+    projector: frozenset[int]  # ids of the projector's parameters that learn, for a learning rate of their own
+    trained: int  # number of values that learn
 
 
 def part_names(adapter: Adapter) -> dict[str, str]:
@@ -52,15 +46,13 @@ def part_names(adapter: Adapter) -> dict[str, str]:
 def prepare(adapter: Adapter, recipe: Recipe, half: bool) -> Learning:
     """Make the recipe's parts learn and freeze the others. What learns is float32, so that small steps are not lost.
 
-    Args:
-        half: weights that do not learn may stay in half precision (the forward runs under autocast).
+    With `half`, weights that do not learn may stay in half precision (the forward runs under autocast).
 
-    Raises:
-        UsageError: the model has no weights in these parts.
+    Raises UsageError where the model has no weights in these parts.
     """
     model, names = adapter.model, part_names(adapter)
     model.requires_grad_(False)
-    wanted = [part for part in recipe.train if not (recipe.lora and part == "text")]
+    wanted = [part for part in recipe.train if not (recipe.lora and part == "text")]  # to learn in full
     if not half:
         model.float()
     learning = [name for name, part in names.items() if part in wanted]
@@ -81,9 +73,9 @@ def prepare(adapter: Adapter, recipe: Recipe, half: bool) -> Learning:
         projector = {id(parameters[name]) for name in learning if names[name] == "projector"}
     trained = sum(value.numel() for value in model.parameters() if value.requires_grad)
     if not trained:
-        there = sorted(set(names.values()))
+        there = ", ".join(sorted(set(names.values())))
         raise UsageError(
-            f"{adapter.name}: nothing to train: it has no weights in train={recipe.train!r}; it has {', '.join(there)}"
+            f"{adapter.name}: nothing to train: it has no weights in train={recipe.train!r}; it has {there}"
         )
     return Learning(model, frozenset(projector), trained)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Annotated, Any, ClassVar, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
 from msgspec import Meta
 
@@ -64,7 +64,7 @@ class Recipe(Parameters):
     max_length: Count = 2048
     checkpoints: Count | None = None
 
-    name: ClassVar[str] = "recipe"
+    name = "recipe"
 
     def __post_init__(self) -> None:
         if isinstance(self.train, str):
@@ -107,8 +107,7 @@ RECIPES: dict[str, Recipe] = {
 def recipe_of(recipe: str | Recipe, changes: Mapping[str, Any] | None = None) -> Recipe:
     """A named recipe, or the one given, with changes.
 
-    Raises:
-        UsageError: no recipe of that name, no field of that name, or a value that cannot be meant.
+    Raises UsageError where there is no such recipe, no such field, or the value cannot be meant.
     """
     if isinstance(recipe, str):
         if recipe not in RECIPES:

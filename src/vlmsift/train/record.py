@@ -20,6 +20,8 @@ from vlmsift.errors import UsageError
 from vlmsift.files import check_output, compare, read_json, write_json
 
 RECORD = "train.json"
+RESULT = ("samples", "steps", "seconds", "loss", "diverged")
+"""Fields of `Trained` after the folder, as they are written."""
 CURE = "Name another folder, or start anew (resume=False, --anew)."
 SNAPSHOTS = "snapshots"
 """The folder of them, in the work folder at first, then in `out`."""
@@ -31,29 +33,17 @@ SMALL_LOSS = 0.5
 
 @dataclass(frozen=True)
 class Trained:
-    """A finished training.
+    """A finished training."""
 
-    Attributes:
-        folder: model and processor, and `train.json`.
-        samples: usable ones. steps: optimiser steps done. seconds: of the training loop, over all starts, with what
-            writing checkpoints and snapshots took.
-        loss: mean of the last tenth of the steps, in nats per supervised token; NaN or infinite where it went so.
-        diverged: the loss became not finite, or ended above three times where it began.
-        skipped: id -> why the sample could not be used.
-        losses: of every step, in nats per supervised token.
-        snapshots: the folders `step-N` in `folder/snapshots`, in the order in which they were made; each opens like
-            `folder`.
-    """
-
-    folder: Path
-    samples: int
-    steps: int
-    seconds: float
-    loss: float
-    diverged: bool
-    skipped: Mapping[str, str]
-    losses: tuple[float, ...] = field(default=(), repr=False)
-    snapshots: tuple[Path, ...] = ()
+    folder: Path  # model and processor, and `train.json`
+    samples: int  # usable ones
+    steps: int  # optimiser steps done
+    seconds: float  # of the training loop, over all starts, with what writing checkpoints and snapshots took
+    loss: float  # mean of the last tenth of the steps, in nats per supervised token; NaN or infinite where it went so
+    diverged: bool  # the loss became not finite, or ended above three times where it began
+    skipped: Mapping[str, str]  # id -> why the sample could not be used
+    losses: tuple[float, ...] = field(default=(), repr=False)  # of every step, in nats per supervised token
+    snapshots: tuple[Path, ...] = ()  # folders `step-N` in `folder/snapshots`, by N; each opens like `folder`
 
 
 def diverged(losses: list[float]) -> bool:
@@ -77,15 +67,11 @@ def described(context: Any) -> str | None:
 
 
 def check_output_folder(out: Path, resume: bool) -> None:
-    """Raises UsageError where `out` is not, or cannot become, the result of a training.
-
-    Args:
-        resume: False = what lies there will be replaced, so nothing else may lie with it.
-    """
+    """Raises UsageError where `out` is not, or cannot become, the result of a training."""
     check_output(out, folder=True)
     if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
         raise UsageError(f"{str(out)!r} exists and is not the result of a training; name a new or empty folder")
-    if not resume:
+    if not resume:  # what lies there will be replaced, so nothing else may lie with it
         check_output(out, ours=written_to(out))
 
 
@@ -100,26 +86,15 @@ def written_to(out: Path) -> Callable[[str], bool]:
 def finished(out: Path, identity: Mapping[str, Any]) -> Trained | None:
     """The training that `out` holds; None where there is none.
 
-    Raises:
-        RunMismatch: it was made otherwise; the message names what differs.
+    Raises RunMismatch where it was made otherwise, and names what differs.
     """
     if not (out / RECORD).exists():
         return None
     record = read_json(out / RECORD)
     compare(out, record["identity"], identity, "training", CURE)
-    losses = tuple(map(float, record["losses"]))
-    result = record["result"]
-    return Trained(
-        out,
-        result["samples"],
-        result["steps"],
-        result["seconds"],
-        float(result["loss"]),
-        result["diverged"],
-        record["skipped"],
-        losses,
-        snapshots_in(out),
-    )
+    result, losses = {name: record["result"][name] for name in RESULT}, tuple(map(float, record["losses"]))
+    result["loss"] = float(result["loss"])  # it may be a word
+    return Trained(out, skipped=record["skipped"], losses=losses, snapshots=snapshots_in(out), **result)
 
 
 def snapshots_in(out: Path) -> tuple[Path, ...]:
@@ -135,15 +110,13 @@ def step_of(folder: Path) -> int:
 def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
     """Make the folder of checkpoints; the last whole one of an earlier start, None where there is none.
 
-    Raises:
-        RunMismatch: the folder belongs to a training made otherwise.
+    Raises RunMismatch where the folder belongs to a training made otherwise.
     """
     if not resume:
         shutil.rmtree(work, ignore_errors=True)
     if (work / RECORD).exists():
         compare(work, read_json(work / RECORD)["identity"], identity, "training", CURE)
-        # the trainer writes its state last, so a checkpoint with it is whole
-        whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]
+        whole = [path.parent for path in work.glob("checkpoint-*/trainer_state.json")]  # a killed writer leaves none
         return max(whole, key=step_of, default=None)
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -154,17 +127,11 @@ def begin(work: Path, identity: Mapping[str, Any], resume: bool) -> Path | None:
 def write(folder: Path, result: Trained, identity: Mapping[str, Any], more: Mapping[str, Any]) -> None:
     """Write `train.json`. Losses that are not finite are words ("nan", "inf"), because JSON has no such numbers."""
     content = {
-        "result": {
-            "samples": result.samples,
-            "steps": result.steps,
-            "seconds": result.seconds,
-            "loss": _number(result.loss),
-            "diverged": result.diverged,
-        },
+        "result": {name: _number(getattr(result, name)) for name in RESULT},
         "identity": identity,
         **more,
         "versions": _versions(),
-        "files": sorted({*os.listdir(folder), RECORD, SNAPSHOTS}),
+        "files": sorted({*os.listdir(folder), RECORD, SNAPSHOTS}),  # those two come after this
         "skipped": result.skipped,
         "losses": [_number(loss) for loss in result.losses],
     }

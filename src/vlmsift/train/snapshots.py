@@ -23,11 +23,9 @@ def evenly_spaced(count: int, steps: int) -> tuple[int, ...]:
 
 
 class Snapshots(TrainerCallback):  # type: ignore[misc]
-    """Writes the model when a snapshot is due, and at the end of the training, wherever that comes.
+    """Writes the model when a snapshot is `due`, and at the end of the training, wherever that comes.
 
-    Attributes:
-        work: the training's work folder. due: optimiser steps, ascending; none = this writes nothing.
-        write: writes the model to the folder it is given.
+    Without a step that is due nothing is written.
     """
 
     def __init__(self, work: Path, due: tuple[int, ...], write: Callable[[Path], None]) -> None:
