@@ -121,7 +121,7 @@ def test_other_models_and_vectors_are_refused_before_scoring(
         vlmsift.score(pool, [START_PATH, toy_path("llava")], tmp_path / "run", signals=WORDS)
     with pytest.raises(UsageError, match=r"'hidden_mean' is a vector already, and several models are given"):
         vlmsift.score(pool, [START_PATH, MODEL_PATH], tmp_path / "run", signals=["hidden_mean"])
-    with pytest.raises(UsageError, match=r"is open already; name checkpoints by their folders"):
+    with pytest.raises(UsageError, match=r"model=\[Adapter\('.*start'\), .*\] cannot be meant"):
         vlmsift.score(pool, [vlmsift.open_model(START_PATH), MODEL_PATH], tmp_path / "run", signals=WORDS)  # type: ignore[list-item]
     with pytest.raises(UsageError, match=r"there is no model folder '.*nowhere'"):
         vlmsift.score(pool, [START_PATH, tmp_path / "nowhere"], tmp_path / "run", signals=WORDS)

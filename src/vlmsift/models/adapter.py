@@ -45,6 +45,9 @@ class Adapter:
     name: str
     revision: str | None = None
 
+    def __repr__(self) -> str:
+        return f"Adapter({self.name!r})"
+
     @property
     def depth(self) -> int:
         """L, the number of text layers."""

@@ -99,8 +99,6 @@ def _checked_models(
     """The models, several of which must be checkpoints of one training that is followed by numbers."""
     from vlmsift.models.opening import check_model
 
-    if opened := [one for one in models if not isinstance(one, (str, Path))]:
-        raise UsageError(f"{opened[0]!r} is open already; name checkpoints by their folders, they are opened in turn")
     for name in models:
         check_model(replace(spec, model=name))
     if len(models) > 1:
