@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from tests.models.helpers import batch_of, opened, varied
-from tests.toys import FAMILIES, MECHANISMS
+from tests.toys import MECHANISMS
 from vlmsift.models import Adapter
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
@@ -42,7 +42,7 @@ NEEDS_AN_IMAGE |= {"image_spectrum", "spectrum_released", "spectrum_answer"}
 PARTLY_UNDEFINED = {"entropy_profile", "relative_profile"}  # layers whose window does not reach the image
 
 
-@pytest.fixture(params=FAMILIES)
+@pytest.fixture(params=MECHANISMS)
 def adapter(request: pytest.FixtureRequest, toy_path: Callable[[str], Path]) -> Adapter:
     return opened(toy_path(request.param))
 
@@ -55,16 +55,15 @@ def scored(capture: Capture, batch: Batch) -> dict[str, Tensor]:
 
 def test_a_value_does_not_depend_on_batch_padding_or_neighbours(adapter):
     family = adapter.model.config.model_type
-    samples = varied(family) if family in MECHANISMS else [varied(family)[place] for place in (0, 4, 5, 6)]
+    samples = varied(family)
     layouts: dict[str, list[dict[str, Tensor]]] = {}
     with Capture(adapter) as capture:
         alone = [scored(capture, batch_of(adapter, [one])) for one in samples]
         layouts["left"] = [scored(capture, batch_of(adapter, samples, "left"))]
-        if family in MECHANISMS:
-            layouts["right"] = [scored(capture, batch_of(adapter, samples))]
-            turned = scored(capture, batch_of(adapter, samples[::-1]))
-            layouts["turned"] = [{name: value.flip(0) for name, value in turned.items()}]
-            layouts["halves"] = [scored(capture, batch_of(adapter, samples[place : place + 4])) for place in (0, 4)]
+        layouts["right"] = [scored(capture, batch_of(adapter, samples))]
+        turned = scored(capture, batch_of(adapter, samples[::-1]))
+        layouts["turned"] = [{name: value.flip(0) for name, value in turned.items()}]
+        layouts["halves"] = [scored(capture, batch_of(adapter, samples[place : place + 4])) for place in (0, 4)]
     for name in alone[0]:
         expected = torch.cat([one[name] for one in alone])
         for layout, parts in layouts.items():

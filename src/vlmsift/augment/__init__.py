@@ -1,4 +1,4 @@
-"""Stage 9: what selection has learnt, used again while training. In: a model in training. Out: the same, augmented.
+"""What selection has learnt, used again while training. In: a model in training. Out: the same, augmented.
 
 with vlmsift.masked_states(model, probability=0.5):
     trainer.train()

@@ -1,4 +1,4 @@
-"""Stage 1: files to samples to files. In: a path. Out: a `Pool`, whatever its container and format.
+"""Files to samples to files. In: a path. Out: a `Pool`, whatever its container and format.
 
 Two things are told apart: a *container* holds rows (JSON, JSONL, Parquet, a saved data set); a *format* says what is
 in a row.

@@ -1,1 +1,1 @@
-"""Ways to run the measuring: here in one process; more to come."""
+"""A pool and a model -> a run: checked, fed by worker processes, measured batch by batch, written part by part."""
