@@ -74,29 +74,35 @@ def check_value(owner: str, field: str, value: Any, hint: Any) -> Any:
         return value
     try:
         bare = value.item() if isinstance(value, Number) and hasattr(value, "item") else value
-        found = msgspec.convert(_with_text(bare), _with_text(hint))
+        found = msgspec.convert(_text_of(bare), plain := _text_type(hint))
         if isinstance(found, float) and not math.isfinite(found):
             raise msgspec.ValidationError
-        return found if _with_text(hint) == hint else value  # a path stays a path
+        return found if plain == hint else value  # a path stays a path
     except msgspec.ValidationError:
         raise UsageError(f"{owner}: {field}={value!r} cannot be meant; give {wanted}") from None
 
 
-def _with_text(value: Any) -> Any:
-    """A value with its paths as text, or a type with text in the place of paths, which msgspec does not know."""
-    if isinstance(value, Path) or value is Path:
-        return str(value) if value is not Path else str
+def _text_of(value: Any) -> Any:
+    """A value with its paths as text."""
     if isinstance(value, (list, tuple)):
-        return [_with_text(entry) for entry in value]
-    if get_origin(value) in (Union, types.UnionType):
-        return Union[tuple(_with_text(kind) for kind in get_args(value))]  # noqa: UP007 - of a tuple
-    if get_origin(value) is Sequence:
-        return list[_with_text(get_args(value)[0])]  # type: ignore[misc]
-    if get_origin(value) is Annotated:
-        inner, *bounds = get_args(value)
-        parts = (_with_text(inner), *bounds)
+        return [_text_of(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value
+
+
+@cache
+def _text_type(hint: Any) -> Any:
+    """A type with text in the place of paths, which msgspec does not know; itself where it has none."""
+    if hint is Path:
+        return str
+    if get_origin(hint) in (Union, types.UnionType):
+        return Union[tuple(_text_type(kind) for kind in get_args(hint))]  # noqa: UP007 - of a tuple
+    if get_origin(hint) is Sequence:
+        return list[_text_type(get_args(hint)[0])]  # type: ignore[misc]
+    if get_origin(hint) is Annotated:
+        inner, *bounds = get_args(hint)
+        parts = (_text_type(inner), *bounds)
         return Annotated[parts]
-    return value
+    return hint
 
 
 def parse_fields(cls: Any, owner: str, text: str) -> dict[str, Any]:
@@ -183,6 +189,7 @@ def _inner(hint: Any) -> Any:
     return _inner(kinds[0]) if bounded or optional else hint
 
 
+@cache
 def describe(hint: Any) -> str:
     """What may be given for a type, in words; "" where it is none that a user types."""
     if get_origin(hint) is Annotated:

@@ -69,8 +69,10 @@ class ModelSpec(Parameters):
     @property
     def template(self) -> str | None:
         """The chat template's text. Raises UsageError where its file cannot be read."""
-        if self.chat_template is None or "{" in str(self.chat_template):
-            return None if self.chat_template is None else str(self.chat_template)
+        if self.chat_template is None:
+            return None
+        if "{" in str(self.chat_template):
+            return str(self.chat_template)
         try:
             return Path(self.chat_template).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

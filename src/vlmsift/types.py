@@ -140,6 +140,14 @@ class Signal(ABC):
         """
         return self
 
+    def recorded_value(self, field: str, recorded: Sequence[Mapping[str, Any]]) -> Any:
+        """What a signal of `recorded` that is like this one but for `field` has there; None where there is none."""
+        for entry in recorded:
+            before = entry["parameters"]
+            if entry["signal"] == self.name and before == {**self.parameters(), field: before.get(field)}:
+                return before[field]
+        return None
+
     def parameters(self) -> dict[str, Any]:
         """What tells it from others of its class, as plain values: what a run records."""
         fields = dataclasses.asdict(self) if dataclasses.is_dataclass(self) else vars(self)

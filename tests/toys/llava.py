@@ -14,47 +14,47 @@ def _llama_tokenizer():
     return byte_tokenizer(["<unk>", "<s>", "</s>"], names=names, adds_bos=True, **roles)
 
 
+def _square_processor(chat_template):
+    """Of one square image, as LLaVA-1.5's."""
+    from transformers import CLIPImageProcessorPil, LlavaProcessor
+
+    return LlavaProcessor(
+        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
+        _llama_tokenizer(),
+        patch_size=8,
+        vision_feature_select_strategy="default",
+        num_additional_image_tokens=1,
+        chat_template=chat_template,
+    )
+
+
 def llava() -> Toy:
     """CLIP without its class token, 16 image tokens, a Llama; as LLaVA-1.5."""
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaProcessor
+    from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig
 
-    tokenizer = _llama_tokenizer()
+    processor = _square_processor(templates.LLAVA)
+    tokenizer = processor.tokenizer
     config = LlavaConfig(
         vision_config=CLIPVisionConfig(**vision_settings(SIDE, num_hidden_layers=3, projection_dim=32)),
         text_config=LlamaConfig(**text_settings(tokenizer)),
         image_token_index=tokenizer.image_token_id,
         image_seq_length=(SIDE // 8) ** 2,
     )
-    processor = LlavaProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=templates.LLAVA,
-    )
     return Toy(config, processor)
 
 
 def vipllava() -> Toy:
     """Features of two vision layers side by side, class token dropped; nothing special ends a turn."""
-    from transformers import CLIPImageProcessorPil, CLIPVisionConfig, LlamaConfig, LlavaProcessor, VipLlavaConfig
+    from transformers import CLIPVisionConfig, LlamaConfig, VipLlavaConfig
 
-    tokenizer = _llama_tokenizer()
+    processor = _square_processor(templates.VIPLLAVA)
+    tokenizer = processor.tokenizer
     config = VipLlavaConfig(
         vision_config=CLIPVisionConfig(**vision_settings(SIDE, num_hidden_layers=3, projection_dim=32)),
         text_config=LlamaConfig(**text_settings(tokenizer)),
         image_token_index=tokenizer.image_token_id,
         vision_feature_layers=[-2, 1],
         image_seq_length=(SIDE // 8) ** 2,
-    )
-    processor = LlavaProcessor(
-        CLIPImageProcessorPil(size={"shortest_edge": SIDE}, crop_size={"height": SIDE, "width": SIDE}),
-        tokenizer,
-        patch_size=8,
-        vision_feature_select_strategy="default",
-        num_additional_image_tokens=1,
-        chat_template=templates.VIPLLAVA,
     )
     return Toy(config, processor)
 

@@ -12,9 +12,9 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from vlmsift.experiment.prepare import Chooser
 from vlmsift.files import read_json, write_json
@@ -83,6 +83,15 @@ class _Ground:
     def models(self) -> int:
         """How many are scored."""
         return len(checkpoints_of(self.model.model)) if isinstance(self.model, ModelSpec) else 1
+
+    @cached_property
+    def identity(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Of the pool and of the model, as a run has them; checkpoints have a folder of their own, and so none."""
+        from vlmsift.models.fingerprint import fingerprint
+
+        pool, model = self.pool, {} if isinstance(self.model, ModelSpec) else fingerprint(self.model)
+        data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": fingerprint_images(pool)}
+        return data, {key: value for key, value in model.items() if key != "name"}
 
 
 def score_for(
@@ -192,16 +201,11 @@ def _columns(run: Run) -> dict[str, str]:
 
 
 def _usable(run: Run, ground: _Ground) -> bool:
-    """Whether the run is of this pool and this model, and finished. Checkpoints have a folder of their own."""
-    from vlmsift.models.fingerprint import fingerprint
-
+    """Whether the run is of this pool and this model, and finished."""
     if len(run.finished_parts()) * run.part_size < run.pool_rows:
         return False
-    identity, pool = run.settings["identity"], ground.pool
-    data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": fingerprint_images(pool)}
-    ours = {} if isinstance(ground.model, ModelSpec) else fingerprint(ground.model)
-    same_model = all(identity["model"].get(key) == ours[key] for key in ours if key != "name")
-    return same_model and bool(identity["data"] == data)
+    there, (data, model) = run.settings["identity"], ground.identity
+    return bool(there["data"] == data) and all(there["model"].get(key) == value for key, value in model.items())
 
 
 def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling: Mapping[str, float]) -> Run:

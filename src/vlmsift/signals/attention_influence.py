@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from torch import Tensor
@@ -72,10 +72,8 @@ class AttentionInfluence(Parameters, Signal):
         """
         if self.heads:
             return self
-        for entry in recorded:
-            before = dict(entry["parameters"])
-            if entry["signal"] == self.name and before == {**asdict(self), "heads": before.get("heads")}:
-                return replace(self, heads=before["heads"])
+        if heads := self.recorded_value("heads", recorded):
+            return replace(self, heads=heads)
         with Capture(model) as capture:
             found = retrieval_heads(
                 capture, needle=self.needle, probes=self.probes, tokens=self.tokens, share=self.share, seed=self.seed

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -57,10 +57,8 @@ class DeltaAttnMask(Masking, Signal):
         """
         if self.replace != "pool" or self.state:
             return self
-        for entry in recorded:
-            before = dict(entry["parameters"])
-            if entry["signal"] == self.name and before == {**asdict(self), "state": before.get("state")}:
-                return replace(self, state=before["state"])
+        if state := self.recorded_value("state", recorded):
+            return replace(self, state=state)
         if draw is None:
             raise UsageError("replace='pool' needs a pool, whose mean state it is; there is none here")
         with Capture(model) as capture:
