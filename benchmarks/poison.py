@@ -30,7 +30,6 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
-from vlmsift.calibrate.plants import checkers
 from vlmsift.choosing.selection import Selection
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.digits import Split, to_png
@@ -39,6 +38,7 @@ from vlmsift.demo.teach import RECIPE
 from vlmsift.evaluate import evaluate
 from vlmsift.files import write_atomically
 from vlmsift.models import open_model
+from vlmsift.plants.kinds import checkers
 from vlmsift.pools import open_image, open_pool
 from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score

@@ -32,14 +32,15 @@ SMALL: dict[str, Any] = {"batch_size": 32, "micro_batch": 32, "gradient_checkpoi
 Row = dict[str, Any]
 
 
-def split_rows(source: Path) -> dict[str, list[Row]]:
-    """Rows of each split; a group lies on one side, decided by a hash of its name."""
+def split_rows(source: Path, seed: int = 0) -> dict[str, list[Row]]:
+    """Rows of each split; a group lies on one side, decided by a hash of its name (and a seed but 0)."""
     rows = json.loads((source / "data.json").read_text())
     groups = [json.loads(line)["group"] for line in (source / "metadata.jsonl").read_text().splitlines()]
     parts: dict[str, list[Row]] = {name: [] for name in SPLITS}
     edges = np.cumsum(list(SPLITS.values()))
     for row, group in zip(rows, groups, strict=True):
-        place = int(hashlib.sha256(group.encode()).hexdigest()[:8], 16) / 2**32
+        name = f"{seed} {group}" if seed else group
+        place = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
         parts[list(SPLITS)[int(np.searchsorted(edges[:-1], place, side="right"))]].append(row)
     return parts
 
@@ -85,10 +86,10 @@ def unseen(folder: Path, rows: list[Row], shown: list[Path]) -> list[Row]:
     return [row for row in rows if digest(folder / row["image"]) not in known]
 
 
-def make_base(folder: Path, data: Path, pixels: int, epochs: float) -> Path:
+def make_base(folder: Path, data: Path, pixels: int, epochs: float, seed: int = 0) -> Path:
     """The small VLM, trained from scratch, all its parts, on the base split."""
     texts = [turn["value"] for row in json.loads(data.read_text()) for turn in row["conversations"]]
-    model, processor = build(0, pixels, [text.replace("<image>", "") for text in texts])
+    model, processor = build(seed, pixels, [text.replace("<image>", "") for text in texts])
     untrained = folder / "untrained"
     model.save_pretrained(untrained)
     processor.save_pretrained(untrained)
@@ -97,6 +98,7 @@ def make_base(folder: Path, data: Path, pixels: int, epochs: float) -> Path:
         data,
         untrained,
         folder / "base-model",
+        seed=seed,
         changes={**SMALL, "epochs": epochs, "train": parts, "weight_decay": 0.05},
     ).folder
 

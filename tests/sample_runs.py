@@ -34,6 +34,7 @@ def rows_of(signals: dict[str, Any], **fixed: Any) -> dict[str, Any]:
         "id": [f"s{row}" for row in range(count)],
         "source": [None] * count,
         "answer_key": [None] * count,
+        "question": [None] * count,
         "images": np.ones(count, np.int32),
         "answer_tokens": np.ones(count, np.int32),
         "reason": [None] * count,

@@ -225,7 +225,7 @@ def test_a_band_takes_values_and_quantiles(home: Path, vlmsift_: Vlmsift) -> Non
         (["score", "DATA", "-m", "MODEL", "--chat-template", "gone.jinja"], r"template 'gone\.jinja' cannot be read"),
         (["score", "DATA", "-m", "MODEL", "--part-size", "x"], r"Invalid value for '--part-size'"),
         (["score", "DATA"], r"Missing option '--model'"),
-        (["sift", "DATA", "-m", "MODEL", "--method", "best"], r"no method 'best'; choose among delta-attnmask"),
+        (["sift", "DATA", "-m", "MODEL", "--method", "best"], r"no method 'best'; choose among judge-cover"),
         (["sift", "DATA", "-m", "MODEL", "--keep", "101%"], r"keep='101%' is not a share"),
         (["export", "DATA"], r"data\.json: there is no such run folder"),
         (["export", "RUN", "--name", "best"], r"has no selection 'best'\. It has: "),

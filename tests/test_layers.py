@@ -30,17 +30,19 @@ MAY_IMPORT = {
     "check": "types errors models passes proofs",
     "runs": "types errors files pools models",
     "scoring": "types errors files specs pools models passes signals proofs runs",
+    "plants": "errors specs pools runs scoring types",
     "choosing": "types errors parameters files runs",
     "selectors": "types errors parameters choosing",
     "selecting": "types errors parameters runs choosing selectors",
     "augment": "types errors parameters files models passes runs",
     "train": "types errors parameters files specs pools models proofs scoring",
     "evaluate": "types errors specs pools models scoring train",
-    "methods": "types errors parameters specs pools models signals runs scoring choosing selectors selecting train",
-    "experiment": "types errors parameters tables specs files pools models signals runs scoring choosing selectors "
-    "selecting augment train evaluate methods",
-    "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring selecting train "
-    "experiment",
+    "methods": "types errors parameters specs pools models signals runs scoring plants choosing selectors selecting "
+    "train",
+    "experiment": "types errors parameters tables specs files pools models signals runs scoring plants choosing "
+    "selectors selecting augment train evaluate methods",
+    "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
+    "train experiment",
     "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate",
     "demo": "types errors specs files pools models runs scoring choosing selectors selecting train evaluate terminal",
     "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
@@ -56,7 +58,7 @@ ONLY_IN = {
     "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
     "datasets": "pools/",
     "duckdb": "runs/",
-    "sklearn": "choosing/ selectors/ calibrate/ demo/",
+    "sklearn": "choosing/ selectors/ plants/ demo/",
     "scipy": "choosing/ selectors/ calibrate/",
     "matplotlib": "demo/ experiment/",
     "rich": "terminal/ demo/",
@@ -70,7 +72,7 @@ ONLY_IN = {
 PEERS = {
     "signals": {path.stem for path in (ROOT / "signals").glob("*.py")} - {"__init__", "config"},
     "pools": {"llava", "messages", "sharegpt"},
-    "selectors": {"top", "random", "trajectories", "coincide", "semdedup", "mixture", "facility_location", "k_center"},
+    "selectors": {path.stem for path in (ROOT / "selectors").glob("*.py")} - {"__init__"},
     "augment": {"attended", "token_level_masking", "head_mask", "answer_mask", "neftune"},
 }
 

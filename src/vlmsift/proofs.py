@@ -191,7 +191,7 @@ def hooked_loss(adapter: Adapter, batch: Batch, layer: int, masking: Masking, ch
     handle = adapter.layers[layer].register_forward_pre_hook(hook, with_kwargs=True)
     try:
         with _own_attention(adapter):
-            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
+            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), [Head()])[0]
     finally:
         handle.remove()
 

@@ -17,15 +17,17 @@ import numpy as np
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from vlmsift.choosing.answers import answers_moved
 from vlmsift.choosing.budget import CLEAN, parse_keep
 from vlmsift.choosing.candidates import Candidates, Cause, Selector, seeded_order
 from vlmsift.choosing.decisions import Decisions
 from vlmsift.choosing.quota import split
-from vlmsift.choosing.run_columns import open_source
+from vlmsift.choosing.run_columns import Source, open_source
 from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Seed, check_value
 from vlmsift.runs.run import Run
+from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.selectors import Random, build_selector
 
 TextOnly = Literal["same-rate", "keep", "drop"]
@@ -74,11 +76,13 @@ def select(
     if keep == CLEAN:
         selector.check_clean()
     run = Run.open(run) if isinstance(run, (str, Path)) else run
-    source = open_source(run, selector.columns, getattr(selector, "vector", None))
+    source = open_source(run, selector.reads, getattr(selector, "vector", None))
     budget = None if keep == CLEAN else parse_keep(keep, len(source.table))
     # random, yet the same however the pool was mixed: who breaks ties by the order of rows breaks them fairly
     order = seeded_order(source.table["id"], seed)  # (N,)
-    rows = Candidates(source.table.take(order), "images", seed, order, source.vectors)
+    told = read_spoiled(run.folder) if isinstance(run, Run) else None
+    spoiled = told.share if told is not None else None
+    rows = Candidates(source.table.take(order), "images", seed, order, source.vectors, spoiled)
 
     decisions = Decisions(rows)
     failed = pc.not_equal(rows.table["status"], "ok").to_numpy()  # (N,)
@@ -89,14 +93,16 @@ def select(
     strata = _strata(rows, selector, decisions, text_only)
     shares = _shares(budget, strata, decisions, text_only)
 
-    records = []
+    records, kept = [], np.zeros(len(rows), np.bool_)  # (N,), in the candidates' order
     for (places, candidates, chooser), share in zip(strata, shares, strict=True):
         choice = chooser(candidates, share)
         if not len(np.unique(choice.kept)) == len(choice.kept) == share:
             raise RuntimeError(f"the selector {chooser.name!r} kept {len(choice.kept)} rows where {share} were due")
         decisions.settle(places, choice)
+        kept[places[choice.kept]] = True
         facts = {"stratum": candidates.stratum, "selector": chooser.name, "rows": len(places), "keeps": share}
         records.append({**facts, **choice.details})
+    table = decisions.table(_values(rows, source, selector))
     made_by = {
         "selector": selector.name,
         **asdict(selector),
@@ -109,11 +115,17 @@ def select(
         "ruled_out": decisions.ruled_out,
         "strata": records,
         "signals": source.digest,
+        "spoiled": spoiled,
+        "answers_moved": answers_moved(rows, kept),
         "versions": {name: version(name) for name in PACKAGES},
     }
+    return Selection(table, made_by, run if isinstance(run, Run) else None)
+
+
+def _values(rows: Candidates, source: Source, selector: Selector) -> NDArray[Any]:
+    """(N,) the number that ranked, in the candidates' order; NaN where it was none."""
     scalar = [name for name in selector.columns[:1] if name not in source.vectors]
-    value = rows.number(scalar[0]) if scalar else np.full(len(rows), np.nan)  # (N,), in the candidates' order
-    return Selection(decisions.table(value), made_by, run if isinstance(run, Run) else None)
+    return rows.number(scalar[0]) if scalar else np.full(len(rows), np.nan)
 
 
 def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_only: str) -> list[Stratum]:

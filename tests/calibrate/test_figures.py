@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
-from tests.calibrate.samples import layout
+from tests.plants.samples import layout
 from vlmsift.calibrate.figures import aurocs, interval, resamples, spearman, weighted_auroc
 
 RNG = np.random.default_rng(0)

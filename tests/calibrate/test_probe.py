@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.calibrate.samples import layout
+from tests.plants.samples import layout
 from vlmsift.calibrate import Calibration, calibrate
-from vlmsift.calibrate.planted import Planted
 from vlmsift.calibrate.probe import BRIEF, arms, conclude, split_originals
-from vlmsift.calibrate.reading import read_layout
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.pool import make_pool
 from vlmsift.errors import UsageError
 from vlmsift.experiment.overlap import image_digests
 from vlmsift.experiment.table import Key, Result
+from vlmsift.plants.layout import read_layout
+from vlmsift.plants.planted import Planted
 from vlmsift.pools import open_pool
 from vlmsift.signals.config import load_config
 from vlmsift.specs import EngineSpec, ModelSpec

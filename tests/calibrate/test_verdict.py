@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from tests.calibrate.samples import layout
+from tests.plants.samples import layout
 from vlmsift.calibrate.combined import combined
 from vlmsift.calibrate.figures import resamples
 from vlmsift.calibrate.grid import Candidate

@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
-from vlmsift.choosing.groups import Groups, by_answer, by_clusters, by_source, group, one_group
+from vlmsift.choosing.candidates import Candidates
+from vlmsift.choosing.groups import OTHER, Groups, by_answer, by_clusters, by_form, by_source, forms, group, one_group
 
 NAN = float("nan")
 
@@ -70,3 +72,38 @@ def test_a_rule_asked_for_is_the_rule_taken(rule: str) -> None:
     rows = candidates({"states": np.eye(10)})
     groups = group(rows, rule, min_group=2, vector="states", clusters=None)
     assert groups.details["balance"] == rule
+
+
+def asked(questions: list[str | None], answers: list[str | None], source: list[str | None] | None = None) -> Candidates:
+    fixed: dict[str, Any] = {"question": questions, "answer_key": answers}
+    fixed |= {} if source is None else {"source": source}
+    table = make_table({"loss": np.zeros(len(answers))}, **fixed)
+    return Candidates(table, "images", 0, np.arange(len(answers)), {})
+
+
+def test_a_form_is_the_question_without_its_rare_words() -> None:
+    things = ["cat", "dog", "cow", "fox", "owl", "bat", "rat", "hen", "ant", "bee", "eel"]
+    questions: list[str | None] = [f"Is there a {thing}?".lower() for thing in things]
+    questions += [f"is there no {thing} {thing}!" for thing in things] + [None]
+    codes, names = forms(asked(questions, ["yes"] * 23))
+    assert names == ["", "is there a *", "is there no *"]
+    assert codes.tolist() == [1] * 11 + [2] * 11 + [0]
+    # what is rare in one source may be the usual thing in another
+    codes, names = forms(asked(questions, ["yes"] * 23, [f"s{row}" for row in range(23)]))
+    assert len(names) == 23
+
+
+def test_small_groups_of_a_form_join_their_answer_and_then_their_source() -> None:
+    questions: list[str | None] = ["is it a"] * 12 + ["was it b"] * 12
+    answers: list[str | None] = ["yes"] * 10 + ["no"] * 2 + ["yes"] * 9 + ["no", "no", None]
+    groups = by_form(asked(questions, answers), min_group=3)
+    found = {name: int(np.sum(groups.codes == place)) for place, name in enumerate(groups.names)}
+    assert found == {"is it a / yes": 10, "was it b / yes": 9, "no": 4, OTHER: 1}
+    assert groups.details == {"balance": "form", "repeated": 23 / 24}
+
+
+def test_runs_from_before_have_no_questions_and_fall_back_on_answers() -> None:
+    answers: list[str | None] = ["yes", "no"] * 10
+    groups = by_form(asked([None] * 20, answers), min_group=3)
+    assert sorted(groups.names) == ["no", "yes"]
+    assert np.array_equal(groups.codes, by_answer(asked([None] * 20, answers), 3).codes)

@@ -83,7 +83,7 @@ def test_a_data_set_may_come_out(pool: Path, model: vlmsift.Adapter, tmp_path: P
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"method": "delta"}, r"no method 'delta'; choose among delta-attnmask, "),
+        ({"method": "delta"}, r"no method 'delta'; choose among judge-cover, "),
         ({"keep": "clear"}, r"keep='clear' is neither a share nor a count"),
         ({"method": "el2n", "trained": True}, r"el2n needs no model that was trained on the pool"),
         ({"method": "el2n", "model": ["a", "b"]}, r"el2n measures one model, and 2 are given"),

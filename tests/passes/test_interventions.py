@@ -65,7 +65,7 @@ def eager_with_uniform_heads(adapter: Adapter, batch: Batch, heads: tuple[tuple[
     set_text_attention(adapter, TWIN)
     try:
         with torch.no_grad():
-            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
+            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), [Head()])[0]
     finally:
         set_text_attention(adapter, before)
 

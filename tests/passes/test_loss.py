@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.models.helpers import hand_batch
 from vlmsift.passes import loss
-from vlmsift.passes.loss import cross_entropy, error_norm, head_means
+from vlmsift.passes.loss import STATISTICS, Head, cross_entropy, error_norm, head_means
 
 VOCABULARY = 128  # letters are token ids, so the targets are "a"
 BATCH = hand_batch("spaa..", "spaapa", "sppp..")
@@ -31,50 +31,62 @@ def reading_aloud() -> tuple[Any, list[Tensor]]:
     return SimpleNamespace(head=head, text_config=SimpleNamespace(vocab_size=VOCABULARY)), given
 
 
-def slow(statistic: str, sample: int) -> float:
-    values = []
+def slow(statistic: str, sample: int, highest: float = 1.0) -> float:
+    values: list[float] = []
     for position in range(5):
         target = int(BATCH.labels[sample, position + 1])
         if target == -100:
             continue
         logits = HIDDEN[sample, position].double().numpy()
         probabilities = np.exp(logits) / np.exp(logits).sum()
-        truth = np.eye(VOCABULARY)[target]
-        values.append(
-            -math.log(probabilities[target]) if statistic == "loss" else np.linalg.norm(probabilities - truth)
-        )
+        values.append(slow_token(statistic, probabilities, target))
+    values = sorted(values, reverse=True)[: max(1, round(highest * len(values)))]
     return float(np.mean(values)) if values else math.nan
+
+
+def slow_token(statistic: str, probabilities: Any, target: int) -> float:
+    information = [-math.log(one) for one in probabilities]
+    entropy = sum(p * nats for p, nats in zip(probabilities, information, strict=True))
+    variance = sum(p * (nats - entropy) ** 2 for p, nats in zip(probabilities, information, strict=True))
+    return {
+        "loss": information[target],
+        "error_norm": float(np.linalg.norm(probabilities - np.eye(VOCABULARY)[target])),
+        "entropy": entropy,
+        "variance": variance,
+        "surprise": (information[target] - entropy) / (math.sqrt(variance) + 0.001),
+    }[statistic]
 
 
 @pytest.mark.parametrize("rows_at_once", [1, 2, 100])
 def test_equals_the_mean_token_by_token(rows_at_once, monkeypatch):
     monkeypatch.setattr(loss, "HEAD_ELEMENTS", rows_at_once * VOCABULARY)
     adapter, given = reading_aloud()
-    found = head_means(adapter, BATCH, HIDDEN, ["loss", "error_norm"])
-    for values, statistic in zip(found, ["loss", "error_norm"], strict=True):
+    heads = [*map(Head, STATISTICS), Head("surprise", 0.5), Head("loss", 0.1)]
+    for values, need in zip(head_means(adapter, BATCH, HIDDEN, heads), heads, strict=True):
         assert values.dtype == torch.float32
-        np.testing.assert_allclose(values, [slow(statistic, row) for row in range(3)], atol=1e-6)
+        expected = [slow(need.statistic, row, need.highest) for row in range(3)]
+        np.testing.assert_allclose(values, expected, atol=1e-5, err_msg=str(need))
     assert max(len(rows) for rows in given) <= rows_at_once
     assert torch.equal(torch.cat(given), HIDDEN[BATCH.query_mask])
 
 
 def test_nothing_supervised_anywhere_is_undefined():
     adapter, _ = reading_aloud()
-    values = head_means(adapter, hand_batch("spp", "sp."), HIDDEN[:2, :3], ["loss"])[0]
+    values = head_means(adapter, hand_batch("spp", "sp."), HIDDEN[:2, :3], [Head()])[0]
     assert values.isnan().tolist() == [True, True]
 
 
 def test_a_neighbour_does_not_change_the_last_bit():
     adapter, _ = reading_aloud()
-    together = head_means(adapter, BATCH, HIDDEN, ["loss"])[0]
+    together = head_means(adapter, BATCH, HIDDEN, [Head()])[0]
     alone = hand_batch("spaapa")
-    assert torch.equal(head_means(adapter, alone, HIDDEN[1:2], ["loss"])[0], together[1:2])
+    assert torch.equal(head_means(adapter, alone, HIDDEN[1:2], [Head()])[0], together[1:2])
 
 
 def test_half_precision_states_are_judged_in_float32():
     adapter, _ = reading_aloud()
-    half = head_means(adapter, BATCH, HIDDEN.bfloat16(), ["loss", "error_norm"])
-    full = head_means(adapter, BATCH, HIDDEN.bfloat16().float(), ["loss", "error_norm"])
+    half = head_means(adapter, BATCH, HIDDEN.bfloat16(), [Head("loss"), Head("error_norm")])
+    full = head_means(adapter, BATCH, HIDDEN.bfloat16().float(), [Head("loss"), Head("error_norm")])
     assert torch.equal(torch.stack(half)[:, :2], torch.stack(full)[:, :2])
 
 
@@ -91,3 +103,19 @@ def test_closed_forms(logits, nats, norm):
     given, target = torch.tensor([logits]), torch.tensor([0])
     assert cross_entropy(given, target).item() == pytest.approx(nats, abs=1e-6)
     assert error_norm(given, target).item() == pytest.approx(norm, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("logits", "entropy", "variance"),
+    [
+        ([0.0, 0.0, 0.0, 0.0], math.log(4), 0.0),  # nothing is known, and that is certain
+        ([200.0, -200.0], 0.0, 0.0),
+        # p = 3/4, 1/4: -log p lies log 3 apart, so its variance is 3/16 of (log 3)^2
+        ([math.log(3), 0.0], 2 * math.log(2) - 0.75 * math.log(3), 3 / 16 * math.log(3) ** 2),
+        ([0.0, -math.inf, 0.0], math.log(2), 0.0),  # a token that cannot occur
+    ],
+)
+def test_closed_forms_of_the_model_s_own_doubt(logits, entropy, variance):
+    given, target = torch.tensor([logits]), torch.tensor([0])
+    assert STATISTICS["entropy"](given, target).item() == pytest.approx(entropy, abs=1e-6)
+    assert STATISTICS["variance"](given, target).item() == pytest.approx(variance, abs=1e-6)

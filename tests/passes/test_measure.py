@@ -73,7 +73,7 @@ def test_masking_at_every_layer_equals_the_whole_model_with_hooks_on_all_of_them
 
         handles = [layer.register_forward_pre_hook(hook, with_kwargs=True) for layer in adapter.layers[depth:]]
         with torch.no_grad():
-            slow = head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
+            slow = head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), [Head()])[0]
         for handle in handles:
             handle.remove()
         torch.testing.assert_close(found[need], slow, **CLOSE)
@@ -95,7 +95,7 @@ def eager_without_keys(adapter: Adapter, batch: Batch, dropped: Tensor, first: i
     set_text_attention(adapter, "eager")
     try:
         with torch.no_grad():
-            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), ["loss"])[0]
+            return head_means(adapter, batch, adapter.backbone(batch, adapter.inputs(batch)), [Head()])[0]
     finally:
         set_text_attention(adapter, before)
         for handle in handles:

@@ -22,11 +22,13 @@ from vlmsift.selectors import (
     SELECTORS,
     Coincide,
     FacilityLocation,
+    Judge,
     KCenter,
     Mixture,
     Random,
     Selector,
     SemDeDup,
+    Then,
     Top,
     Trajectories,
     build_selector,
@@ -36,7 +38,8 @@ from vlmsift.selectors import (
 DEFAULTS: list[Selector] = [selector() for selector in SELECTORS.values()]
 """Every entry of the table as it comes: a new one is under contract by its line there."""
 
-WIDTHS = {name: 1 if name == getattr(one, "by", None) else 4 for one in DEFAULTS for name in one.columns}
+NUMBERS = {getattr(one, field) for one in DEFAULTS for field in ("by", "also") if hasattr(one, field)}
+WIDTHS = {name: 1 if name in NUMBERS else 4 for one in DEFAULTS for name in one.reads}
 """The columns that the entries ask for by default, and how wide they are here."""
 
 ALL_WIDTHS = {"loss": 1, "states_free": 1, "states": 2, "path": 3, "halves": 2, **WIDTHS}
@@ -60,10 +63,17 @@ CASES: list[Selector] = [
     FacilityLocation("path", whole=10),
     KCenter("states", "random"),
     KCenter("path", whole=10),
+    Judge(0.3, "loss", "states_free", balance="answer", min_group=2),
+    Judge(0.9, "loss", weight=0, balance="form", guard=0),
+    Then(Judge("auto", "loss", weight=0), Random()),
+    Then(Judge(0.5, "loss", weight=0), FacilityLocation("states", neighbours=3)),
+    Then(Judge(0.5, "loss", weight=0), Top("states_free", balance="source")),
 ]
 
 
-JUDGES = [case for case in CASES if isinstance(case, (Random, Mixture)) or getattr(case, "eps", None) is not None]
+JUDGES = [
+    case for case in CASES if isinstance(case, (Random, Mixture, Judge, Then)) or getattr(case, "eps", None) is not None
+]
 """Those that take keep="clean"; the others refuse it."""
 
 
@@ -92,6 +102,7 @@ def pools(draw: st.DrawFn) -> pa.Table:
         images=rng.integers(0, 3, count).astype(np.int32),
         source=[["a", "b", None][row] for row in rng.integers(0, 3, count)],
         answer_key=[["yes", "no", None][row] for row in rng.integers(0, 3, count)],
+        question=[["is there a cat", "is there no cat", "how many", None][row] for row in rng.integers(0, 4, count)],
         reason=["broken" if bad else None for bad in rng.random(count) < 0.1],
     )
 
@@ -208,7 +219,7 @@ def test_text_only_rows_are_kept_at_the_same_rate_all_or_not(selector: Selector)
 
 @pytest.mark.parametrize("selector", [case for case in CASES if case.columns], ids=repr)
 def test_a_column_of_nothing_is_told(selector: Selector) -> None:
-    (column,) = selector.columns
+    column = selector.columns[0]
     table = plain_pool(3)
     width = ALL_WIDTHS[column]
     empty = make_table(shaped({column: np.full((3, width), np.nan)}))[column]
@@ -237,6 +248,11 @@ KINDS: dict[Any, st.SearchStrategy[Any]] = {
 }
 OF_NAME = {
     "low": st.none() | st.floats(-9, 9) | st.sampled_from(["0%", "12.5%"]),
+    "drop": st.just("auto") | st.floats(0, 0.999),
+    "most": st.floats(0, 0.999),
+    "unknown": st.floats(0, 0.999),
+    "weight": st.floats(0, 1),
+    "guard": st.floats(0, 1),
 }
 OF_NAME["fewest"] = st.integers(2, 10**9)
 OF_NAME["high"] = OF_NAME["low"]
@@ -274,8 +290,9 @@ def test_a_word_builds_what_it_was_made_from(cls: type[Selector], data: Any) -> 
     again = build_selector(selector_word(selector))
     assert again == selector
     assert repr(again) == repr(selector)
-    names = {column: f"{column}_2" for column in selector.columns}
-    assert selector.with_columns(names).columns == tuple(names.values())
+    names = {column: f"{column}_2" for column in selector.reads}
+    assert selector.with_columns(names).reads == tuple(f"{column}_2" for column in selector.reads)
+    assert set(selector.columns) <= set(selector.reads)
 
 
 @pytest.mark.parametrize("selector", DEFAULTS, ids=repr)

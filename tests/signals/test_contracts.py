@@ -35,10 +35,13 @@ WORDS = [
     "all_concepts=concept_states:dimensions=0",
     "few_concepts=concept_states:layers=2,dimensions=6",
     "narrow_last=last_state:dimensions=5",
+    "surprising_tokens=surprise:of=tokens,highest=0.3",
 ]
 NEEDS_AN_IMAGE = {"delta_attnmask", "delta_random", "delta_bottom", "image_attention", "image_entropy", "image_gain"}
 NEEDS_AN_IMAGE |= {"first", "meant", "entropy_profile", "relative_profile"}
 NEEDS_AN_IMAGE |= {"image_spectrum", "spectrum_released", "spectrum_answer"}
+# Differences of two large losses over a small deviation: dozens with random weights, more than float32 holds to 1e-5
+RELATIVE = {"surprise": 1e-5, "surprising_tokens": 1e-5}
 PARTLY_UNDEFINED = {"entropy_profile", "relative_profile"}  # layers whose window does not reach the image
 
 
@@ -70,7 +73,12 @@ def test_a_value_does_not_depend_on_batch_padding_or_neighbours(adapter):
             found = torch.cat([part[name] for part in parts])
             message = f"{name}, {layout}"
             torch.testing.assert_close(
-                found, expected, atol=1e-5, rtol=0, equal_nan=True, msg=lambda m, t=message: f"{t}: {m}"
+                found,
+                expected,
+                atol=1e-5,
+                rtol=RELATIVE.get(name, 0.0),
+                equal_nan=True,
+                msg=lambda m, t=message: f"{t}: {m}",
             )
         # rows of text alone are undefined where an image is needed, and only there
         undefined = expected.isnan().reshape(len(samples), -1)

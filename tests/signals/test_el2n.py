@@ -22,5 +22,5 @@ def test_is_the_mean_norm_of_the_error_over_the_answer():
     adapter = SimpleNamespace(head=lambda rows: rows, text_config=SimpleNamespace(vocab_size=128))
     (need,) = El2n().needs
     assert need == Head("error_norm")
-    found = El2n()(batch, {need: head_means(adapter, batch, hidden, ["error_norm"])[0]})
+    found = El2n()(batch, {need: head_means(adapter, batch, hidden, [Head("error_norm")])[0]})
     torch.testing.assert_close(found, torch.tensor([math.sqrt(2) / 2]))

@@ -32,6 +32,7 @@ def test_the_table_is_as_documented():
         "attention_influence",
         "concept_states",
         "el2n",
+        "entropy",
         "entropy_profile",
         "hidden_mean",
         "ifd",
@@ -41,6 +42,7 @@ def test_the_table_is_as_documented():
         "image_spectrum",
         "last_state",
         "random",
+        "surprise",
     ]
     assert set(DEFAULT_SIGNALS) <= set(SIGNALS)
 

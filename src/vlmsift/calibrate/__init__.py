@@ -112,11 +112,12 @@ def calibrate(
     """
     from vlmsift.calibrate.combined import combined
     from vlmsift.calibrate.grid import VECTOR, candidates, default_column
-    from vlmsift.calibrate.planted import Planted
-    from vlmsift.calibrate.reading import read_layout, read_values
     from vlmsift.calibrate.verdict import judge, recommend, rows_of
     from vlmsift.calibrate.writing import write_all
     from vlmsift.models import open_model
+    from vlmsift.plants.layout import read_layout, read_values
+    from vlmsift.plants.planted import Planted
+    from vlmsift.plants.share import estimate
     from vlmsift.pools import open_pool
     from vlmsift.runs.run import check_run_folder
     from vlmsift.scoring.score import score
@@ -141,13 +142,15 @@ def calibrate(
     run = score(planted, model, folder / "run", signals=words, engine=engine, overwrite=overwrite, progress=progress)
     seconds = time.perf_counter() - started
     layout, left_out = read_layout(run, planted)
-    values = read_values(run, compared)
+    values = read_values(run, [*(one.column for one in compared), "answer_loss", "answer_tokens"])
     judged = judge(compared, values, layout, seed)
     default = default_column(compared, model.depth)
     verdict = recommend(judged, default)
     weights, more, told = combined(judged, values, layout, verdict.column, seed)
     judged |= more
-    sentences, column, probed = [*verdict.sentences, *told], verdict.column, None
+    known = {**values, **({"delta_attnmask": values[default]} if default else {})}
+    spoiled = estimate(known, layout)
+    sentences, column, probed = [*verdict.sentences, *told, spoiled.sentence()], verdict.column, None
     if plan is not None:
         from vlmsift.calibrate.probe import run_probe
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vlmsift.calibrate.combine import Weights, fit
-from vlmsift.calibrate.figures import Floats, Layout
 from vlmsift.calibrate.grid import Candidate
-from vlmsift.calibrate.plants import PLANTS
 from vlmsift.calibrate.verdict import Judged, judge
+from vlmsift.plants.combine import Weights, fit
+from vlmsift.plants.kinds import PLANTS
+from vlmsift.plants.layout import Floats, Layout
 from vlmsift.signals.calibrated import FLOOR
 
 CHEAP = ("answer_loss", "image_attention", "image_entropy")  # what the first pass gives anyway

@@ -6,37 +6,12 @@ resample is a vector of weights, so that one comparison matrix per signal and ki
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
-
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
-Ints = NDArray[np.int64]
+from vlmsift.plants.layout import Floats, Layout
+
 RESAMPLES = 400  # draws of the bootstrap
 LOW, HIGH = 2.5, 97.5  # ends of the intervals, percent
-
-
-@dataclass(frozen=True)
-class Layout:
-    """What the N rows of a planted pool's run are."""
-
-    of: Ints  # (N,) place of each row's original among the originals
-    originals: NDArray[np.bool_]  # (N,) usable originals
-    pictured: NDArray[np.bool_]  # (N,) rows with an image
-    twins: Mapping[str, NDArray[np.bool_]]  # kind -> (N,) its usable twins; none is empty
-    by_image: frozenset[str]  # kinds made by way of an image: held against originals with images
-
-    @property
-    def usable(self) -> NDArray[np.bool_]:
-        """(N,) bool: originals and twins that could be measured."""
-        return np.asarray(np.logical_or.reduce([self.originals, *self.twins.values()]))
-
-    def good(self, kind: str) -> NDArray[np.bool_]:
-        """(N,) bool: the originals that twins of this kind are held against."""
-        return self.originals & self.pictured if kind in self.by_image else self.originals
 
 
 def resamples(count: int, number: int, seed: int) -> Floats:

@@ -17,7 +17,7 @@ from vlmsift.signals import build_signals, forwards, signal_word
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.types import Signal
 
-PLAIN = ("answer_loss", "answer_tokens", "el2n", "image_attention", "image_entropy", "image_gain", "random")
+PLAIN = ("answer_loss", "answer_tokens", "surprise", "el2n", "image_attention", "image_entropy", "image_gain", "random")
 DEAR = ("ifd", "image_spectrum")  # the full grid adds them; `attention_influence` needs heads: only where asked for
 VECTOR = "hidden_mean"  # measured as well, because balanced selections may cluster by it; not a candidate
 

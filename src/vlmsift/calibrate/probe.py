@@ -17,8 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import numpy as np
 
-from vlmsift.calibrate.figures import Ints, Layout
-from vlmsift.calibrate.planted import Planted
 from vlmsift.calibrate.verdict import Judged
 from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Bench, Cell, Subset, identify, read_cells, run_cells
@@ -26,6 +24,8 @@ from vlmsift.experiment.overlap import image_digests
 from vlmsift.experiment.plan import NONE, Augmentation
 from vlmsift.experiment.table import Key, Result, Row, build_rows
 from vlmsift.parameters import Count, Parameters, Seed
+from vlmsift.plants.layout import Ints, Layout
+from vlmsift.plants.planted import Planted
 from vlmsift.runs.run import Run
 from vlmsift.specs import ModelSpec
 from vlmsift.tables import Record, number, spread

@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vlmsift.calibrate.figures import RESAMPLES, Floats, Layout, aurocs, interval, resamples, spearman
+from vlmsift.calibrate.figures import RESAMPLES, aurocs, interval, resamples, spearman
 from vlmsift.calibrate.grid import Candidate
-from vlmsift.calibrate.plants import PLANTS
+from vlmsift.plants.kinds import PLANTS
+from vlmsift.plants.layout import Floats, Layout
 
 
 @dataclass(frozen=True)

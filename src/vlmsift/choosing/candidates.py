@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Parameters
 
-COLUMN_FIELDS = ("by", "vector")
+COLUMN_FIELDS = ("by", "also", "vector")
 _CHUNK = 2**18  # ids that are Python strings at a time
 _Made = TypeVar("_Made")
 
@@ -33,6 +33,7 @@ class Candidates:
     seed: int  # for generators; 0 to 2**32 - 1
     rows: NDArray[np.int64]  # (N,), each row's place in what `vectors` return
     vectors: Mapping[str, Callable[[], NDArray[np.float32]]]  # column -> loads (all rows of the run, K)
+    spoiled: float | None = None  # share of the pool that looks spoiled, where plants have told it
     memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what `once` keeps
 
     def __len__(self) -> int:
@@ -40,7 +41,8 @@ class Candidates:
 
     def take(self, places: NDArray[np.int64], stratum: str) -> Candidates:
         """Those at `places` (int64), in that order."""
-        return Candidates(self.table.take(pa.array(places)), stratum, self.seed, self.rows[places], self.vectors)
+        rows = self.table.take(pa.array(places)), stratum, self.seed, self.rows[places], self.vectors
+        return Candidates(*rows, self.spoiled)
 
     def number(self, column: str) -> NDArray[np.floating[Any]]:
         """(N,) float values of a scalar column, in its own precision; NaN where undefined."""
@@ -86,6 +88,21 @@ class Choice(NamedTuple):
     details: Mapping[str, Any]  # JSON values for `Selection.made_by`: a rule that was worked out, a number of clusters
 
 
+class Verdict(NamedTuple):
+    """What a selector that judges found of N candidates."""
+
+    left: NDArray[np.int64]  # (n,) places of those that stay, in the candidates' order
+    groups: Any  # N strings (`pyarrow.Array`), the group of each
+    reasons: Any  # N strings (`pyarrow.Array`), why each was dropped; ignored for those that stay
+    details: Mapping[str, Any]  # as of a `Choice`
+
+    def stays(self, count: int) -> NDArray[np.bool_]:
+        """(N,) whether each of the `count` candidates stays."""
+        found = np.zeros(count, np.bool_)
+        found[self.left] = True
+        return found
+
+
 class Cause(NamedTuple):
     """Why rows may not be chosen."""
 
@@ -98,8 +115,8 @@ class Cause(NamedTuple):
 class Selector(Parameters):
     """Base of all selectors. A new one is a frozen dataclass in a file of its own, with `name` and `__call__`.
 
-    A field called `by` or `vector` names a column of the run, and no other field does (see `with_columns`). What its
-    fields may hold is their types' to say (see `parameters.Parameters`).
+    A field called `by`, `also` or `vector` names a column of the run, and no other field does (see `with_columns`).
+    What its fields may hold is their types' to say (see `parameters.Parameters`).
     """
 
     name: ClassVar[str]
@@ -117,6 +134,20 @@ class Selector(Parameters):
         The one that the field `by` names, else the one of `vector`, else none.
         """
         return tuple(getattr(self, name) for name in COLUMN_FIELDS if hasattr(self, name))[:1]
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Signals that it asks the run for: `columns`, and those that may be undefined for a row that is ranked."""
+        return self.columns
+
+    @property
+    def asks_share(self) -> bool:
+        """Whether it wants to know how much of the pool looks spoiled (`Candidates.spoiled`), which plants tell."""
+        return False
+
+    def unasked(self) -> Selector:
+        """A copy that does not ask for that share, and does what it does where it is unknown."""
+        return self
 
     def screen(self, candidates: Candidates) -> list[Cause]:
         """Rows this selector rules out before the budget is split, beyond the undefined ones. None by default."""
@@ -138,6 +169,16 @@ class Selector(Parameters):
         Raises UsageError where the selector ranks, and does not judge.
         """
         self.check_clean()
+        raise NotImplementedError
+
+    def check_judge(self) -> None:
+        """Raise UsageError where it cannot stand before a `then`: it has no `judge` of its own."""
+        if type(self).judge is Selector.judge:
+            raise UsageError(f"{self.name!r} cannot stand before 'then': it chooses, it does not judge. Give judge.")
+
+    def judge(self, candidates: Candidates, budget: int | None) -> Verdict:
+        """Which of the N candidates stay, at least `budget` of them; None = no budget is asked for."""
+        self.check_judge()
         raise NotImplementedError
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:

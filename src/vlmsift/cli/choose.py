@@ -80,7 +80,7 @@ def sift(
     out: Annotated[str, typer.Option("--out", "-o", help="Where the kept rows go, as in `vlmsift export`.")],
     engine: EngineSpec,
     method: Annotated[
-        str | None, typer.Option(help="A method; `vlmsift methods` lists them (default: delta-attnmask).")
+        str | None, typer.Option(help="A method; `vlmsift methods` lists them (default: judge-cover).")
     ] = None,
     config: Config = None,
     keep: MethodKeep = None,
@@ -92,6 +92,9 @@ def sift(
     trained: Annotated[
         bool, typer.Option("--trained", help="The model was fine-tuned on this pool already, as bye needs it.")
     ] = False,
+    plants: Annotated[
+        bool, typer.Option("--plants/--no-plants", help="Let planted twins tell how much to drop, or drop half.")
+    ] = True,
     recipe: Recipe = None,
     changes: Changes = None,
     run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
@@ -119,6 +122,7 @@ def sift(
             keep=keep,
             proxy=proxy,
             trained=trained,
+            plants=plants,
             run=run,
             out_format=out_format,
             seed=seed,

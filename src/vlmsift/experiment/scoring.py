@@ -239,6 +239,11 @@ def _scored(run: Run, chooser: Chooser, ground: _Ground) -> Scored:
     assert chooser.selector is not None
     columns = _columns(run)
     selector = chooser.selector.with_columns({name: columns[_key(signal)] for name, signal in chooser.signals.items()})
+    told = 0.0
+    if selector.asks_share and not isinstance(ground.model, ModelSpec):
+        from vlmsift.plants.share import tell_share
+
+        told = tell_share(run, ground.pool, ground.model).seconds
     try:
         pace = json.loads(_clock(run.folder).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -246,4 +251,4 @@ def _scored(run: Run, chooser: Chooser, ground: _Ground) -> Scored:
     own = forwards(chooser.signals.values(), ground.depth) * ground.models
     share = own / pace["forwards"] if pace["forwards"] else 1.0  # of a run that only draws
     before = sum(pace.get("settling", {}).get(_key(signal), 0.0) for signal in chooser.signals.values())
-    return Scored(run, selector, pace["seconds"] * share + before + ground.seconds)
+    return Scored(run, selector, pace["seconds"] * share + before + ground.seconds + told)

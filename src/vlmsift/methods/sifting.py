@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.scoring.score import Progress
 
-DEFAULT = "delta-attnmask"
+DEFAULT = "judge-cover"
 
 
 def sift(
@@ -30,6 +30,7 @@ def sift(
     keep: str | int | float | None = None,
     proxy: str | Path | ModelSpec | None = None,
     trained: bool = False,
+    plants: bool = True,
     run: str | Path | None = None,
     out_format: str | None = None,
     seed: int = 0,
@@ -52,6 +53,8 @@ def sift(
         proxy: a small model that is fine-tuned and scored in the place of `model`, the one that will be trained; on
             the same device, where it is a name alone.
         trained: the model was fine-tuned on this pool already, for methods that need such a one.
+        plants: let known-bad twins, planted in a sample of the pool, tell how much of it looks spoiled, where the
+            method's selector asks for that (about 1,000 rows more to score). What they told stays in the run.
         run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
         out_format: of the exported rows; None = the pool's own.
 
@@ -70,7 +73,7 @@ def sift(
     chosen = find_method(method) if isinstance(method, str) else method
     pool = open_pool(as_spec(PoolSpec, pool))
     keep = chosen.keep if keep is None else keep
-    selector = chosen.build_selector()
+    selector = chosen.build_selector() if plants else chosen.build_selector().unasked()
     if keep == CLEAN:
         selector.check_clean()
     else:
@@ -96,7 +99,15 @@ def sift(
         tuning = check_tuning(pool, scoring.model or spec.name, tuned, chosen.training)
         made = fine_tune(tuning, resume=not overwrite, progress=training_progress)
         scoring = scoring.with_models(checkpoints(made))
-    selection = select(run_score(scoring, progress), selector, keep, seed=seed)
+    asked = selector.asks_share and len(scoring.models) == 1
+    if asked:
+        scoring = scoring.opened()
+    scored = run_score(scoring, progress)
+    if asked:
+        from vlmsift.plants.share import tell_share
+
+        tell_share(scored, pool, scoring.models[0], engine=scoring.engine)
+    selection = select(scored, selector, keep, seed=seed)
     selection.export(out, format=out_format)
     return selection
 

@@ -13,6 +13,17 @@ _FOLLOWED = (
 _BASELINE = "a common baseline"
 
 METHODS: dict[str, Method] = {
+    "judge-cover": Method(
+        signals=("surprise", "delta_attnmask", "answer_loss", "hidden_mean"),
+        selector="judge then facility_location",
+        source="ours: surprise after Min-K%++ (arXiv 2404.02936), Delta-AttnMask (arXiv 2508.09199), facility location",
+        about="First drops what looks spoiled: answers that are less likely than the model expects of answers there "
+        "(surprise), and, half as much, those that lean least on what the model looks at (Delta-AttnMask); how much is "
+        "told by planted twins, and no group of equal answers is dropped whole. Then keeps, of what is left, the "
+        "greedy choice that each sample has something most like it in. `--no-plants` drops half; so does "
+        "judge:drop=0.5 then facility_location.",
+        needs="about 1,000 rows with planted twins are scored as well, unless told not to",
+    ),
     "delta-attnmask": Method(
         # the vector lets `balance="auto"` fall back on clusters where answers are open
         signals=("delta_attnmask", "answer_loss", "hidden_mean"),

@@ -54,7 +54,7 @@ def to_score(name: str, method: Method, model: Any, trained: bool) -> tuple[list
 
 def refuse_unmeasured(called: str, selector: Selector, signals: Mapping[str, Signal], along: bool) -> None:
     """Raise UsageError where a selector's columns are not scored, or a vector is to be followed `along` checkpoints."""
-    if lacking := [column for column in selector.columns if column not in signals]:
+    if lacking := [column for column in selector.reads if column not in signals]:
         raise UsageError(
             f"{called}: {selector.name} chooses by {lacking[0]!r}, which is not among its signals, "
             f"{', '.join(signals)}; name one so, as {lacking[0]}=answer_loss"

@@ -56,13 +56,13 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Need]) -> dict[Need,
         results |= {need: observer.result() for need, observer in observers.items()}
         results |= {need: watcher.result() for need, watcher in watchers.items()}
         assert trace.last is not None
-        means = head_means(adapter, batch, trace.last, [need.statistic for need in heads])
+        means = head_means(adapter, batch, trace.last, heads)
         results |= dict(zip(heads, means, strict=True))
         for need, ranking in zip(reruns, rankings, strict=True):
             change = need.intervene(adapter, batch, results.get(ranking))
             if change.of_attention:
                 _all_seen(capture, frozenset(range(depth)))
-            loss = head_means(adapter, batch, capture.resume(trace, change), ["loss"])[0]  # (B,)
+            loss = head_means(adapter, batch, capture.resume(trace, change), [Head()])[0]  # (B,)
             results[need] = loss if change.undefined is None else loss.masked_fill(change.undefined, math.nan)
     nothing = torch.full((len(batch),), math.nan)  # (B,), of a re-run that means nothing for this batch
     return {need: results.get(need, nothing).float().cpu() for need in wanted}

@@ -3,6 +3,7 @@
     run/run.json                      settings: what was measured, with what; enough to do it again
     run/signals/part-000000.parquet   `part_size` consecutive rows of the pool; complete or absent
     run/selections/NAME.parquet       a saved selection (written by `vlmsift.selectors`)
+    run/plants/                       what planted twins told of the pool (see `vlmsift.runs.spoiled`)
     run/checkpoints/                  of a run that was joined from several: theirs (see `vlmsift.runs.checkpoints`)
 
 Several processes may write the same run: each part is the same bytes, whoever writes it, and the last whole one stays.
@@ -50,12 +51,14 @@ FIXED = pa.schema(
         pa.field("id", pa.string(), nullable=False),
         pa.field("source", pa.string()),
         pa.field("answer_key", pa.string()),  # the last answer, normalised, where it is short
+        pa.field("question", pa.string()),  # what was asked before that answer, normalised and cut
         pa.field("images", pa.int32(), nullable=False),  # how many; 0 = text-only
         pa.field("answer_tokens", pa.int32()),
         pa.field("status", pa.string(), nullable=False),  # "ok" or "error"
         pa.field("reason", pa.string()),  # of an error row, as "kind: detail"
     ]
 )  # the columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here
+LATER = ("question",)  # fixed columns that a run of an earlier version may lack; they read as null
 INSIDE = "checkpoints"  # folder inside a run for the runs of the checkpoints that it was joined from
 SELECTION = b"vlmsift.made_by"  # key in the metadata of a saved selection: how it was made
 _PART = re.compile(r"signals/part-(\d{6,})\.parquet")
@@ -341,10 +344,16 @@ def _droppable(folder: Path) -> list[str]:
     run, home = Run(folder, _read(folder)), Folder(folder)
     parts = [name for name in home.list("signals/") if _PART.fullmatch(name)]
     for name in parts:
-        if (schema := _schema(folder / name)) is None or not schema.equals(run.schema):
+        schema = _schema(folder / name)
+        if schema is None or not any(schema.equals(own) for own in (run.schema, _earlier(run.schema))):
             cure = "Move it away, or name another --out folder."
             raise UsageError(f"{folder / name} is not a part of the run there, so nothing is thrown away. {cure}")
-    return [name for name in home.list("selections/") if _schema(folder / name, SELECTION) is not None] + parts
+    told = [name for name in home.list("plants/") if name == "plants/share.json"]
+    return told + [name for name in home.list("selections/") if _schema(folder / name, SELECTION) is not None] + parts
+
+
+def _earlier(schema: Any) -> Any:
+    return pa.schema([field for field in schema if field.name not in LATER])
 
 
 def _schema(path: Path, key: bytes | None = None) -> Any:

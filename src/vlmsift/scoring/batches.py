@@ -71,7 +71,7 @@ class Scorer:
         return {
             "index": np.zeros(count, np.int64),
             "images": np.zeros(count, np.int32),
-            **{name: np.full(count, None, object) for name in ("id", "source", "answer_key", "reason")},
+            **{name: np.full(count, None, object) for name in ("id", "source", "answer_key", "question", "reason")},
             "status": np.full(count, "error", object),
             **{name: np.full(shape, np.nan, np.float32) for name, shape in shapes.items()},
             "answer_tokens": np.full(count, np.nan, np.float32),

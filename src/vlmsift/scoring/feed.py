@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.pools import Pool, open_image
-from vlmsift.types import Batch, Sample
+from vlmsift.types import IMAGE_MARK, Batch, Sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +39,26 @@ class Item:
 SHORT_ANSWER = 32  # longest answer, in characters, that can be one of a closed set of answers
 
 
+LONG_QUESTION = 240  # characters of a question that are kept
+
+
 def answer_key(sample: Sample) -> str | None:
     """The last answer in lower case, white space and a final full stop taken off; None where it is long."""
     key = " ".join(sample.answer.lower().split()).rstrip(".")
     return key if 0 < len(key) <= SHORT_ANSWER else None
+
+
+def question_key(sample: Sample) -> str | None:
+    """What was asked last before the last answer: lower case, without white space around, cut; None where nothing was.
+
+    The beginning tells the form of a question, and its end often what is asked for; the middle of a long one goes.
+    """
+    last = max((place for place, turn in enumerate(sample.turns) if turn.role == "assistant"), default=0)
+    asked = next((turn.text for turn in reversed(sample.turns[:last]) if turn.role == "user"), "")
+    key = " ".join(asked.replace(IMAGE_MARK, " ").lower().split())
+    if len(key) > LONG_QUESTION:
+        key = f"{key[: LONG_QUESTION // 2]} {key[-LONG_QUESTION // 2 :]}"
+    return key or None
 
 
 def draw_batches(pool: Pool, model: Adapter, count: int) -> Iterator[Batch]:
@@ -72,7 +88,7 @@ class _Encoding:
         facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
         try:
             sample = self.pool[index]
-            facts |= {"answer_key": answer_key(sample), "images": len(sample.images)}
+            facts |= {"answer_key": answer_key(sample), "question": question_key(sample), "images": len(sample.images)}
             answers = tuple(turn.text for turn in sample.turns if turn.role == "assistant")
             return Item(index, facts, self.encoder.encode(sample), None, answers)
         except SampleError as error:

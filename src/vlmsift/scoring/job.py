@@ -39,6 +39,14 @@ class ScoreJob:
     overwrite: bool
     data: Mapping[str, str | None]  # the pool's identity, as a run records it
 
+    def opened(self) -> ScoreJob:
+        """The same job with its one model open, for who needs it afterwards too."""
+        from vlmsift.models import open_model
+
+        if self.model is None:
+            return self
+        return replace(self, model=None, models=(open_model(replace(self.model, model=self.models[0])),))
+
     def with_models(self, models: Sequence[str | Path]) -> ScoreJob:
         """The same job for models that were made since, such as the checkpoints of a fine-tune."""
         assert self.model is not None

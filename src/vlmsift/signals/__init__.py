@@ -18,6 +18,7 @@ from vlmsift.signals.attention_influence import AttentionInfluence
 from vlmsift.signals.concept_states import ConceptStates
 from vlmsift.signals.delta_attnmask import DeltaAttnMask
 from vlmsift.signals.el2n import El2n
+from vlmsift.signals.entropy import Entropy
 from vlmsift.signals.entropy_profile import EntropyProfile
 from vlmsift.signals.hidden_mean import HiddenMean
 from vlmsift.signals.ifd import Ifd
@@ -27,6 +28,7 @@ from vlmsift.signals.image_gain import ImageGain
 from vlmsift.signals.image_spectrum import ImageSpectrum
 from vlmsift.signals.last_state import LastState
 from vlmsift.signals.random import Random
+from vlmsift.signals.surprise import Surprise
 from vlmsift.types import Signal
 
 SIGNALS: dict[str, Any] = {
@@ -38,6 +40,7 @@ SIGNALS: dict[str, Any] = {
     "attention_influence": AttentionInfluence,
     "concept_states": ConceptStates,
     "el2n": El2n,
+    "entropy": Entropy,
     "entropy_profile": EntropyProfile,
     "hidden_mean": HiddenMean,
     "ifd": Ifd,
@@ -47,6 +50,7 @@ SIGNALS: dict[str, Any] = {
     "image_spectrum": ImageSpectrum,
     "last_state": LastState,
     "random": Random,
+    "surprise": Surprise,
 }
 """Command-line word and default column -> signal. Two lines are controls of Delta-AttnMask, not signals themselves."""
 
@@ -54,6 +58,8 @@ DEFAULT_SIGNALS = (
     "delta_attnmask",
     "answer_loss",
     "answer_tokens",
+    "entropy",
+    "surprise",
     "el2n",
     "image_attention",
     "image_entropy",

@@ -7,9 +7,9 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 
-from tests.calibrate.samples import layout
-from vlmsift.calibrate import combine
-from vlmsift.calibrate.combine import FOLDS, fit
+from tests.plants.samples import layout
+from vlmsift.plants import combine
+from vlmsift.plants.combine import FOLDS, fit
 
 COUNT = 200
 ROWS = layout(COUNT, ["wrong_image", "wrong_answer", "duplicate"])

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.calibrate.samples import many, sample
+from tests.plants.samples import many, sample
 from tests.sample_pools import picture
-from vlmsift.calibrate.plants import GRID, PLANTS, Stock, answer_form, check_plants, plain, twin
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.plants.kinds import GRID, PLANTS, Stock, answer_form, check_plants, plain, twin
 
 SAMPLES = many(60)
 STOCK = Stock(SAMPLES, Path())

@@ -15,8 +15,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlmsift.calibrate.plants import PLANTS, Stock, check_plants, generator, plain, twin
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.plants.kinds import PLANTS, Stock, check_plants, generator, plain, twin
 from vlmsift.pools import Pool
 from vlmsift.types import Sample
 

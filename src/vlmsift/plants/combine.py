@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vlmsift.calibrate.figures import Floats, Ints, Layout
+from vlmsift.plants.layout import Floats, Ints, Layout
 
 FOLDS = 5
 STRENGTHS = np.logspace(-3, 2, 6)  # inverse regularisations that cross-validation chooses among

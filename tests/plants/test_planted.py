@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.calibrate.samples import MemoryPool, many, sample
+from tests.plants.samples import MemoryPool, many, sample
 from tests.sample_pools import picture
-from vlmsift.calibrate import planted as module
-from vlmsift.calibrate.planted import Planted
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.plants import planted as module
+from vlmsift.plants.planted import Planted
 
 POOL = MemoryPool(many(60, text_only=range(40, 60)))
 

@@ -3,16 +3,40 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from vlmsift.calibrate.figures import Floats, Layout
-from vlmsift.calibrate.grid import Candidate
-from vlmsift.calibrate.planted import SMALLEST, Planted
-from vlmsift.calibrate.plants import NO_TWIN, PLANTS
 from vlmsift.errors import UsageError
+from vlmsift.plants.kinds import NO_TWIN, PLANTS
+from vlmsift.plants.planted import SMALLEST, Planted
 from vlmsift.runs.run import Run
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the N rows of a planted pool's run are."""
+
+    of: Ints  # (N,) place of each row's original among the originals
+    originals: NDArray[np.bool_]  # (N,) usable originals
+    pictured: NDArray[np.bool_]  # (N,) rows with an image
+    twins: Mapping[str, NDArray[np.bool_]]  # kind -> (N,) its usable twins; none is empty
+    by_image: frozenset[str]  # kinds made by way of an image: held against originals with images
+
+    @property
+    def usable(self) -> NDArray[np.bool_]:
+        """(N,) bool: originals and twins that could be measured."""
+        return np.asarray(np.logical_or.reduce([self.originals, *self.twins.values()]))
+
+    def good(self, kind: str) -> NDArray[np.bool_]:
+        """(N,) bool: the originals that twins of this kind are held against."""
+        return self.originals & self.pictured if kind in self.by_image else self.originals
 
 
 def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:
@@ -51,8 +75,7 @@ def read_layout(run: Run, planted: Planted) -> tuple[Layout, list[str]]:
     return Layout(of, originals, table["images"].to_numpy() > 0, twins, by_image), said
 
 
-def read_values(run: Run, found: Sequence[Candidate]) -> dict[str, Floats]:
-    """Column -> (N,) float64 of every candidate, of the answer's loss and of its length; NaN where undefined."""
-    names = dict.fromkeys([*(one.column for one in found), "answer_loss", "answer_tokens"])
-    table = run.table(list(names))
-    return {name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in names}
+def read_values(run: Run, columns: Sequence[str]) -> dict[str, Floats]:
+    """Column -> (N,) float64 of the run; NaN where undefined."""
+    table = run.table(list(dict.fromkeys(columns)))
+    return {name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in table.column_names}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from tests.sample_pools import picture
-from vlmsift.calibrate.figures import Layout
+from vlmsift.plants.layout import Layout
 from vlmsift.types import IMAGE_MARK, Sample, Turn
 
 

@@ -1,0 +1,255 @@
+"""Every rule on every pool: what its subset teaches, against a random draw, the oracle and the whole.
+
+    python benchmarks/choices.py spoiled-50 redundant --seed 303           # pools of benchmarks/digit_pools.py
+    python benchmarks/choices.py easy_vqa-0 easy_vqa-40 --data FOLDER      # real pictures; FOLDER holds easy_vqa/
+    python benchmarks/choices.py summary                                   # the page on top, of all that was run
+
+Scorer and start of every training is the embedded model's weak start, of easy-VQA a model that was trained from scratch
+on another part; `--scorer trained` scores the digits with the well-trained model. The seed is of pool, test set, split
+and base model. Prints the tables of docs/results.md: mean and deviation over seeds of training and choosing, and the
+difference to the random draw and to the full pool, paired by seed where both have it, with a bootstrap interval.
+Whatever was finished before is not done again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from digit_pools import KINDS, make_data
+from digits import number
+from method_tables import markdown
+from real_data import PIXELS, SMALL, make_base, split_rows, spoil, unseen, write_part
+
+from vlmsift.demo import MODEL_PATH, START_PATH
+from vlmsift.demo.teach import RECIPE
+from vlmsift.experiment import Result, validate
+from vlmsift.methods import METHODS
+
+BASICS = ["random", "oracle", "delta-attnmask", "perplexity-low", "facility-location", "coincide"]
+VARIANTS: dict[str, dict[str, Any]] = {}
+"""Name -> what a plan needs of it: signals and a selector."""
+REAL = ("easy_vqa-0", "easy_vqa-20", "easy_vqa-40")
+RESAMPLES = 2000
+
+
+def make_plan(kind: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Pool, test set, model and recipe of a plan, and the oracle's ids."""
+    device = {"device": "cpu", "dtype": "float32"}
+    if kind in KINDS:
+        data = make_data(kind, folder, options.rows, options.seed, options.tests)
+        plan: dict[str, Any] = {"model": {"model": str(START_PATH), **device}}
+        plan["recipe"] = {**RECIPE, "epochs": options.epochs}
+        if options.scorer == "trained":
+            plan["scorer"] = {"model": str(MODEL_PATH), **device}
+    else:
+        data, base = make_real(kind, folder, options)
+        plan = {"model": {"model": str(base), **device}}
+        plan["recipe"] = {"name": "llava-1.5", **SMALL, "epochs": 3, "learning_rate": 3e-4}
+    return {**plan, "pool": str(data["pool"]), "test": str(data["test"]), "oracle": str(data["oracle"])}
+
+
+def make_real(kind: str, folder: Path, options: argparse.Namespace) -> tuple[dict[str, Path], Path]:
+    """A real pool with noise, its oracle and test set, and the base model."""
+    name, _, noise = kind.rpartition("-")
+    source, pixels = options.data / name, PIXELS[name]
+    shared = folder.with_name(f"{name}-{options.seed}")
+    parts = split_rows(source, options.seed)
+    files = {part: write_part(shared / part, rows, source, pixels) for part, rows in parts.items()}
+    parts["test"] = unseen(shared / "test", parts["test"], [shared / "base", shared / "pool"])
+    files["test"] = write_part(shared / "test", parts["test"], source, pixels)
+    base = make_base(shared, files["base"], pixels, options.base_epochs, options.seed)
+    rows, clean = spoil(parts["pool"], int(noise) / 100, seed=options.seed + 1000)  # no seed that plants are drawn by
+    pool = write_part(folder / "pool", rows, source, pixels)
+    (folder / "oracle.txt").write_text("".join(f"{one}\n" for one in clean))
+    return {"pool": pool, "oracle": folder / "oracle.txt", "test": files["test"]}, base
+
+
+def arm(name: str, oracle: str) -> Any:
+    """A method as a plan has it."""
+    if name == "oracle":
+        return {"name": name, "ids": oracle}
+    if name in VARIANTS:
+        return {"name": name, **VARIANTS[name]}
+    return name
+
+
+def run_pool(kind: str, options: argparse.Namespace) -> list[Result]:
+    """All trainings of one pool."""
+    folder = options.out.resolve() / f"{kind}-{options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    shared = make_plan(kind, folder, options)
+    oracle = shared.pop("oracle")
+    scored = "" if options.scorer == "weak" else f"-{options.scorer}"
+    shared |= {"redraw": True, "out": str(folder / f"cells{scored}"), "schedule": options.schedule}
+    if options.schedule == ["steps"]:
+        shared["steps"] = options.steps
+    results: list[Result] = []
+    for methods, seeds in ((["full"], options.full_seeds), (options.methods, options.seeds)):
+        if not seeds or not methods:
+            continue
+        plan = {
+            **shared,
+            "methods": [arm(name, oracle) for name in methods],
+            "budgets": options.budgets,
+            "seeds": seeds,
+        }
+        path = folder / f"plan-{'full' if methods == ['full'] else 'methods'}{scored}.yaml"
+        path.write_text(yaml.safe_dump(plan, sort_keys=False))
+        found = validate(path, shard=(0, 1))
+        results += found.results
+        for name, why in found.errors.items():
+            print(f"* {name}: {why}", flush=True)
+    known = {"kind": kind, "seed": options.seed, "scorer": options.scorer, "schedule": options.schedule}
+    rows = [
+        {
+            "method": one.key.method,
+            "budget": one.key.budget,
+            "seed": one.seed,
+            "accuracy": float(np.mean([score for score in one.scores.values() if score is not None])),
+            "loss": float(np.mean([loss for loss in one.losses.values() if loss is not None])),
+            "steps": one.steps,
+            "training": one.training_seconds,
+            "selection": one.selection_seconds,
+        }
+        for one in results
+    ]
+    file = folder / f"results{scored}-{options.schedule[0]}.json"
+    before = json.loads(file.read_text())["rows"] if file.exists() else []
+    taken = {(row["method"], row["budget"], row["seed"]) for row in rows}
+    rows += [row for row in before if (row["method"], row["budget"], row["seed"]) not in taken]
+    file.write_text(json.dumps({**known, "rows": rows}, indent=1))
+    print(
+        f"\n### {kind}, seed {options.seed}, {options.scorer} scorer, equal {options.schedule[0]}\n\n{table(rows)}",
+        flush=True,
+    )
+    return results
+
+
+def table(rows: Sequence[dict[str, Any]]) -> str:
+    """One line per method and budget."""
+    cells: dict[tuple[str, str], dict[int, dict[str, Any]]] = {}
+    for row in rows:
+        cells.setdefault((row["budget"], row["method"]), {})[row["seed"]] = row
+    full = cells.get(("100%", "full"), {})
+    cost = _mean(full, "training")
+    lines = []
+    for (budget, method), found in sorted(cells.items(), key=_order):
+        accuracy = [one["accuracy"] for one in found.values()]
+        spread = f" +- {np.std(accuracy, ddof=1):.3f}" if len(accuracy) > 1 else ""
+        drawn = cells.get((budget, "random"), {})
+        spent = (_mean(found, "training") or 0) + (_mean(found, "selection") or 0)
+        lines.append(
+            [
+                method,
+                budget,
+                str(len(found)),
+                number(_mean(found, "steps"), 0),
+                f"{np.mean(accuracy):.3f}{spread}",
+                number(_mean(found, "loss"), 2),
+                "" if method in ("random", "full") else difference(found, drawn),
+                "" if method == "full" else difference(found, full),
+                number(spent / cost if cost else None, 2),
+            ]
+        )
+    head = ["method", "budget", "seeds", "steps", "accuracy", "loss", "above random", "above full", "cost ratio"]
+    return markdown(head, lines)
+
+
+def _order(cell: tuple[tuple[str, str], Any]) -> tuple[float, int, float]:
+    (budget, method), found = cell
+    first = ["full", "random", "oracle"]
+    place = first.index(method) if method in first else len(first)
+    return -float(budget.rstrip("%")), place, -float(np.mean([one["accuracy"] for one in found.values()]))
+
+
+def _mean(found: dict[int, dict[str, Any]], key: str) -> float | None:
+    values = [one[key] for one in found.values() if one[key] is not None]
+    return float(np.mean(values)) if values else None
+
+
+def difference(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> str:
+    """Mean difference of accuracies with a 95 % bootstrap interval; paired where the seeds are the same ones."""
+    if not ours or not theirs:
+        return ""
+    rng = np.random.default_rng(0)
+    if set(ours) == set(theirs):
+        gaps = np.array([ours[seed]["accuracy"] - theirs[seed]["accuracy"] for seed in ours])
+        draws = rng.choice(gaps, (RESAMPLES, len(gaps))).mean(axis=1)
+    else:
+        own, other = (np.array([one["accuracy"] for one in side.values()]) for side in (ours, theirs))
+        gaps = np.array([own.mean() - other.mean()])
+        draws = rng.choice(own, (RESAMPLES, len(own))).mean(axis=1) - rng.choice(other, (RESAMPLES, len(other))).mean(
+            axis=1
+        )
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return f"{gaps.mean():+.3f} [{low:+.3f}, {high:+.3f}]"
+
+
+def summary(options: argparse.Namespace) -> str:
+    """For each pool the best method, and the default's rank and distances."""
+    lines = []
+    for file in sorted(options.out.resolve().glob("*/results*.json")):
+        found = json.loads(file.read_text())
+        rows = [row for row in found["rows"] if row["budget"] in ("20%", "100%")]
+        means = {
+            name: float(np.mean([row["accuracy"] for row in rows if row["method"] == name]))
+            for name in {row["method"] for row in rows}
+        }
+        real = {name: mean for name, mean in means.items() if name not in ("full", "oracle") and name not in VARIANTS}
+        if options.default not in real:
+            continue
+        best = max(real, key=real.__getitem__)
+        rank = sorted(real, key=real.__getitem__, reverse=True).index(options.default) + 1
+        ours = real[options.default]
+        shown = [number(means.get(name), 3) for name in ("random", "oracle", "full")]
+        lines.append(
+            [
+                f"{found['kind']} ({found['seed']}, {found['scorer']}, {found['schedule'][0]})",
+                *shown,
+                f"{best} {real[best]:.3f}",
+                f"{ours:.3f}",
+                f"{rank} of {len(real)}",
+                f"{ours - real[best]:+.3f}",
+                f"{ours - real['random']:+.3f}" if "random" in real else "",
+            ]
+        )
+    head = ["pool (seed, scorer, equal)", "random", "oracle", "full", "best", options.default]
+    return markdown([*head, "its rank", "to the best", "to random"], lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("pools", nargs="+", choices=[*KINDS, *REAL, "summary"])
+    parser.add_argument("--data", type=Path, help="of easy-VQA: the folder that holds easy_vqa/")
+    parser.add_argument("--out", type=Path, default=Path("runs/choices"))
+    parser.add_argument("--rows", type=int, default=2000)
+    parser.add_argument("--tests", type=int, default=800)
+    parser.add_argument("--seed", type=int, default=303, help="of pool, test set, split and base model")
+    parser.add_argument("--seeds", type=int, default=5, help="of trainings and of choosing")
+    parser.add_argument("--full-seeds", type=int, default=3, help="of the full pool's trainings; 0 = none")
+    parser.add_argument("--epochs", type=float, default=4, help="of the trainings on digits")
+    parser.add_argument("--base-epochs", type=float, default=25, help="of the base model on easy-VQA")
+    parser.add_argument("--budgets", nargs="+", default=["20%"])
+    parser.add_argument("--schedule", nargs=1, choices=["epochs", "steps"], default=["epochs"])
+    parser.add_argument("--steps", type=int, default=40, help="of equal steps")
+    parser.add_argument("--scorer", choices=["weak", "trained"], default="weak")
+    parser.add_argument("--methods", nargs="*", choices=["oracle", *METHODS, *VARIANTS], default=BASICS)
+    parser.add_argument("--default", default="judge-cover", help="of the summary: whose rank")
+    options = parser.parse_args()
+    for kind in options.pools:
+        if kind == "summary":
+            print(summary(options))
+            continue
+        if kind in REAL and options.data is None:
+            parser.error(f"{kind} needs --data, the folder that holds easy_vqa/")
+        run_pool(kind, options)
+
+
+if __name__ == "__main__":
+    main()
