@@ -32,7 +32,25 @@ from vlmsift.experiment import Result, validate
 from vlmsift.methods import METHODS
 
 BASICS = ["random", "oracle", "delta-attnmask", "perplexity-low", "facility-location", "coincide"]
-VARIANTS: dict[str, dict[str, Any]] = {}
+COVER = "facility_location"
+SELECTORS = {
+    "judge-half": f"judge:drop=0.5 then {COVER}",  # without plants
+    "judge-weight-0": f"judge:weight=0 then {COVER}",
+    "judge-weight-1": f"judge:weight=1 then {COVER}",
+    "judge-by-loss": f"judge:by=answer_loss,weight=0 then {COVER}",
+    "judge-by-form": f"judge:balance=form then {COVER}",
+    "judge-no-guard": f"judge:guard=0 then {COVER}",
+    "judge-random": "judge",
+    "judge-k-center": "judge then k_center",
+    "judge-best-of-clusters": "judge then top:by=surprise,pick=lowest,balance=clusters",
+}
+VARIANTS: dict[str, dict[str, Any]] = {
+    name: {"signals": list(METHODS["judge-cover"].signals), "selector": word} for name, word in SELECTORS.items()
+}
+VARIANTS["judge-by-tokens"] = {  # Min-K: the mean over the most surprising third of the tokens
+    "signals": ["tokens=surprise:of=tokens,highest=0.3", "delta_attnmask", "hidden_mean"],
+    "selector": f"judge:by=tokens then {COVER}",
+}
 """Name -> what a plan needs of it: signals and a selector."""
 REAL = ("easy_vqa-0", "easy_vqa-20", "easy_vqa-40")
 RESAMPLES = 2000

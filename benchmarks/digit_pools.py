@@ -1,7 +1,7 @@
 """Pools of digits that call for different rules. In: a kind, a size, a seed. Out: a folder with pool, oracle and test.
 
 spoiled-10, -30, -50   so much of the demo's pool is spoiled, a quarter of it duplicates
-redundant              all right: each original with four near copies (benchmarks/redundant.py)
+redundant              all right: each original with four near copies (vlmsift.demo.redundant)
 mixed                  the same, and 30 % of all samples spoiled
 rare                   30 % spoiled, and one task has 2 % of the samples
 new                    30 % spoiled, and a fifth of the samples ask what no training of the embedded model asked
@@ -21,11 +21,11 @@ from typing import Any
 
 import numpy as np
 from numpy.random import Generator
-from redundant import group, make_redundant
 
 from vlmsift.demo.digits import BLANK, Scene, Split, draw_scene, to_png
 from vlmsift.demo.pool import make_pool, read_truth
 from vlmsift.demo.questions import BY_TEXT, TASKS, Question, Values, draw_question
+from vlmsift.demo.redundant import group, make_redundant
 
 KINDS = ("spoiled-10", "spoiled-30", "spoiled-50", "redundant", "mixed", "rare", "new", "clean")
 COPIES = 5

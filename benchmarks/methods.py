@@ -7,7 +7,7 @@
     python benchmarks/methods.py nlvr --data FOLDER           # near-duplicate pairs of NLVR; FOLDER holds nlvr/
 
 `spoiled` is the half-spoiled digits pool of benchmarks/digits.py, `redundant` as many samples without a fault: a fifth
-are originals, each with four near copies (benchmarks/redundant.py). The embedded model's weak start scores and is what
+are originals, each with four near copies (vlmsift.demo.redundant). The embedded model's weak start scores and is what
 all trainings start from. XMAS, S2L and BYE share one proxy: the start, fine-tuned on the pool by the comparison's own
 recipe, with seven snapshots. Prints the tables of docs/results.md. Whatever was finished before is not done again.
 """
@@ -25,11 +25,11 @@ from method_cost import cost_table
 from method_runs import COMPARED, Scoring
 from method_tables import auroc_table, overlap_table, plants_table, redundancy_table, spearman_table
 from near_pairs import compare_pairs
-from redundant import group, make_redundant, one_per_group
 
 from vlmsift.demo import START_PATH
 from vlmsift.demo.held_out import write_held_out
 from vlmsift.demo.pool import read_truth
+from vlmsift.demo.redundant import group, make_redundant, one_per_group
 from vlmsift.demo.teach import RECIPE
 from vlmsift.methods import METHODS
 from vlmsift.signals.attention_influence import AttentionInfluence

@@ -145,7 +145,7 @@ def shell(*arguments: Any) -> subprocess.CompletedProcess[str]:
 def test_a_process_of_its_own(home: Path, model: Path, tmp_path: Path) -> None:
     done = shell("sift", home / "data.json", "-m", model, "-o", tmp_path / "kept.json", "--workers", 2, "--keep", 7)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("7 of 30 rows kept: the highest delta_attnmask")
+    assert done.stdout.startswith("7 of 30 rows kept: chosen by judge then facility_location")
     assert "scoring: 30 rows" in done.stderr
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 7
 

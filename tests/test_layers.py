@@ -44,7 +44,8 @@ MAY_IMPORT = {
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
     "train experiment",
     "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate",
-    "demo": "types errors specs files pools models runs scoring choosing selectors selecting train evaluate terminal",
+    "demo": "types errors specs files pools models runs scoring plants selectors selecting train evaluate methods "
+    "terminal",
     "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
     "experiment calibrate terminal demo",
     "__main__": "cli",

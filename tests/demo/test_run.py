@@ -57,7 +57,10 @@ def test_the_last_act_trains_on_parts_and_tells(
     monkeypatch.setattr(run, "TESTS", 30)
     run_demo(tmp_path / "demo", size=60, seed=1)
     said = capsys.readouterr().out
-    for name in ("untrained", "random 20%", "selected 20%", "full pool"):
-        assert name in said
+    for name in ("untrained", "random", "delta-attnmask", "judge-cover"):
+        assert said.count(f" {name} ") >= 2, "once for each pool"
+    assert said.count("of this pool looks spoiled") == 2
+    assert "12 of 60" in said
+    assert "6 of 30" in said
     assert not (tmp_path / "demo" / "taught").exists()
     assert "training" in said.splitlines()[-1]

@@ -20,7 +20,7 @@ from vlmsift.selectors import Trajectories
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"methods": ["deltas"]}, "there is no method 'deltas'; choose among full, random, delta-attnmask"),
+        ({"methods": ["deltas"]}, "there is no method 'deltas'; choose among full, random, judge-cover"),
         ({"methods": [{"name": "a", "signals": ["delta"]}]}, "there is no signal 'delta'"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "by": "x"}]}, "a: by='x' is not among its signals, el2n"),
         ({"methods": [{"name": "a", "signals": ["el2n"], "pick": "best"}]}, "pick='best' cannot be meant"),

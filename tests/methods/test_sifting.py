@@ -17,6 +17,7 @@ from tests.specs import with_specs
 from vlmsift.errors import FormatError, RunMismatch, UsageError
 from vlmsift.methods import METHODS, tuning
 from vlmsift.methods.sifting import make_method
+from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 from vlmsift.train import train
 
@@ -278,3 +279,46 @@ def test_a_fine_tune_that_diverges_is_refused(pool: Path, toy_path: Any, tmp_pat
     wild = {**LITTLE, "changes": {"batch_size": 8, "learning_rate": 1e9, "epochs": 3}}
     with pytest.raises(UsageError, match=r"the fine-tune in .*a-run-tuned diverged .* lower learning_rate"):
         sift(pool, toy_path("llava"), tmp_path / "a.json", method="bye", **wild)
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, vlmsift.Adapter]:
+    """A demo pool, and the model that it is made for."""
+    from vlmsift.demo import START_PATH
+    from vlmsift.demo.pool import make_pool
+
+    pool = make_pool(tmp_path_factory.mktemp("digits") / "pool", 80, 4)
+    return pool, vlmsift.open_model(ModelSpec(START_PATH, device="cpu"))
+
+
+def test_plants_tell_how_much_is_dropped_once(digits: tuple[Path, vlmsift.Adapter], tmp_path: Path) -> None:
+    pool, model = digits
+    how: dict[str, Any] = {"engine": EngineSpec(workers=0), "run": tmp_path / "run"}
+    chosen = sift(pool, model, tmp_path / "a.json", **how)
+    told = read_spoiled(tmp_path / "run")
+    assert told is not None
+    assert told.share is not None
+    assert chosen.made_by["selector"] == "judge then facility_location", "it is the default"
+    assert chosen.made_by["spoiled"] == told.share
+    (stratum,) = chosen.made_by["strata"]
+    assert stratum["judged_by"].startswith("plants told at most ")
+    assert len(chosen.ids) == 16
+    with counted_forwards() as forwards:
+        again = sift(pool, model, tmp_path / "b.json", keep="10%", **how)
+    assert forwards == [], "neither the pool nor its plants are scored again"
+    assert again.made_by["spoiled"] == told.share
+
+
+def test_without_plants_half_is_dropped_though_plants_have_told(
+    digits: tuple[Path, vlmsift.Adapter], tmp_path: Path
+) -> None:
+    pool, model = digits
+    how: dict[str, Any] = {"engine": EngineSpec(workers=0), "run": tmp_path / "run"}
+    chosen = sift(pool, model, tmp_path / "a.json", plants=False, **how)
+    assert not (tmp_path / "run" / "plants").exists()
+    assert chosen.made_by["strata"][0]["judged_by"] == "drop=0.5"
+    sift(pool, model, tmp_path / "b.json", **how)
+    again = sift(pool, model, tmp_path / "c.json", plants=False, **how)
+    assert again.ids == chosen.ids
+    own = sift(pool, model, tmp_path / "d.json", selector="judge:drop=0.25 then random", **how)
+    assert own.made_by["strata"][0]["judged_by"] == "drop=0.25"

@@ -16,7 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
+from vlmsift.choosing.answers import MUCH
 from vlmsift.errors import split_reason
+from vlmsift.runs.spoiled import read_spoiled
 
 if TYPE_CHECKING:
     from vlmsift.check import Report
@@ -148,14 +150,31 @@ def show_selection(selection: Selection, ending: str) -> None:
     for stratum in made["strata"]:
         rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
         say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
+    if selection.run is not None and (told := read_spoiled(selection.run.folder)) is not None:
+        say(told.sentence())
+    for line in _moved(made.get("answers_moved")):
+        say(line)
     ruled_out = dict(made["ruled_out"])
     lower = total - kept - sum(ruled_out.values())
     suspects = sum(stratum["suspects"] - stratum["refilled"] for stratum in made["strata"] if "suspects" in stratum)
-    causes = {"suspects": suspects, "ranked lower, or not drawn": lower - suspects, **ruled_out}
+    judged = sum(stratum.get("judged_out", 0) for stratum in made["strata"])
+    rest = lower - suspects - judged
+    causes = {"suspects": suspects, "judged the worst": judged, "ranked lower, or not drawn": rest, **ruled_out}
     why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
     if why:
         say(f"dropped: {why}")
     say(ending)
+
+
+def _moved(move: Any) -> list[str]:
+    """What a selection does to the answers, where a user should know."""
+    if not move:
+        return []
+    what = f"among questions like {move['form']!r} the answer {move['answer']!r} goes from {move['before']:.0%} of the "
+    what += f"pool's to {move['after']:.0%} of the kept"
+    if abs(move["after"] - move["before"]) <= MUCH:
+        return [f"answers: {what}, which is the largest move"]
+    return [f"warning: {what}; a model may learn that answer in the picture's place. Balance by form keeps the shares"]
 
 
 def _by(made: Any) -> str:
@@ -194,6 +213,8 @@ def _by_groups(stratum: Any) -> str:
         why = f"by layers {layers}" if layers else "no layer falls in two"
         few = "too_few_rows" in stratum
         facts.append("too few rows to judge" if few else f"{stratum['suspects']:,} suspects, {why}")
+    if "judged_out" in stratum:
+        facts.append(f"after the worst {stratum['judged_share']:.0%} were dropped ({stratum['judged_by']})")
     if stratum.get("balance") == "source":
         facts.append("sources apart")
     if "clusters_found" in stratum:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
-from scipy.ndimage import shift
 
 from vlmsift.demo.digits import Scene, to_png
 from vlmsift.demo.questions import QUESTIONS, Question, draw
@@ -51,9 +50,18 @@ def near_copy(picture: Image.Image, rng: Generator) -> Image.Image:
     moves = [(down, right) for down in range(-FARTHEST, FARTHEST + 1) for right in range(-FARTHEST, FARTHEST + 1)]
     moves.remove((0, 0))
     down, right = moves[rng.integers(len(moves))]
-    pixels: NDArray[np.float64] = shift(np.asarray(picture, np.float64), (down, right, 0), order=0)
+    pixels = _moved(np.asarray(picture, np.float64), down, right)
     pixels = pixels * rng.uniform(1 - BRIGHTNESS, 1 + BRIGHTNESS) + rng.normal(0, NOISE, pixels.shape)
     return Image.fromarray(np.clip(np.round(pixels), 0, 255).astype(np.uint8))
+
+
+def _moved(pixels: NDArray[np.float64], down: int, right: int) -> NDArray[np.float64]:
+    """(H, W, 3) moved by so many pixels, black where nothing was."""
+    moved, (height, width) = np.zeros_like(pixels), pixels.shape[:2]
+    rows, columns = (slice(max(by, 0), size + min(by, 0)) for by, size in ((down, height), (right, width)))
+    from_rows, from_columns = (slice(max(-by, 0), size - max(by, 0)) for by, size in ((down, height), (right, width)))
+    moved[rows, columns] = pixels[from_rows, from_columns]
+    return moved
 
 
 def group(name: str) -> str:
