@@ -41,7 +41,7 @@ def answers_moved(rows: Candidates, kept: NDArray[np.bool_]) -> dict[str, Any] |
         rest = (whole[of] - chosen[of]) / np.maximum(whole[of] - 1, 1)  # a draw without replacement varies less
         luck = np.sqrt(before * (1 - before) / chosen[of] * rest)
     move = np.where(chosen[of] >= LEAST, np.abs(after - before), 0.0)
-    move = np.where(move > BEYOND * np.nan_to_num(luck), np.nan_to_num(move), 0.0)
+    move = np.where(move > BEYOND * np.nan_to_num(luck, posinf=0.0), np.nan_to_num(move), 0.0)
     worst = int(np.argmax(move))
     if not move[worst]:
         return None

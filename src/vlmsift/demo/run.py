@@ -117,7 +117,7 @@ def _teach(out: Path, pool: Path, run: Run, seed: int) -> None:
 
     say(f"7. one rule for two pools: a weak model trained on {KEEP} by each, {EPOCHS:g} epochs; exact answers to new")
     say(
-        f"   questions ({TESTS}). One pool is the one above; in the other all is right, but each sample has four near copies"
+        f"   questions ({TESTS}). One pool is the one above; in the other all is right, each sample in five near copies"
     )
     rows = []
     for found in compare_rules(out, (pool, run), run.pool_rows // 2, seed, KEEP, EPOCHS, TESTS):

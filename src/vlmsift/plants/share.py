@@ -37,7 +37,7 @@ SEED = 77  # of draw and twins; a pool that was spoiled by a seed of its own mus
 RESAMPLES = 200  # of the bootstrap over originals, each with its twins
 ENDS = (0.025, 0.975)
 LEAST = 10  # percent of the twins that a threshold must find
-DOUBT = 20  # one threshold in so many may be better by luck alone
+DOUBT = 20  # one draw in so many may be off by more than `_luck`
 
 
 def tell_share(
@@ -108,7 +108,8 @@ def bound(scores: Floats, layout: Layout, seed: int = 0) -> tuple[float, float, 
     """The bound on the spoiled share, and an interval (low, high) about it, each 0 to 1.
 
     High is the upper end of the bound's bootstrap. Low asks more of the good samples, that their scores fall as far
-    below the middle of the most as above: it is the lower end of what is left over below (`excess`).
+    below the middle of the most as above: it is the lower end of what is left over below (`excess`), less what luck
+    alone would leave.
 
     Args:
         scores: (N,) the higher the more like an original, by models that saw neither the row nor its twins.
@@ -123,13 +124,18 @@ def bound(scores: Floats, layout: Layout, seed: int = 0) -> tuple[float, float, 
         drawn = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)  # (originals,)
         bounds.append(_least_ratio(own, bad, drawn[of_own], drawn[of_bad]))
         rest.append(excess(np.repeat(own, drawn[of_own].astype(np.int64))))
-    low, high = float(np.quantile(rest, ENDS[0])), float(np.quantile(bounds, ENDS[1]))
-    return share, min(low, share), max(high, share)
+    low = float(np.quantile(rest, ENDS[0])) - _luck(len(own))  # the largest of many differences is partly luck
+    return share, max(0.0, min(low, share)), max(float(np.quantile(bounds, ENDS[1])), share)
+
+
+def _luck(count: int) -> float:
+    """By how much a share of `count` drawn rows may be off at any threshold (Dvoretzky-Kiefer-Wolfowitz)."""
+    return float(np.sqrt(np.log(DOUBT) / 2 / count))
 
 
 def _least_ratio(own: Floats, bad: Floats, own_weights: Floats, bad_weights: Floats) -> float:
     """Least ratio of the pool's (n,) to the twins' (m,) share at or below a threshold, told at the safest of them."""
-    luck = np.sqrt(np.log(DOUBT) / 2) * (1 / np.sqrt(len(own)) + 1 / np.sqrt(len(bad)))
+    luck = _luck(len(own)) + _luck(len(bad))
     thresholds = np.quantile(bad, np.arange(LEAST, 101) / 100)  # (K,)
     below = [_share_below(*side, thresholds) for side in ((own, own_weights), (bad, bad_weights))]  # (K,) each
     found = np.maximum(below[1], 1e-12)
