@@ -2,9 +2,11 @@
 
     python benchmarks/clusters_memory.py --selector semdedup:clusters=1000
     python benchmarks/clusters_memory.py --selector coincide:clusters=1000 --rows 200000
+    python benchmarks/clusters_memory.py --selector "judge then facility_location:vector=vectors"
 
-Writes a run of random unit vectors in 1,000 loose bundles (seed 0) under --out, once, and lets a selector keep 20 % of
-it. Prints rows, width, the seconds of choosing, and the process's largest resident memory.
+Writes a run of random unit vectors in 1,000 loose bundles (seed 0) under --out, once, with two random numbers, one of
+50 answers and one of 2,000 questions for each row, and lets a selector keep 20 % of it. Prints rows, width, the seconds
+of choosing, and the process's largest resident memory.
 """
 
 from __future__ import annotations
@@ -22,15 +24,14 @@ from vlmsift.selecting import select
 
 PART = 10_000
 BUNDLES = 1_000
+NUMBERS = ("surprise", "delta_attnmask")
 
 
 def make_run(folder: Path, rows: int, width: int) -> None:
     """A finished run with the signal `vectors`."""
-    identity = {
-        "rows": rows,
-        "part_size": PART,
-        "signals": {"vectors": {"width": width, "unit": "unit vector", "higher_means": "nothing"}},
-    }
+    told = {"unit": "none", "higher_means": "nothing"}
+    signals = {"vectors": {"width": width, **told}, **{name: {"width": 1, **told} for name in NUMBERS}}
+    identity = {"data": {"fingerprint": "made"}, "rows": rows, "part_size": PART, "signals": signals}
     run = Run.create_or_resume(folder, {"identity": identity})
     centres = np.random.default_rng(0).standard_normal((BUNDLES, width), np.float32)
     for part in sorted(set(range(-(-rows // PART))) - run.finished_parts()):
@@ -43,6 +44,9 @@ def make_run(folder: Path, rows: int, width: int) -> None:
             "id": [f"sample-{number}" for number in index],
             "images": np.ones(count, np.int32),
             "status": ["ok"] * count,
+            "answer_key": [f"answer {number}" for number in draw.integers(0, 50, count)],
+            "question": [f"is thing {number} there" for number in draw.integers(0, 2000, count)],
+            **{name: draw.standard_normal(count, np.float32) for name in NUMBERS},
             "vectors": vectors / np.linalg.norm(vectors, axis=1, keepdims=True),
         }
         run.write_part(part, columns)
@@ -55,11 +59,12 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=1024)
     parser.add_argument("--out", type=Path, default=Path("runs/clusters"))
     options = parser.parse_args()
-    folder = options.out / f"{options.rows}x{options.width}"
+    folder = options.out / f"{options.rows}x{options.width}-numbers"
     make_run(folder, options.rows, options.width)
     run, started = Run.open(folder), time.perf_counter()
     colon = "," if ":" in options.selector else ":"
-    kept = select(run, f"{options.selector}{colon}vector=vectors", 0.2)
+    word = options.selector if "vector=" in options.selector else f"{options.selector}{colon}vector=vectors"
+    kept = select(run, word, 0.2)
     seconds, most = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("| selector | rows | width | kept | seconds | peak GiB |\n|---|---|---|---|---|---|")
     print(
