@@ -13,9 +13,10 @@ from vlmsift.experiment.prepare import Chooser
 from vlmsift.experiment.scoring import Tuned, score_for
 from vlmsift.models import open_model
 from vlmsift.pools import open_pool
+from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
-from vlmsift.selectors import Mixture, Top, Trajectories
+from vlmsift.selectors import Mixture, Top, Trajectories, build_selector
 from vlmsift.signals import build_signals
 from vlmsift.specs import ModelSpec
 from vlmsift.train import Recipe
@@ -122,3 +123,21 @@ def test_heads_are_found_once(tmp_path: Path, data: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("vlmsift.signals.attention_influence.retrieval_heads", lambda *a, **k: pytest.fail("again"))
     again = score_for({"heads": chooser(*words)}, pool, model, tmp_path)["heads"]
     assert again.run.folder == first.run.folder
+
+
+def test_a_rule_that_asks_how_much_is_spoiled_is_told_by_plants_and_pays_for_them(tmp_path: Path, data: Path) -> None:
+    pool, model = open_pool(data / "pool" / "pool.json"), open_model(MODEL_PATH)
+    signals = build_signals(["surprise", "delta_attnmask"])
+    wanted = {
+        "told": Chooser(signals, build_selector("judge")),
+        "half": Chooser(signals, build_selector("judge:drop=0.5")),
+    }
+    found = score_for(wanted, pool, model, tmp_path / "scores")
+    told = read_spoiled(found["told"].run.folder)
+    assert told is not None
+    assert told.share is not None
+    assert told.seconds > 0
+    assert found["told"].run.folder == found["half"].run.folder
+    assert found["told"].seconds == pytest.approx(found["half"].seconds + told.seconds)  # type: ignore[operator]
+    (stratum,) = select(found["told"].run, found["told"].selector, 8).made_by["strata"]
+    assert stratum["judged_by"].startswith("plants told at most")

@@ -75,9 +75,17 @@ def test_the_interval_covers_the_truth_where_spoiled_rows_look_like_twins(truth:
     assert covered >= 9
 
 
+def test_the_lower_end_leaves_out_what_luck_may_leave_over() -> None:
+    """A tenth lies far below with no mirror above; of 400 rows luck may explain .061."""
+    own = np.concatenate([np.linspace(-1, 1, 360), np.full(40, -9.0)])
+    _, low, _ = bound(scores_of(own, np.full(300, -9.0)), layout_of(400, 300))
+    assert 0 < low < 0.1 - 0.05
+
+
 def test_excess_is_what_lies_below_and_has_no_mirror_above() -> None:
     assert excess(np.array([1.0, 2, 3, 4, 5])) <= 0.2
     assert excess(np.concatenate([np.linspace(-1, 1, 81), np.full(20, -9.0)])) == pytest.approx(20 / 101, abs=0.02)
+    assert excess(np.array([-1.0, 0, 0, 0, 1])) == 0  # each has its mirror
     assert excess(np.array([3.0])) == 0
     assert excess(np.full(5, 2.0)) == 0
 

@@ -438,3 +438,15 @@ def test_a_query_that_needs_more_memory_than_it_may_is_refused(scored: Run, monk
     monkeypatch.setattr("vlmsift.runs.query.MEMORY", "50MB")
     with pytest.raises(UsageError, match=r"takes more than 50MB\. Leave out a subquery"):
         scored.query("(select count(distinct i) from range(100000000) t(i)) > 0")
+
+
+def test_a_run_from_before_questions_were_kept_is_read_and_may_be_overwritten(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", {"loss": [1, 2, 3, 4, 5, 6, 7, 8]}, question=["why"] * 8)
+    for path in (run.folder / "signals").iterdir():
+        table = pq.read_table(path)
+        pq.write_table(table.drop_columns(["question"]), path)
+    earlier = Run.open(run.folder)
+    assert earlier.table(["question"])["question"].null_count == 8
+    assert earlier.table(["loss"])["loss"].to_pylist() == [1, 2, 3, 4, 5, 6, 7, 8]
+    Run.create_or_resume(run.folder, settings(4, {"loss": 1}), overwrite=True)
+    assert not list((run.folder / "signals").iterdir())

@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Encoded
 from vlmsift.pools import Pool, open_pool
 from vlmsift.scoring import feed as feed_module
-from vlmsift.scoring.feed import SHORT_ANSWER, Feed, answer_key, pack
+from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, pack, question_key
 from vlmsift.types import Sample, Turn
 
 COUNT = 14
@@ -151,3 +152,21 @@ def test_batches_hold_like_lengths_and_are_full(lengths: list[int], budget: int,
     assert ordered == sorted(lengths, reverse=True)
     for batch in batches[:-1]:
         assert len(batch) == most or lengths[batch[0]] * (len(batch) + 1) > budget
+
+
+@pytest.mark.parametrize(
+    ("turns", "key"),
+    [
+        ([("user", "<image>\n Is it  RED?"), ("assistant", "yes")], "is it red?"),
+        ([("user", "first?"), ("assistant", "a"), ("user", "Second?"), ("assistant", "b")], "second?"),
+        ([("user", "first?"), ("assistant", "a"), ("user", "unanswered?")], "first?"),
+        ([("system", "be brief"), ("assistant", "a")], None),
+        ([("user", "<image>"), ("assistant", "a")], None),
+        ([("user", "never answered")], None),
+        ([("user", "a" * 500 + "z" * 500), ("assistant", "b")], f"{'a' * 120} {'z' * 120}"),
+    ],
+)
+def test_question_keys(turns: list[tuple[Any, str]], key: str | None) -> None:
+    sample = Sample("a", 0, tuple(Turn(role, text) for role, text in turns), (), None, {})
+    assert question_key(sample) == key
+    assert key is None or len(key) <= LONG_QUESTION + 1

@@ -83,7 +83,7 @@ def write_run(folder: Any, share: float | None) -> Any:
         (0.4, "49%", 0.4, "plants told at most 0.40"),
         (0.55, "49%", 0.51, "plants told at most 0.55; the budget leaves no more"),
         (0.4, "64%", 0.2, "plants told at most 0.40; the budget leaves no more"),  # 1 - sqrt(.64)
-        (None, "20%", 0.5, "half, as no plants told"),
+        (None, "20%", 0.5, "0.5, as no plants told"),
     ],
 )
 def test_how_much_is_dropped_is_told_by_plants_within_what_the_budget_leaves(

@@ -110,16 +110,13 @@ class Judge(Selector):
         """The share to drop, and in words where it comes from."""
         if self.drop == "auto":
             wanted = self.unknown if spoiled is None else spoiled
-            why = "half, as no plants told" if spoiled is None else f"plants told at most {spoiled:.2f}"
-            if spoiled is None and self.unknown != 0.5:
-                why = f"{self.unknown}, as no plants told"
+            why = f"{wanted:g}, as no plants told" if spoiled is None else f"plants told at most {spoiled:.2f}"
             if wanted > self.most:
                 wanted, why = self.most, f"{why}; most={self.most}"
         else:
             wanted, why = float(self.drop), f"drop={self.drop}"
-        if budget is not None and budget != count - _whole(
-            wanted, count
-        ):  # the latter is all that stay, as with "clean"
+        every = count - _whole(wanted, count)  # a budget of all that stay is one of keep="clean"
+        if budget is not None and budget != every:
             part = budget / count
             room = 1 - part if part < 0.5 else 1 - part**0.5
             if wanted > room:
