@@ -2,7 +2,8 @@
 
     python benchmarks/choices.py spoiled-50 redundant --seed 303           # pools of benchmarks/digit_pools.py
     python benchmarks/choices.py easy_vqa-0 easy_vqa-40 --data FOLDER      # real pictures; FOLDER holds easy_vqa/
-    python benchmarks/choices.py summary                                   # the page on top, of all that was run
+    python benchmarks/choices.py spoiled-50 redundant --find               # no training: what signals and plants tell
+    python benchmarks/choices.py summary                                   # one page, and every table that was made
 
 Scorer and start of every training is the embedded model's weak start, of easy-VQA a model that was trained from scratch
 on another part; `--scorer trained` scores the digits with the well-trained model. The seed is of pool, test set, split
@@ -25,11 +26,17 @@ from digit_pools import KINDS, make_data
 from digits import number
 from method_tables import markdown
 from real_data import PIXELS, SMALL, make_base, split_rows, spoil, unseen, write_part
+from sklearn.metrics import roc_auc_score
 
 from vlmsift.demo import MODEL_PATH, START_PATH
 from vlmsift.demo.teach import RECIPE
 from vlmsift.experiment import Result, validate
 from vlmsift.methods import METHODS
+from vlmsift.models import open_model
+from vlmsift.plants.share import tell_share
+from vlmsift.pools import open_pool
+from vlmsift.scoring.score import score
+from vlmsift.specs import EngineSpec, ModelSpec
 
 BASICS = ["random", "oracle", "delta-attnmask", "perplexity-low", "facility-location", "coincide"]
 COVER = "facility_location"
@@ -86,6 +93,36 @@ def make_real(kind: str, folder: Path, options: argparse.Namespace) -> tuple[dic
     pool = write_part(folder / "pool", rows, source, pixels)
     (folder / "oracle.txt").write_text("".join(f"{one}\n" for one in clean))
     return {"pool": pool, "oracle": folder / "oracle.txt", "test": files["test"]}, base
+
+
+FOUND = ("answer_loss", "surprise", "delta_attnmask", "el2n", "entropy")
+
+
+def find_spoiled(kind: str, options: argparse.Namespace) -> list[str]:
+    """A pool's share of spoiled samples, what plants tell of it, and the AUROC of each signal."""
+    folder = options.out.resolve() / f"{kind}-{options.seed}"
+    folder.mkdir(parents=True, exist_ok=True)
+    plan = make_plan(kind, folder, options)
+    pool, model = open_pool(plan["pool"]), open_model(ModelSpec(**plan.get("scorer", plan["model"])))
+    scored = f"found-{options.scorer}"
+    run = score(pool, model, folder / scored, signals=list(FOUND), engine=EngineSpec(workers=0))
+    table = run.table(["id", *FOUND])
+    bad = np.isin(np.array(table["id"].to_pylist()), list(wrong_ids(kind, folder, Path(plan["oracle"]), table["id"])))
+    told = tell_share(run, pool, model, engine=EngineSpec(workers=0))
+    share = "" if told.share is None else f"{told.share:.2f} [{told.low:.2f}, {told.high:.2f}]"
+    row = [kind, f"{bad.mean():.3f}", share]
+    for name in FOUND:
+        values = table[name].to_numpy()
+        values = -values if name == "delta_attnmask" else values
+        row.append(f"{roc_auc_score(bad, values):.3f}" if bad.any() else "")
+    return row
+
+
+def wrong_ids(kind: str, folder: Path, oracle: Path, ids: Any) -> set[str]:
+    """Samples whose picture and answer do not belong together; a copy is not one."""
+    if kind in KINDS:
+        return set((folder / "pool" / "wrong.txt").read_text().split())
+    return set(ids.to_pylist()) - set(oracle.read_text().split())
 
 
 def arm(name: str, oracle: str) -> Any:
@@ -210,10 +247,12 @@ def difference(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]
 
 
 def summary(options: argparse.Namespace) -> str:
-    """For each pool the best method, and the default's rank and distances."""
-    lines = []
+    """For each pool the best method, and the default's rank and distances; then every pool's table."""
+    lines, tables = [], []
     for file in sorted(options.out.resolve().glob("*/results*.json")):
         found = json.loads(file.read_text())
+        how = f"{found['kind']} ({found['seed']}, {found['scorer']}, {found['schedule'][0]})"
+        tables.append(f"### {how}\n\n{table(found['rows'])}")
         rows = [row for row in found["rows"] if row["budget"] in ("20%", "100%")]
         means = {
             name: float(np.mean([row["accuracy"] for row in rows if row["method"] == name]))
@@ -228,7 +267,7 @@ def summary(options: argparse.Namespace) -> str:
         shown = [number(means.get(name), 3) for name in ("random", "oracle", "full")]
         lines.append(
             [
-                f"{found['kind']} ({found['seed']}, {found['scorer']}, {found['schedule'][0]})",
+                how,
                 *shown,
                 f"{best} {real[best]:.3f}",
                 f"{ours:.3f}",
@@ -238,7 +277,8 @@ def summary(options: argparse.Namespace) -> str:
             ]
         )
     head = ["pool (seed, scorer, equal)", "random", "oracle", "full", "best", options.default]
-    return markdown([*head, "its rank", "to the best", "to random"], lines)
+    page = markdown([*head, "its rank", "to the best", "to random"], lines)
+    return "\n\n".join([page, *tables])
 
 
 def main() -> None:
@@ -259,7 +299,13 @@ def main() -> None:
     parser.add_argument("--scorer", choices=["weak", "trained"], default="weak")
     parser.add_argument("--methods", nargs="*", choices=["oracle", *METHODS, *VARIANTS], default=BASICS)
     parser.add_argument("--default", default="judge-cover", help="of the summary: whose rank")
+    parser.add_argument("--find", action="store_true", help="no training: AUROC of signals, and what plants tell")
     options = parser.parse_args()
+    if options.find:
+        head = ["pool", "spoiled", "told at most", *(f"AUROC {name}" for name in FOUND)]
+        print(f"\n### What is found, seed {options.seed}, {options.scorer} scorer\n")
+        print(markdown(head, [find_spoiled(kind, options) for kind in options.pools]))
+        return
     for kind in options.pools:
         if kind == "summary":
             print(summary(options))

@@ -70,13 +70,6 @@ def make_data(kind: str, folder: Path, size: int, seed: int, tests: int) -> dict
     return {"pool": pool, "oracle": oracle, "test": test}
 
 
-def bad_share(folder: Path) -> float:
-    """Share of the pool's samples whose picture and answer do not belong together."""
-    rows = json.loads((folder / "pool" / "pool.json").read_text())
-    wrong = (folder / "pool" / "wrong.txt").read_text().split()
-    return len(wrong) / len(rows)
-
-
 def _make(kind: str, folder: Path, size: int, seed: int) -> Sequence[str]:
     """Write the pool and `wrong.txt`, the ids of what is wrong; the ids that an oracle draws from."""
     wrong: list[str]
