@@ -176,7 +176,7 @@ def test_arguments_that_cannot_be_meant_are_told_before_anything_is_written(pool
 
 def test_a_pool_that_is_too_small(pool, tmp_path):
     small = write_pool(tmp_path, llava_rows(12))
-    with pytest.raises(UsageError, match=r"pool.json has 12 usable samples; calibration needs at least 20"):
+    with pytest.raises(UsageError, match=r"pool.json has 12 usable samples; plants need at least 20"):
         calibrate(small, MODEL_PATH, tmp_path / "out", **HOW)
 
 

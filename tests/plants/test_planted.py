@@ -122,7 +122,7 @@ def test_arguments_that_cannot_be_meant(arguments, sentence):
 
 
 def test_a_pool_that_is_too_small_or_gives_no_twin():
-    with pytest.raises(UsageError, match=r"memory\.json has 19 usable samples; calibration needs at least 20"):
+    with pytest.raises(UsageError, match=r"memory\.json has 19 usable samples; plants need at least 20"):
         Planted(MemoryPool(many(19)))
     texts = MemoryPool(many(25, text_only=range(25)))
     with pytest.raises(UsageError, match=r"nothing could be planted in memory\.json: blank_image: 25 text-only"):

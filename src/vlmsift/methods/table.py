@@ -22,7 +22,7 @@ METHODS: dict[str, Method] = {
         "told by planted twins, and no group of equal answers is dropped whole. Then keeps, of what is left, the "
         "greedy choice that each sample has something most like it in. `--no-plants` drops half; so does "
         "judge:drop=0.5 then facility_location.",
-        needs="about 1,000 rows with planted twins are scored as well, unless told not to",
+        needs="about 1,000 more rows to be scored, with planted twins, unless --no-plants is given",
     ),
     "delta-attnmask": Method(
         # the vector lets `balance="auto"` fall back on clusters where answers are open

@@ -59,7 +59,7 @@ class Planted:
         stock = _draw(pool, max(sample, STOCK), seed)
         self.originals, self.stock = stock[:sample], Stock(stock, pool.image_root)  # twins borrow beyond the draw
         if (count := len(self.originals)) < SMALLEST:
-            raise UsageError(f"{pool.path} has {count} usable samples; calibration needs at least {SMALLEST}")
+            raise UsageError(f"{pool.path} has {count} usable samples; plants need at least {SMALLEST}")
         self.left_out: list[str] = []  # sentences on what could not be planted
         self.entries = [PlantedRow(one.id, place) for place, one in enumerate(self.originals)]  # what each row is
         self.text_only = sum(not one.images for one in self.originals)

@@ -68,7 +68,7 @@ def _tell(pool: Pool, model: Any, folder: Path, engine: EngineSpec | None, progr
     try:
         planted: Any = Planted(pool, sample=ORIGINALS, twins=TWINS, plants=KINDS, seed=SEED)
     except UsageError as error:
-        return Spoiled(None, left_out=[f"{error}."])
+        return Spoiled(None, left_out=[f"{error}".rstrip(".") + "."])
     check_run_folder(folder)
     try:
         made = score(planted, model, folder, signals=list(SIGNALS), engine=engine, progress=progress)
@@ -77,7 +77,7 @@ def _tell(pool: Pool, model: Any, folder: Path, engine: EngineSpec | None, progr
     try:
         layout, left_out = read_layout(made, planted)
     except UsageError as error:
-        return Spoiled(None, left_out=[f"{error}."])
+        return Spoiled(None, left_out=[f"{error}".rstrip(".") + "."])
     return estimate(read_values(made, SIGNALS), layout, left_out)
 
 

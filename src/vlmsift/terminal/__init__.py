@@ -180,7 +180,9 @@ def _moved(move: Any) -> list[str]:
 def _by(made: Any) -> str:
     """What chose."""
     if made["selector"] != "top":  # by no single number
-        return f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made else ''}"
+        return (
+            f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made and 'by' not in made else ''}"
+        )
     return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
 
 
@@ -193,7 +195,8 @@ def _values(selection: Selection) -> str:
     if ends[0]["min"] is None:  # nothing is kept, or nothing was ranked
         return ""
     units = {column.name: column.unit for column in selection.run.columns()} if selection.run else {}
-    unit = f" {units[name]}" if (name := selection.made_by.get("by")) in units and units[name] != "none" else ""
+    name = selection.made_by.get("by") or selection.made_by.get("first", {}).get("by")  # of a `then`, who judges
+    unit = f" {units[name]}" if name in units and units[name] != "none" else ""
     kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
     return f", {kept}{unit} (all rows: {every})"
 
