@@ -37,7 +37,7 @@ def test_a_training_that_is_stopped_says_how_to_go_on(tmp_path: Path, toy_path: 
     while process.poll() is None and "1 of " not in log.read_text() and "1/" not in log.read_text():
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    assert process.wait(60) == 130, log.read_text()
+    assert process.wait(240) == 130, log.read_text()
     assert "Traceback" not in log.read_text()
     assert log.read_text().endswith("vlmsift: stopped. Start the same command again; what was finished is kept\n")
 

@@ -61,6 +61,8 @@ def test_the_record_tells_how_to_make_it_again(tmp_path: Path) -> None:
             {"stratum": "images", "selector": "top", "rows": 2, "keeps": 2, "balance": "source", "groups": 1},
         ],
         "signals": run.signals_hash(),
+        "spoiled": None,
+        "answers_moved": None,
     }
 
 
