@@ -104,7 +104,7 @@ def _conversation(encoder: Encoder, samples: list[Sample], encoded: list[Encoded
 
 
 def _independence(adapter: Adapter, encoder: Encoder, encoded: list[Encoded]) -> tuple[float, str]:
-    needs: list[Any] = [Head(), MaskedLoss(Masking(sinks="keep"))]
+    needs: list[Any] = [Head(), Head("entropy"), MaskedLoss(Masking(sinks="keep"))]
     worst = 0.0
     with Capture(adapter) as capture:
         alone = [measure(capture, encoder.collate([item]), needs) for item in encoded]

@@ -120,13 +120,17 @@ def compare_text(encoder: Encoder, encoded: Encoded, answers: Sequence[str]) -> 
 
 
 def compare_loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
-    """Our loss of one sample against the model's own. Source of the latter: its `forward` with labels."""
+    """Our loss and entropy of one sample against the model's own. Source of the latter: its `forward` with labels."""
+    labels = batch.labels.to(adapter.device)  # (1, T)
     with _own_attention(adapter):
-        labels = batch.labels.to(adapter.device)  # (1, T)
-        theirs = float(adapter.model(**adapter.inputs(batch), labels=labels, use_cache=False).loss)
+        given = adapter.model(**adapter.inputs(batch), labels=labels, use_cache=False)
+    logs = given.logits[0, :-1][labels[0, 1:] != -100].float().log_softmax(-1)  # (T, V) to (n, V), n supervised
+    theirs = {Head(): float(given.loss), Head("entropy"): -float((logs.exp() * logs).nan_to_num().sum(-1).mean())}
     with Capture(adapter) as capture:
-        ours = float(measure(capture, batch, [])[Head()][0])
-    return abs(ours - theirs) / max(1.0, abs(theirs)), f"ours {ours:.6f}, the model's own {theirs:.6f} nats"
+        found = measure(capture, batch, theirs)
+    ours = {need: float(found[need][0]) for need in theirs}
+    apart = max(abs(ours[need] - own) / max(1.0, abs(own)) for need, own in theirs.items())
+    return apart, f"ours {ours[Head()]:.6f}, the model's own {theirs[Head()]:.6f} nats"
 
 
 class _Total:
