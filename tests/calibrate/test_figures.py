@@ -8,7 +8,8 @@ from scipy.stats import spearmanr
 from sklearn.metrics import roc_auc_score
 
 from tests.plants.samples import layout
-from vlmsift.calibrate.figures import aurocs, interval, resamples, spearman, weighted_auroc
+from vlmsift.calibrate.figures import aurocs, interval, spearman, weighted_auroc
+from vlmsift.plants.layout import resamples
 
 RNG = np.random.default_rng(0)
 

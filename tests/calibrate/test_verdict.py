@@ -9,9 +9,9 @@ import pytest
 
 from tests.plants.samples import layout
 from vlmsift.calibrate.combined import combined
-from vlmsift.calibrate.figures import resamples
 from vlmsift.calibrate.grid import Candidate
 from vlmsift.calibrate.verdict import Figure, judge, luck, mean_of, recommend, rows_of
+from vlmsift.plants.layout import resamples
 
 COUNT = 120
 KINDS = ["wrong_image", "wrong_answer", "duplicate"]

@@ -14,13 +14,6 @@ RESAMPLES = 400  # draws of the bootstrap
 LOW, HIGH = 2.5, 97.5  # ends of the intervals, percent
 
 
-def resamples(count: int, number: int, seed: int) -> Floats:
-    """(1 + number, count) float32: how often each of `count` originals is drawn; the first row is the sample itself."""
-    rng = np.random.default_rng(seed)
-    draws = rng.multinomial(count, np.full(count, 1 / count), size=number)  # (number, count)
-    return np.vstack([np.ones((1, count)), draws]).astype(np.float32)
-
-
 def weighted_auroc(good: Floats, bad: Floats, good_weights: Floats, bad_weights: Floats) -> Floats:
     """(R,) float64 chances that a good value is above a bad one, ties counting half; NaN where a side has no weight.
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from vlmsift.calibrate.figures import RESAMPLES, aurocs, interval, resamples, spearman
+from vlmsift.calibrate.figures import RESAMPLES, aurocs, interval, spearman
 from vlmsift.calibrate.grid import Candidate
 from vlmsift.plants.kinds import PLANTS
-from vlmsift.plants.layout import Floats, Layout
+from vlmsift.plants.layout import Floats, Layout, resamples
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ def by_answer(candidates: Candidates, min_group: int = 10) -> Groups:
     """By (source, answer_key). An answer that occurs fewer than `min_group` times in its source, or is not short, joins
     the open group of that source. `details["repeated"]` is the share of rows outside the open groups."""
     source, sources = _codes(candidates.table["source"])
-    answer, answers = _codes(candidates.table["answer_key"])
+    answer, answers = answer_codes(candidates)
     opened = len(answers)  # the code of the open group, and of null
     _, place, counts = np.unique(source * (opened + 1) + answer, return_inverse=True, return_counts=True)
     answer = np.where(counts[place] >= min_group, answer, opened)  # (N,)
@@ -64,7 +64,7 @@ def by_form(candidates: Candidates, min_group: int = 10, rare: float = RARE) -> 
     """By (source, form of the question, answer), see `forms`. Of these, groups of fewer than `min_group` rows join that
     of their (source, answer), and where that is small too, the open one of their source."""
     source, sources = _codes(candidates.table["source"])
-    answer, answers = _codes(candidates.table["answer_key"])
+    answer, answers = answer_codes(candidates)
     form, named = forms(candidates, rare)
     pair = np.unique(source * (len(answers) + 1) + answer, return_inverse=True)[1]  # (N,)
     triple = np.unique(np.stack([pair, form]), axis=1, return_inverse=True)[1].ravel()  # (N,)

@@ -24,8 +24,7 @@ from vlmsift.specs import ModelSpec
 from vlmsift.terminal import progress_bar, say
 
 COPIES = 5
-RULES = ("random", "delta-attnmask", "judge-cover")
-SIGNALS = ("surprise", "delta_attnmask", "answer_loss", "hidden_mean")
+RULES = ("random", "delta-attnmask", "judge-cover")  # the last measures what all of them need
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ class Compared:
 
     name: str
     rows: int
-    lessons: dict[str, Lesson]  # by rule; "untrained" and, where it was asked for, "full pool" too
+    lessons: dict[str, Lesson]  # by rule, and "untrained"
 
 
 def compare_rules(
@@ -44,8 +43,9 @@ def compare_rules(
     pool = out / f"redundant-{size}-seed{seed}" / "pool.json"
     if not pool.exists():
         make_redundant(pool.parent, size, COPIES, seed)
+    signals = METHODS[RULES[-1]].build_signals()
     with progress_bar() as progress:
-        run = score(pool, MODEL_PATH, out / "redundant-run", signals=list(SIGNALS), progress=progress)
+        run = score(pool, MODEL_PATH, out / "redundant-run", signals=signals, progress=progress)
     model = open_model(ModelSpec(MODEL_PATH, device="cpu"))
     for name, (path, scored) in {"half spoiled": spoiled, "clean, redundant": (pool, run)}.items():
         data = open_pool(path)

@@ -79,3 +79,10 @@ def read_values(run: Run, columns: Sequence[str]) -> dict[str, Floats]:
     """Column -> (N,) float64 of the run; NaN where undefined."""
     table = run.table(list(dict.fromkeys(columns)))
     return {name: np.asarray(table[name].to_numpy(zero_copy_only=False), np.float64) for name in table.column_names}
+
+
+def resamples(count: int, number: int, seed: int) -> Floats:
+    """(1 + number, count) float32: how often each of `count` originals is drawn; the first row is the sample itself."""
+    rng = np.random.default_rng(seed)
+    draws = rng.multinomial(count, np.full(count, 1 / count), size=number)  # (number, count)
+    return np.vstack([np.ones((1, count)), draws]).astype(np.float32)

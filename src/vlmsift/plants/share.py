@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,9 @@ import numpy as np
 
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.plants.combine import fit
-from vlmsift.plants.layout import Floats, Layout, read_layout, read_values
+from vlmsift.plants.layout import Floats, Ints, Layout, read_layout, read_values, resamples
 from vlmsift.plants.planted import SMALLEST, Planted
-from vlmsift.runs.run import Run, check_run_folder
+from vlmsift.runs.run import Run
 from vlmsift.runs.spoiled import PLANTS, Spoiled, read_spoiled, write_spoiled
 from vlmsift.scoring.score import score
 
@@ -68,17 +69,21 @@ def _tell(pool: Pool, model: Any, folder: Path, engine: EngineSpec | None, progr
     try:
         planted: Any = Planted(pool, sample=ORIGINALS, twins=TWINS, plants=KINDS, seed=SEED)
     except UsageError as error:
-        return Spoiled(None, left_out=[f"{error}".rstrip(".") + "."])
-    check_run_folder(folder)
+        return _untold(error)
+    measured = partial(score, planted, model, folder, signals=list(SIGNALS), engine=engine, progress=progress)
     try:
-        made = score(planted, model, folder, signals=list(SIGNALS), engine=engine, progress=progress)
+        made = measured()
     except RunMismatch:  # left by a run that was overwritten since
-        made = score(planted, model, folder, signals=list(SIGNALS), engine=engine, progress=progress, overwrite=True)
+        made = measured(overwrite=True)
     try:
         layout, left_out = read_layout(made, planted)
     except UsageError as error:
-        return Spoiled(None, left_out=[f"{error}".rstrip(".") + "."])
+        return _untold(error)
     return estimate(read_values(made, SIGNALS), layout, left_out)
+
+
+def _untold(error: UsageError) -> Spoiled:
+    return Spoiled(None, left_out=[str(error).rstrip(".") + "."])
 
 
 def estimate(values: Mapping[str, Floats], layout: Layout, left_out: Sequence[str] = ()) -> Spoiled:
@@ -114,16 +119,13 @@ def bound(scores: Floats, layout: Layout, seed: int = 0) -> tuple[float, float, 
     Args:
         scores: (N,) the higher the more like an original, by models that saw neither the row nor its twins.
     """
-    rng, count = np.random.default_rng(seed), int(layout.of.max()) + 1
     twins = np.asarray(np.logical_or.reduce(list(layout.twins.values())))  # (N,)
     own, bad = scores[layout.originals], scores[twins]
     of_own, of_bad = layout.of[layout.originals], layout.of[twins]
-    share = _least_ratio(own, bad, np.ones(len(own)), np.ones(len(bad)))
-    bounds, rest = [], []
-    for _ in range(RESAMPLES):
-        drawn = rng.multinomial(count, np.full(count, 1 / count)).astype(np.float64)  # (originals,)
-        bounds.append(_least_ratio(own, bad, drawn[of_own], drawn[of_bad]))
-        rest.append(excess(np.repeat(own, drawn[of_own].astype(np.int64))))
+    # (originals,) each, whole numbers; the first counts every one once
+    draws = resamples(int(layout.of.max()) + 1, RESAMPLES, seed).astype(np.int64)
+    share, *bounds = [_least_ratio(own, bad, drawn[of_own], drawn[of_bad]) for drawn in draws]
+    rest = [excess(np.repeat(own, drawn[of_own])) for drawn in draws[1:]]
     low = float(np.quantile(rest, ENDS[0])) - _luck(len(own))  # the largest of many differences is partly luck
     return share, max(0.0, min(low, share)), max(float(np.quantile(bounds, ENDS[1])), share)
 
@@ -133,7 +135,7 @@ def _luck(count: int) -> float:
     return float(np.sqrt(np.log(DOUBT) / 2 / count))
 
 
-def _least_ratio(own: Floats, bad: Floats, own_weights: Floats, bad_weights: Floats) -> float:
+def _least_ratio(own: Floats, bad: Floats, own_weights: Ints, bad_weights: Ints) -> float:
     """Least ratio of the pool's (n,) to the twins' (m,) share at or below a threshold, told at the safest of them."""
     luck = _luck(len(own)) + _luck(len(bad))
     thresholds = np.quantile(bad, np.arange(LEAST, 101) / 100)  # (K,)
@@ -143,7 +145,7 @@ def _least_ratio(own: Floats, bad: Floats, own_weights: Floats, bad_weights: Flo
     return float(min(1.0, below[0][best] / found[best]))
 
 
-def _share_below(values: Floats, weights: Floats, thresholds: Floats) -> Floats:
+def _share_below(values: Floats, weights: Ints, thresholds: Floats) -> Floats:
     order = np.argsort(values)
     sums = np.concatenate([[0.0], np.cumsum(weights[order])])
     return np.asarray(sums[np.searchsorted(values[order], thresholds, side="right")] / max(sums[-1], 1e-12))

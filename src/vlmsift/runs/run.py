@@ -43,6 +43,7 @@ from vlmsift.files import (
     write_atomically,
 )
 from vlmsift.runs.query import as_vectors, matching
+from vlmsift.runs.spoiled import FILE, PLANTS
 
 SCHEMA = 1  # version of the folder's layout, written to run.json
 FIXED = pa.schema(
@@ -348,7 +349,7 @@ def _droppable(folder: Path) -> list[str]:
         if schema is None or not any(schema.equals(own) for own in (run.schema, _earlier(run.schema))):
             cure = "Move it away, or name another --out folder."
             raise UsageError(f"{folder / name} is not a part of the run there, so nothing is thrown away. {cure}")
-    told = [name for name in home.list("plants/") if name == "plants/share.json"]
+    told = [name for name in home.list(f"{PLANTS}/") if name == f"{PLANTS}/{FILE}"]
     return told + [name for name in home.list("selections/") if _schema(folder / name, SELECTION) is not None] + parts
 
 
