@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vlmsift.choosing import clusters
-from vlmsift.choosing.clusters import default_clusters, k_means
+from vlmsift.choosing.clusters import default_clusters, k_means, search_cells
 
 
 def blobs(count: int, directions: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -68,3 +68,15 @@ def test_more_clusters_than_rows_is_the_default_number() -> None:
 def test_equal_rows_share_a_cluster(spherical: bool) -> None:
     vectors = np.ones((20, 4), np.float32)
     assert set(k_means(vectors, 5, spherical=spherical)) == {0}
+
+
+def test_a_search_is_whole_or_in_cells_that_none_outgrows() -> None:
+    vectors, truth = blobs(600, 3)
+    vectors[truth == 0] = vectors[truth == 0][0]  # 200 equal rows, which no clustering parts
+    assert not search_cells(vectors, 600).any()
+    cells = search_cells(vectors, 250)
+    sizes = np.bincount(cells)
+    assert sizes.min() >= 1
+    assert sizes.max() <= 50
+    assert all(len(set(truth[cells == cell].tolist())) == 1 for cell in range(len(sizes)))
+    assert cells.tolist() == search_cells(vectors, 250).tolist()

@@ -88,8 +88,8 @@ def test_each_heap_has_its_one_and_doubles_come_last() -> None:
 
 def test_a_large_pool_is_searched_by_clusters() -> None:
     heaps = np.repeat(np.eye(3), 30, axis=0) + np.random.default_rng(0).normal(0, 0.01, (90, 3))
-    choice = FacilityLocation("v", whole=50)(candidates({"v": heaps}), 8)
-    assert choice.details["cells"] == 7
+    choice = FacilityLocation("v", whole=80)(candidates({"v": heaps}), 8)
+    assert choice.details["cells"] >= 9
     assert {int(place) // 30 for place in choice.kept} == {0, 1, 2}
     whole = FacilityLocation("v")(candidates({"v": heaps}), 8)
     assert whole.details["cells"] == 1

@@ -10,7 +10,7 @@ import pytest
 
 from tests.sample_runs import make_table
 from tests.selectors.parts import candidates
-from vlmsift.choosing.clusters import k_means
+from vlmsift.choosing.clusters import search_cells
 from vlmsift.selecting import select
 from vlmsift.selectors import KCenter
 
@@ -65,14 +65,14 @@ def test_a_large_pool_is_traversed_by_clusters() -> None:
     """Each cluster opens with its row farthest from the mean; then the farthest row of any cluster is next."""
     points = np.random.default_rng(0).normal(size=(60, 2)).astype(np.float32)
     points -= points.mean(axis=0)
-    choice = KCenter("v", whole=59)(candidates({"v": points}), 12)
-    cells = k_means(points, spherical=False)
-    assert choice.details["cells"] == cells.max() + 1 == 5
+    choice = KCenter("v", whole=59)(candidates({"v": points}), 20)
+    cells = search_cells(points, 59)
+    assert choice.details["cells"] == cells.max() + 1 == 11
     norms = np.linalg.norm(points, axis=1)
-    firsts = [max(np.flatnonzero(cells == cell), key=lambda row: norms[row]) for cell in range(5)]
-    assert choice.kept[:5].tolist() == sorted(firsts, key=lambda row: -norms[row])
+    firsts = [max(np.flatnonzero(cells == cell), key=lambda row: norms[row]) for cell in range(11)]
+    assert choice.kept[:11].tolist() == sorted(firsts, key=lambda row: -norms[row])
     kept = list(map(int, choice.kept))
-    for step in range(5, 12):
+    for step in range(11, 20):
         far = {
             row: min(np.linalg.norm(points[row] - points[other]) for other in kept[:step] if cells[other] == cells[row])
             for row in range(60)

@@ -62,6 +62,30 @@ def k_means(
     return np.unique(np.concatenate(found), return_inverse=True)[1].astype(np.int64)
 
 
+def search_cells(vectors: NDArray[np.float32], whole: int, seed: int = 0) -> NDArray[np.int64]:
+    """(N,) cell numbers from 0, every one in use, of N finite vectors (N, K) in random order, to search each by itself.
+
+    One cell where N is `whole` or less; else clusters of `k_means`, those of more than `whole` / 5 rows clustered
+    again, as one cluster may hold a tenth of a pool and a search takes the square of its rows. What no clustering parts
+    is cut as it comes.
+    """
+    return np.zeros(len(vectors), np.int64) if len(vectors) <= whole else _cut(vectors, max(2, whole // 5), seed)
+
+
+def _cut(vectors: NDArray[np.float32], most: int, seed: int) -> NDArray[np.int64]:
+    """(N,) cell numbers from 0, of which none has more than `most` rows."""
+    if len(vectors) <= most:
+        return np.zeros(len(vectors), np.int64)
+    codes = k_means(vectors, max(2, default_clusters(len(vectors))), seed, spherical=False)
+    if codes.max() == 0:
+        return np.arange(len(vectors)) // most
+    cells, count = np.empty(len(vectors), np.int64), 0
+    for members in np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]):
+        inside = _cut(vectors[members], most, seed)
+        cells[members], count = count + inside, count + int(inside.max()) + 1
+    return cells
+
+
 def _prepare(vectors: NDArray[np.float32], centre: NDArray[np.float32] | None) -> NDArray[np.float32]:
     """(n, K) as compared: unnormalised, or of unit length after subtracting `centre` (K,); a zero vector stays zero."""
     if centre is None:

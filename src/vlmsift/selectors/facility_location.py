@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
-from vlmsift.choosing.clusters import k_means, one_thread
+from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.spherical import members_of, to_units
 from vlmsift.parameters import Count
@@ -23,7 +23,7 @@ class FacilityLocation(Selector):
     """Greedy maximum of sum_i max_{j kept} s_ij, where s is the cosine of directions from the mean, none below 0.
 
     Only each sample's nearest neighbours count as its likes, and in a pool of more than `whole` rows only those in its
-    own k-means cluster, so that neither time nor memory grows with N^2. On that graph the greedy choice is exact (lazy
+    own k-means cluster, of `whole` / 5 rows at most, so that neither time nor memory grows with N^2. On that graph the greedy choice is exact (lazy
     evaluation; at least 1 - 1/e of the best sum); equal gains fall by seed. Source: textbook (Mirchandani & Francis
     1990; greedy bound by Nemhauser et al. 1978); directions from the mean are ours: hidden states share a large part.
 
@@ -42,8 +42,7 @@ class FacilityLocation(Selector):
         units = candidates.vector(self.vector)  # (N, K)
         units -= units.mean(axis=0, dtype=np.float64).astype(np.float32)
         to_units(units)
-        small = len(units) <= self.whole
-        cells = np.zeros(len(units), np.int64) if small else k_means(units, seed=candidates.seed, spherical=False)
+        cells = search_cells(units, self.whole, candidates.seed)
         kept, likeness, nearest = greedy(neighbour_graph(units, cells, self.neighbours), budget)
         near = named(candidates, "stood for: similarity", likeness, nearest)
         alone = "no kept sample is among its neighbours, and others stand for more"

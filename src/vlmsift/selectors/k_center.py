@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
-from vlmsift.choosing.clusters import k_means, one_thread
+from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.spherical import members_of
 from vlmsift.parameters import Count
@@ -22,9 +22,9 @@ from vlmsift.parameters import Count
 class KCenter(Selector):
     """Farthest-first traversal: no sample lies farther from its nearest kept one than twice what is possible.
 
-    In a pool of more than `whole` rows a kept sample counts for its own k-means cluster alone, and the next one is the
-    farthest of all clusters: the cost is then budget * N / clusters distances instead of budget * N, and the bound
-    holds within each cluster only. It seeks outliers. Source: textbook (Gonzalez 1985).
+    In a pool of more than `whole` rows a kept sample counts for its own k-means cluster alone, of `whole` / 5 rows at
+    most, and the next one is the farthest of all clusters: the cost is then budget * N / clusters distances instead of
+    budget * N, and the bound holds within each cluster only. It seeks outliers. Source: textbook (Gonzalez 1985).
 
     Attributes:
         vector: the signal, (N, K); Euclidean distance.
@@ -40,8 +40,7 @@ class KCenter(Selector):
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         points = candidates.vector(self.vector)  # (N, K)
         points -= points.mean(axis=0, dtype=np.float64).astype(np.float32)  # small numbers lose less in a difference
-        small = len(points) <= self.whole
-        cells = np.zeros(len(points), np.int64) if small else k_means(points, seed=candidates.seed, spherical=False)
+        cells = search_cells(points, self.whole, candidates.seed)
         with one_thread():
             kept, distance, nearest = farthest_first(points, cells, budget, from_mean=self.start == "farthest")
         reached = nearest >= 0
