@@ -9,7 +9,7 @@ import gc
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Read at import time by torch, transformers and tokenizers, so they are set before any of the three comes in.
@@ -23,6 +23,7 @@ sys.path.append(str(Path(__file__).parents[1] / ".test-packages"))
 import pytest
 import torch
 
+from tests.object_store import BUCKET, serve_s3
 from tests.toys import NEEDS_TORCHVISION, make_toy
 
 torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
@@ -74,3 +75,19 @@ def toy_path(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return built[family]
 
     return path
+
+
+@pytest.fixture(scope="session")
+def s3_variables() -> Iterator[dict[str, str]]:
+    """The environment of a client of a local store that speaks S3; one store per worker."""
+    pytest.importorskip("moto", reason="moto serves S3 here; the extra dev brings it")
+    with serve_s3() as variables:
+        yield variables
+
+
+@pytest.fixture
+def s3_url(s3_variables: dict[str, str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """A place of this test's own in that store."""
+    for name, value in s3_variables.items():
+        monkeypatch.setenv(name, value)
+    return f"s3://{BUCKET}/{tmp_path.name}"

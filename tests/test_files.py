@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import socket
 import subprocess
@@ -15,7 +14,8 @@ import pytest
 
 from vlmsift import files
 from vlmsift.errors import RunMismatch, UsageError
-from vlmsift.files import Folder, check_output, compare, read_json, remove_leftovers, replacing, write_json
+from vlmsift.files import add_file, check_output, compare, read_json, remove_leftovers, replacing, write_json
+from vlmsift.folders import LocalFolder
 
 posix = pytest.mark.skipif(os.name != "posix", reason="needs pipes, signals and process numbers as POSIX has them")
 
@@ -32,61 +32,6 @@ def gone() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
-
-
-def test_the_five_verbs(tmp_path: Path) -> None:
-    folder = Folder(tmp_path / "run")
-    assert folder.list() == []
-    folder.put("signals/part-1", b"1")
-    assert folder.put_new("signals/part-2", b"2")
-    assert not folder.put_new("signals/part-2", b"other")
-    folder.put("signals/part-1", b"one")
-    folder.put("run.json", b"{}")
-    with replacing(folder.path / "signals" / "part-3") as temporary:
-        temporary.touch()
-        assert folder.list("signals/") == ["signals/part-1", "signals/part-2"]
-    assert folder.list() == ["run.json", "signals/part-1", "signals/part-2", "signals/part-3"]
-    assert folder.list("signals/part-2") == ["signals/part-2"]
-    assert [folder.read(f"signals/part-{part}") for part in (1, 2)] == [b"one", b"2"]
-    for _ in range(2):
-        folder.remove("run.json")
-    with pytest.raises(FileNotFoundError):
-        folder.read("run.json")
-    assert not list(folder.path.rglob("*.tmp"))
-
-
-def claim(folder: Path, number: int, start: Any, won: Any) -> None:
-    start.wait()
-    for name in range(100):
-        if Folder(folder).put_new(str(name), b"%d" % number * 1000):
-            won.put((name, number))
-    won.put(None)
-
-
-@pytest.mark.parametrize("links", [True, False])
-def test_of_many_that_put_a_new_file_one_is_told_so(links: bool, tmp_path: Path, monkeypatch: Any) -> None:
-    if not links:  # as on some network file systems
-
-        def refuse(*arguments: Any) -> None:
-            raise PermissionError("no links here")
-
-        monkeypatch.setattr(os, "link", refuse)
-        assert Folder(tmp_path).put_new("a", b"1")
-        assert not Folder(tmp_path).put_new("a", b"2")
-        assert (Folder(tmp_path).read("a"), Folder(tmp_path).list()) == (b"1", ["a"])
-        return
-    fork = multiprocessing.get_context("spawn")
-    start, won = fork.Barrier(2), fork.Queue()
-    claiming = [fork.Process(target=claim, args=(tmp_path, number, start, won)) for number in range(2)]
-    for one in claiming:
-        one.start()
-    told = dict(answer for ending in range(2) for answer in iter(won.get, None))
-    for one in claiming:
-        one.join()
-    assert {int(name): Folder(tmp_path).read(name) for name in Folder(tmp_path).list()} == {
-        name: b"%d" % number * 1000 for name, number in told.items()
-    }
-    assert len(told) == 100
 
 
 def test_a_file_appears_at_the_end(tmp_path: Path) -> None:
@@ -196,8 +141,8 @@ def test_a_device_is_refused() -> None:
 
 
 WRITERS: dict[str, Callable[[Any, Path], Any]] = {
-    "put": lambda vlmsift, out: Folder(out.parent).put(out.name, b""),
-    "put_new": lambda vlmsift, out: Folder(out.parent).put_new(out.name, b""),
+    "put": lambda vlmsift, out: LocalFolder(out.parent).put(out.name, b""),
+    "add": lambda vlmsift, out: add_file(out, b""),
     "export": lambda vlmsift, out: vlmsift.open_pool("pool.jsonl").export([0], out, container="json"),
     "data set": lambda vlmsift, out: vlmsift.open_pool("pool.jsonl").export([0], out),
     "score": lambda vlmsift, out: vlmsift.score("pool.jsonl", "model", out),

@@ -22,13 +22,14 @@ MAY_IMPORT = {
     "parameters": "errors",
     "specs": "errors parameters",
     "files": "errors",
+    "folders": "errors files",
     "pools": "types errors files specs",
     "models": "types errors specs",
     "passes": "types errors parameters models",
     "signals": "types errors parameters models passes",
     "proofs": "types errors models passes",
     "check": "types errors models passes proofs",
-    "runs": "types errors files pools models",
+    "runs": "types errors files folders pools models",
     "scoring": "types errors files specs pools models passes signals proofs runs",
     "plants": "errors specs pools runs scoring types",
     "choosing": "types errors parameters files runs",
@@ -56,7 +57,8 @@ MAY_IMPORT = {
 ONLY_IN = {
     "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py",
     "transformers": "models/ passes/intervene.py train/",
-    "pyarrow": "pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ terminal/",
+    "pyarrow": "folders.py pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ "
+    "terminal/",
     "datasets": "pools/",
     "duckdb": "runs/",
     "sklearn": "choosing/ selectors/ plants/ demo/",
@@ -66,6 +68,7 @@ ONLY_IN = {
     "typer": "cli/",
     "peft": "train/",
     "yaml": "signals/config.py calibrate/ train/configs.py experiment/",
+    "fsspec": "folders.py",
     "ray": "",
 }
 

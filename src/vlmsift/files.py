@@ -1,4 +1,4 @@
-"""Folders and files. In: finished bytes, or whatever a library writes to a path. Out: files whole or absent, JSON.
+"""Files on a disk. In: finished bytes, or whatever a library writes to a path. Out: files whole or absent, JSON.
 
 Everything goes to a hidden temporary name first, which holds the machine, the process and a random number: so two that
 write the same file never meet, the last one's is what stays, and both are whole. What a killed process left is removed
@@ -15,7 +15,7 @@ import re
 import secrets
 import shutil
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -30,50 +30,21 @@ RUN_CURE = (
 )
 
 
-class Folder:
-    """Files by names such as "signals/part-000000.parquet". A store of objects can do these five things, too."""
-
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = Path(path)
-
-    def list(self, prefix: str = "") -> Sequence[str]:
-        """Names that begin so, sorted; what is temporary has none."""
-        names = []
-        for place, folders, files in os.walk(self.path / prefix.rpartition("/")[0]):
-            folders[:] = [name for name in folders if not is_temporary(name)]  # those that are walked into
-            base = Path(place).relative_to(self.path)
-            names += [(base / name).as_posix() for name in files if not is_temporary(name)]
-        return sorted(name for name in names if name.startswith(prefix))
-
-    def read(self, name: str) -> bytes:
-        """The bytes of a file. Raises FileNotFoundError."""
-        return (self.path / name).read_bytes()
-
-    def put(self, name: str, content: bytes) -> None:
-        """Write a file, in place of one of that name. Raises UsageError where that is a device, a pipe or a folder."""
-        with replacing(self.path / name) as temporary:
-            temporary.write_bytes(content)
-
-    def put_new(self, name: str, content: bytes) -> bool:
-        """Write a file where there is none of that name. Of several at the same time one is told True."""
-        path = self.path / name
-        check_output(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = _temporary(path)
-        try:
-            temporary.write_bytes(content)
-            _sync(temporary)
-            _link(temporary, path)
-        except FileExistsError:
-            return False
-        finally:
-            temporary.unlink(missing_ok=True)
-        _sync(path.parent)
-        return True
-
-    def remove(self, name: str) -> None:
-        """Remove a file, if there is one."""
-        (self.path / name).unlink(missing_ok=True)
+def add_file(path: Path, content: bytes | memoryview) -> bool:
+    """Write a file where there is none. Of several at the same time one is told True. Raises as `check_output`."""
+    check_output(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = temporary_name(path)
+    try:
+        temporary.write_bytes(content)
+        _sync(temporary)
+        _link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync(path.parent)
+    return True
 
 
 @contextmanager
@@ -87,14 +58,14 @@ def replacing(path: Path, ours: Callable[[str], bool] = lambda name: False, *, s
     path = path.resolve() if path.is_symlink() else path
     check_output(path, ours=ours)
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = _temporary(path)
+    temporary = temporary_name(path)
     try:
         yield temporary
         if sync:
             sync_all(temporary)
         if path.is_dir() and temporary.is_dir():
             check_output(path, ours=ours)  # it may have taken hours to come here
-            aside = _temporary(path)  # a folder cannot be replaced in one step
+            aside = temporary_name(path)  # a folder cannot be replaced in one step
             os.replace(path, aside)
             try:
                 os.replace(temporary, path)
@@ -144,7 +115,8 @@ def is_temporary(name: str) -> bool:
     return _TEMPORARY.fullmatch(name) is not None
 
 
-def _temporary(path: Path) -> Path:
+def temporary_name(path: Path) -> Path:
+    """A name beside `path` that nobody else has."""
     return path.with_name(f".{path.name}.{_machine()}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
 
 
@@ -218,7 +190,7 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file in UTF-8, whole or not at all."""
-    Folder(path.parent).put(path.name, text.encode("utf-8"))
+    write_atomically(path, lambda temporary: temporary.write_bytes(text.encode("utf-8")))
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.sample_runs import make_run, rows_of, settings
-from vlmsift import files
+from vlmsift import files, folders
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.checkpoints import check_checkpoints
 from vlmsift.runs.query import as_vectors, matching
@@ -238,7 +238,7 @@ def test_two_starters_end_with_the_same_finished_run(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("moment", ["listed", "written"])
 def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    other, put_new, listdir = settings(8, {"gain": 1}), files.Folder.put_new, os.listdir
+    other, put_new, listdir = settings(8, {"gain": 1}), folders.LocalFolder.put_new, os.listdir
 
     def begin() -> None:
         monkeypatch.undo()
@@ -248,7 +248,7 @@ def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypat
         begin()
         return ["signals"]  # a list is not of one moment: the run.json before it may be missing
 
-    def written(self: files.Folder, name: str, content: bytes) -> bool:
+    def written(self: folders.LocalFolder, name: str, content: bytes) -> bool:
         begin()
         return put_new(self, name, content)
 
@@ -258,7 +258,7 @@ def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypat
         if moment == "listed":
             monkeypatch.setattr("vlmsift.runs.run.os.listdir", listed)
         else:
-            monkeypatch.setattr(files.Folder, "put_new", written)
+            monkeypatch.setattr(folders.LocalFolder, "put_new", written)
         if asked is other:
             assert len(Run.create_or_resume(tmp_path / "run", asked).settings["sessions"]) == 2
         else:

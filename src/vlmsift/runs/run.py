@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError, split_reason
 from vlmsift.files import (
-    Folder,
     as_json,
     check_output,
     compare,
@@ -42,6 +41,7 @@ from vlmsift.files import (
     remove_leftovers,
     write_atomically,
 )
+from vlmsift.folders import LocalFolder
 from vlmsift.runs.query import as_vectors, matching
 from vlmsift.runs.spoiled import FILE, PLANTS
 
@@ -131,7 +131,7 @@ class Run:
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
         session = {"started": now, **info}
         record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": [session]}
-        home, begun = Folder(folder), (folder / "run.json").exists()
+        home, begun = LocalFolder(folder), (folder / "run.json").exists()
         if not begun and home.put_new("run.json", as_json(record).encode()):
             return cls(folder, record)
         if overwrite:
@@ -174,13 +174,13 @@ class Run:
 
     def finished_parts(self) -> set[int]:
         """Numbers of the parts that are complete."""
-        names = Folder(self.folder).list("signals/part-")
+        names = LocalFolder(self.folder).list("signals/part-")
         return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
 
     def note_proof(self, proof: Mapping[str, Any]) -> None:
         """Add to this start's entry in `sessions` what was proved of the model that measures."""
         self.settings["sessions"][-1].setdefault("proofs", []).append(plain(proof))
-        Folder(self.folder).put("run.json", as_json(self.settings).encode())
+        LocalFolder(self.folder).put("run.json", as_json(self.settings).encode())
 
     def write_part(self, part: int, rows: Mapping[str, NDArray[Any]]) -> None:
         """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
@@ -335,14 +335,14 @@ def drop_parts(folder: Path) -> None:
     Raises UsageError where what lies there is not proven to be a run of ours; then all of it stays.
     """
     for name in _droppable(folder):
-        Folder(folder).remove(name)
+        LocalFolder(folder).remove(name)
 
 
 def _droppable(folder: Path) -> list[str]:
     """Names of the files that `drop_parts` removes."""
     if not (folder / "run.json").exists():
         return []
-    run, home = Run(folder, _read(folder)), Folder(folder)
+    run, home = Run(folder, _read(folder)), LocalFolder(folder)
     parts = [name for name in home.list("signals/") if _PART.fullmatch(name)]
     for name in parts:
         schema = _schema(folder / name)
