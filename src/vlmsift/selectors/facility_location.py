@@ -23,9 +23,10 @@ class FacilityLocation(Selector):
     """Greedy maximum of sum_i max_{j kept} s_ij, where s is the cosine of directions from the mean, none below 0.
 
     Only each sample's nearest neighbours count as its likes, and in a pool of more than `whole` rows only those in its
-    own k-means cluster, of `whole` / 5 rows at most, so that neither time nor memory grows with N^2. On that graph the greedy choice is exact (lazy
-    evaluation; at least 1 - 1/e of the best sum); equal gains fall by seed. Source: textbook (Mirchandani & Francis
-    1990; greedy bound by Nemhauser et al. 1978); directions from the mean are ours: hidden states share a large part.
+    own k-means cluster, of `whole` / 5 rows at most, so that neither time nor memory grows with N^2. On that graph the
+    greedy choice is exact (lazy evaluation; at least 1 - 1/e of the best sum); equal gains fall by seed. Source:
+    textbook (Mirchandani & Francis 1990; greedy bound by Nemhauser et al. 1978); directions from the mean are ours:
+    hidden states share a large part.
 
     Attributes:
         vector: the signal, (N, K).
