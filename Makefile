@@ -6,18 +6,22 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/vlmsift demo --out demo-run
 
-test: lint
+test: lint docs
 	$(RUN) -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .
 	$(RUN) -m ruff format --check .
 	$(RUN) -m mypy
+
+# the documentation as a site, in build/site; a broken link, or a page that no menu names, is an error
+docs: $(VENV)/installed-dev
+	NO_MKDOCS_2_WARNING=1 $(RUN) -m mkdocs build --strict --quiet
 
 $(VENV)/bin/python:
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 10), "vlmsift needs Python 3.10 or newer: make PYTHON=python3.12 ..."'

@@ -34,9 +34,12 @@ class Judge(Selector):
             it cannot be told. Never so much that the budget is not left; where the budget is half of all or more, at
             most 1 - its square root, so that a choice is left.
         by: a scalar signal, good where it is low.
-        also: another one, good where it is high; `weight` 0 leaves it out.
+        also: another one, good where it is high.
+        weight: of `also` beside `by`; 0 leaves it out.
         balance, min_group, vector, clusters: the groups, as of `top`.
         guard: 0 would let a whole task be dropped that the model does not know.
+        most: the largest share that plants can have dropped.
+        unknown: the share that is dropped where plants tell nothing.
     """
 
     drop: Literal["auto"] | Below = "auto"

@@ -32,8 +32,8 @@ class AttentionInfluence(Parameters, Signal):
     Attributes:
         heads: "layer.head" joined by "+", e.g. "12.3+14.0", counted from 0: retrieval heads of this very model; "" =
             `score` finds them first, by the fields below, and writes them to the run's settings.
-        needle: what the heads look up, in "text" (the paper) or in an "image" (ours). probes, tokens, share, seed: how
-            they are found; see `passes.retrieval.retrieval_heads`.
+        needle: what the heads look up, in "text" (the paper) or in an "image" (ours).
+        probes, tokens, share, seed: how they are found; see `passes.retrieval.retrieval_heads`.
         floor: a smaller loss, in nats, counts as this, so that answers known by heart do not lead by being easy.
     """
 

@@ -32,6 +32,7 @@ class ConceptStates(Parameters, Signal):
         layers: evenly spread; 5 = indices 3, 7, 11, 15, 19 of 24, the released choice.
         dimensions: 0 = all; fewer, an even number, by a seeded Gaussian projection, the same for both halves (ours; it
             distorts cosines by about 1 / sqrt(dimensions)).
+        seed: of the projection.
     """
 
     layers: Count = 5

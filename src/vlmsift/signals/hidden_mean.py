@@ -25,6 +25,7 @@ class HiddenMean(Parameters, Signal):
     Attributes:
         depth: fraction of L; 1.0 = after the final norm.
         dimensions: kept dimensions; 0 = all.
+        seed: of the projection.
     """
 
     depth: Annotated[float, msgspec.Meta(ge=0, le=1)] = 0.5

@@ -23,6 +23,7 @@ class LastState(Parameters, Signal):
 
     Attributes:
         dimensions: kept dimensions of a seeded Gaussian projection (ours); 0 = all.
+        seed: of the projection.
     """
 
     dimensions: Natural = 0

@@ -14,7 +14,11 @@ from vlmsift.types import Batch, Measured, Signal
 
 @dataclass(frozen=True)
 class Random(Parameters, Signal):
-    """Uniform in [0, 1), (B,) float32, drawn from the sample's id and the seed, not from its place."""
+    """Uniform in [0, 1), (B,) float32, drawn from the sample's id and the seed, not from its place.
+
+    Attributes:
+        seed: another one draws other numbers.
+    """
 
     seed: int = 0
 
