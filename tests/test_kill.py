@@ -14,6 +14,7 @@ import pytest
 
 from tests.dying import kill_when, run_to_death
 from tests.sample_pools import llava_rows, write_pool
+from vlmsift.runs.record import SESSION
 from vlmsift.runs.run import Run
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no SIGKILL and no fork server")
@@ -71,8 +72,8 @@ def assert_same(folder: Path, whole: Run) -> None:
     assert run.summary() == whole.summary()
     assert run.table().equals(whole.table())
     assert run.signals_hash() == whole.signals_hash()
-    files = [sorted(str(path.relative_to(one)) for path in one.rglob("*")) for one in (folder, whole.folder)]
-    assert files[0] == files[1]
+    files = [{str(path.relative_to(one)) for path in one.rglob("*")} for one in (folder, whole.folder)]
+    assert all(SESSION.fullmatch(name) for name in files[0] ^ files[1])
 
 
 def test_killed_at_random_instants(score: Callable[..., list[str]], whole: Run, tmp_path: Path) -> None:
@@ -95,19 +96,19 @@ def test_killed_at_random_instants(score: Callable[..., list[str]], whole: Run, 
     assert_same(run, whole)
 
 
-# run.json, the proof in it, and each of two parts take three steps: the file to the disk, its name, the folder to it
-@pytest.mark.parametrize("step", range(1, 13))
+# run.json, the session, the proof in it, and each of two parts take three steps: file to disk, its name, folder to disk
+@pytest.mark.parametrize("step", range(1, 16))
 def test_killed_at_each_step_of_writing(step: int, score: Callable[..., list[str]], small: Run, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert run_to_death(score(run, "small.json"), step) == KILLED
     finished = sorted(run.glob("signals/part-*.parquet"))
-    assert len(finished) == max(0, (step - 6) // 3)
+    assert len(finished) == max(0, (step - 9) // 3)
     assert run_to_death(score(run, "small.json"), 0) == 0
     assert_same(run, small)
 
 
 def test_an_unharmed_run_takes_no_more_steps(score: Callable[..., list[str]], tmp_path: Path) -> None:
-    assert run_to_death(score(tmp_path / "run", "small.json"), 13) == 0
+    assert run_to_death(score(tmp_path / "run", "small.json"), 16) == 0
 
 
 @pytest.fixture

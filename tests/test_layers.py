@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "proofs": "types errors models passes",
     "check": "types errors models passes proofs",
     "runs": "types errors files folders pools models",
-    "scoring": "types errors files specs pools models passes signals proofs runs",
+    "scoring": "types errors files folders specs pools models passes signals proofs runs",
     "plants": "errors specs pools runs scoring types",
     "choosing": "types errors parameters files runs",
     "selectors": "types errors parameters choosing",
@@ -40,8 +40,8 @@ MAY_IMPORT = {
     "evaluate": "types errors specs pools models scoring train",
     "methods": "types errors parameters specs pools models signals runs scoring plants choosing selectors selecting "
     "train",
-    "experiment": "types errors parameters tables specs files pools models signals runs scoring plants choosing "
-    "selectors selecting augment train evaluate methods",
+    "experiment": "types errors parameters tables specs files folders pools models signals runs scoring plants "
+    "choosing selectors selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
     "train experiment",
     "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate",
@@ -69,7 +69,7 @@ ONLY_IN = {
     "peft": "train/",
     "yaml": "signals/config.py calibrate/ train/configs.py experiment/",
     "fsspec": "folders.py",
-    "ray": "",
+    "ray": "scoring/ray_actors.py",
 }
 
 # Peers: the members of a family, which never import each other.

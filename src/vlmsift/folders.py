@@ -1,4 +1,4 @@
-"""Folders by five verbs: list, read, put, put_new, remove. On a disk, or in a store of objects, by the same names.
+"""Folders by a few verbs: list, has, read, put, put_new, remove. On a disk or in a store, by the same names.
 
 In: a path or a URL. Out: files whole or absent. On a disk a temporary name is renamed (see `vlmsift.files`). A store
 gets each file as one write of a finished buffer: it publishes a stream when that is closed, and an error closes it too.
@@ -58,6 +58,10 @@ class Folder(ABC):
         """The bytes of a file. Raises FileNotFoundError."""
 
     @abstractmethod
+    def has(self, name: str) -> bool:
+        """Whether there is a file of that name."""
+
+    @abstractmethod
     def put(self, name: str, content: Content) -> None:
         """Write a file, in place of one of that name. Raises UsageError where that is a device, a pipe or a folder."""
 
@@ -101,6 +105,9 @@ class LocalFolder(Folder):
 
     def read(self, name: str) -> bytes:
         return (self.path / name).read_bytes()
+
+    def has(self, name: str) -> bool:
+        return (self.path / name).is_file()
 
     def put(self, name: str, content: Content) -> None:
         with replacing(self.path / name) as temporary:
@@ -149,6 +156,12 @@ class StoredFolder(Folder):
 
         return self._insist(name, whole)
 
+    def has(self, name: str) -> bool:
+        from pyarrow.fs import FileType
+
+        info = self._insist(name, lambda: self.filesystem.get_file_info(self._at(name)))
+        return bool(info.type == FileType.File)
+
     def put(self, name: str, content: Content) -> None:
         path = self._at(name)
         if self._protocols & {*_OBJECTS}:
@@ -165,7 +178,7 @@ class StoredFolder(Folder):
             raise
 
     def put_new(self, name: str, content: Content) -> bool:
-        if self._found(name):
+        if self.has(name):
             return False
         if (spec := self._fsspec) is not None:  # its stores create under a condition, where they have one
             try:
@@ -188,12 +201,6 @@ class StoredFolder(Folder):
 
     def _at(self, name: str) -> str:
         return f"{self.root}/{name}".rstrip("/")
-
-    def _found(self, name: str) -> bool:
-        from pyarrow.fs import FileType
-
-        info = self._insist(name, lambda: self.filesystem.get_file_info(self._at(name)))
-        return bool(info.type != FileType.NotFound)
 
     @property
     def _fsspec(self) -> Any:

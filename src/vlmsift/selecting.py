@@ -80,7 +80,7 @@ def select(
     budget = None if keep == CLEAN else parse_keep(keep, len(source.table))
     # random, yet the same however the pool was mixed: who breaks ties by the order of rows breaks them fairly
     order = seeded_order(source.table["id"], seed)  # (N,)
-    told = read_spoiled(run.folder) if isinstance(run, Run) else None
+    told = read_spoiled(run.place) if isinstance(run, Run) else None
     spoiled = told.share if told is not None else None
     rows = Candidates(source.table.take(order), "images", seed, order, source.vectors, spoiled)
 

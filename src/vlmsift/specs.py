@@ -6,7 +6,7 @@ In: values as typed. Out: frozen specs, checked when they are made. Nothing is o
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -81,7 +81,7 @@ class ModelSpec(Parameters):
 
 @dataclass(frozen=True)
 class EngineSpec(Parameters):
-    """How the work is cut and shared; it changes no number beyond rounding."""
+    """How the work is cut and shared; it changes no number beyond rounding, and who does it changes none at all."""
 
     name: ClassVar[str] = "engine"
     tokens_per_batch: Annotated[Count, Meta(description="Tokens per batch; halved by itself when memory runs out.")] = (
@@ -94,6 +94,69 @@ class EngineSpec(Parameters):
     part_size: Annotated[
         Count, Meta(description="Rows per file of signals; a stopped run loses at most one file's work.")
     ] = 512
+    devices: Annotated[
+        str | None, Meta(description="Share the work between devices, a process for each: 0,1,2,3 (GPUs), or cpu,cpu.")
+    ] = None
+    shard: Annotated[
+        str | None,
+        Meta(
+            description="i/n: begin with every n-th file from the i-th, then take what others have left (default: as "
+            "torchrun, Slurm or SkyPilot say; see docs/scale.md)."
+        ),
+    ] = None
+    engine: Annotated[
+        Literal["processes", "ray"], Meta(description="processes, or ray: one actor per GPU of a cluster.")
+    ] = "processes"
+    address: Annotated[str | None, Meta(description="Ray cluster (default: RAY_ADDRESS, or one on this machine).")] = (
+        None
+    )
+    actors: Annotated[Count | None, Meta(description="Ray actors (default: one per GPU).")] = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shard is not None:
+            parse_shard(self.shard)
+        if self.devices is not None:
+            self.device_names()
+        for name in ("address", "actors"):
+            if getattr(self, name) is not None and self.engine != "ray":
+                raise UsageError(f"{name}={getattr(self, name)!r} is for Ray; give engine ray as well")
+        if self.engine == "ray" and (self.devices or self.shard):
+            given = f"devices={self.devices!r}" if self.devices else f"shard={self.shard!r}"
+            raise UsageError(f"{given} cannot be meant with engine ray, which shares the work itself; leave one out")
+
+    def device_names(self) -> list[str]:
+        """`devices` as torch names them; empty where none are given."""
+        words = [word.strip() for word in (self.devices or "").split(",")] if self.devices is not None else []
+        for word in words:
+            if not (word.isdecimal() or word == "cpu" or (word.startswith("cuda:") and word[5:].isdecimal())):
+                told = f"devices={self.devices!r} cannot be meant ({word!r})"
+                raise UsageError(f"{told}; give GPUs by number, as 0,1,2,3, or cpu,cpu")
+        return [f"cuda:{word}" if word.isdecimal() else word for word in words]
+
+    @property
+    def spreads(self) -> bool:
+        """Whether processes of their own measure, and not this one."""
+        return self.devices is not None or self.engine == "ray"
+
+    def alone(self) -> EngineSpec:
+        """The same for work that only one process does."""
+        return replace(self, devices=None, shard="0/1", engine="processes", address=None, actors=None)
+
+    def check_alone(self, verb: str) -> None:
+        """Raise UsageError where the work of a verb that one process does is to be shared."""
+        for name, plain in (("devices", None), ("shard", None), ("engine", "processes")):
+            if (value := getattr(self, name)) != plain:
+                told = f"{verb} measures in one process, so {name}={value!r} means nothing"
+                raise UsageError(f"{told}; leave it out, or score on many devices first")
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """(i, n) of "i/n", 0 <= i < n. Raises UsageError."""
+    first, slash, count = text.partition("/")
+    if not (slash and first.isdecimal() and count.isdecimal() and int(first) < int(count)):
+        raise UsageError(f"shard={text!r} cannot be meant; give i/n with 0 <= i < n, such as 0/2 and 1/2")
+    return int(first), int(count)
 
 
 def as_spec(cls: Any, value: Any) -> Any:

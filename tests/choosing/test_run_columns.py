@@ -11,7 +11,8 @@ import pytest
 from tests.sample_runs import make_run, make_table, rows_of, settings
 from vlmsift.choosing.run_columns import open_source
 from vlmsift.errors import UsageError
-from vlmsift.runs.run import FIXED, Run
+from vlmsift.runs.columns import FIXED
+from vlmsift.runs.run import Run
 from vlmsift.selecting import select
 from vlmsift.selectors import SemDeDup, Top
 

@@ -21,8 +21,9 @@ from tests.sample_runs import make_run, rows_of, settings
 from vlmsift import files, folders
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.checkpoints import check_checkpoints
+from vlmsift.runs.columns import FIXED, Column
 from vlmsift.runs.query import as_vectors, matching
-from vlmsift.runs.run import FIXED, Column, Run, check_run_folder, drop_parts, recorded
+from vlmsift.runs.run import Run, check_run_folder, drop_parts, recorded
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 
@@ -111,10 +112,11 @@ def test_the_same_settings_resume_and_sessions_are_listed(tmp_path: Path) -> Non
     again = Run.create_or_resume(tmp_path, {**asked, "info": {"device": "cuda"}})
     assert again.finished_parts() == {1}
     record = json.loads((tmp_path / "run.json").read_text())
-    assert record["schema"] == 1
+    assert record["schema"] == 2
     assert record["info"] == {"device": "cpu"}
-    assert [session["device"] for session in record["sessions"]] == ["cpu", "cuda"]
-    assert again.settings == record
+    assert {session["device"] for session in again.sessions()} == {"cpu", "cuda"}
+    assert len(list(tmp_path.glob("sessions/*.json"))) == len(again.sessions()) == 2
+    assert again.settings == record == run.settings, "run.json is written once"
     assert run.settings["identity"] == record["identity"]
 
 
@@ -140,7 +142,9 @@ def test_overwrite_begins_anew_in_a_run_and_nowhere_else(tmp_path: Path) -> None
     anew = Run.create_or_resume(run.folder, settings(4, {"gain": 1}), overwrite=True)
     assert anew.finished_parts() == set()
     kept = ["mine.parquet", "notes.txt", "run.json"]
-    assert sorted(path.name for path in run.folder.rglob("*") if path.is_file()) == kept
+    there = [path for path in run.folder.rglob("*") if path.is_file() and path.parent.name != "sessions"]
+    assert sorted(path.name for path in there) == kept
+    assert len(anew.sessions()) == 1
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "thesis.tex").touch()
     for overwrite in (False, True):
@@ -231,9 +235,10 @@ def test_two_starters_end_with_the_same_finished_run(tmp_path: Path) -> None:
     alone = make_run(tmp_path / "alone", {"states": np.repeat(index // 4, 8).reshape(40, 8)})
     for folder in folders:
         assert Run.open(folder).signals_hash() == alone.signals_hash()
-        assert {path.name for path in folder.rglob("*") if path.is_file()} == {
-            path.name for path in alone.folder.rglob("*") if path.is_file()
+        assert {path.name for path in folder.rglob("*.*") if path.parent.name != "sessions"} == {
+            path.name for path in alone.folder.rglob("*.*") if path.parent.name != "sessions"
         }
+        assert len(Run.open(folder).sessions()) == 2
 
 
 @pytest.mark.parametrize("moment", ["listed", "written"])
@@ -260,7 +265,7 @@ def test_another_starter_comes_in_between(moment: str, tmp_path: Path, monkeypat
         else:
             monkeypatch.setattr(folders.LocalFolder, "put_new", written)
         if asked is other:
-            assert len(Run.create_or_resume(tmp_path / "run", asked).settings["sessions"]) == 2
+            assert len(Run.create_or_resume(tmp_path / "run", asked).sessions()) == 2
         else:
             with pytest.raises(RunMismatch, match=r"signals\.gain\.width: in the run 1, asked for nothing"):
                 Run.create_or_resume(tmp_path / "run", asked)
@@ -288,7 +293,7 @@ def test_a_vector_of_width_one_stays_a_vector(tmp_path: Path) -> None:
         (None, "no run.json"),
         ("{", "cannot be read as a run's settings"),
         ("[]", "cannot be read as a run's settings"),
-        ('{"schema": 2}', "newer vlmsift"),
+        ('{"schema": 3}', "newer vlmsift"),
         ('{"schema": 1, "identity": {"rows": 2, "part_size": 1, "signals": {}}, "info": {}}', "field `data`"),
         (json.dumps({"schema": 1, "sessions": [], **settings(2, {})}), "no finished part"),
     ],

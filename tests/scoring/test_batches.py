@@ -17,7 +17,7 @@ from tests.sample_pools import SIGNALS, llava_rows, write_pool
 from vlmsift.errors import UnsupportedModel, VlmsiftError
 from vlmsift.passes.capture import Capture
 from vlmsift.pools import open_image, open_pool
-from vlmsift.runs.run import FIXED
+from vlmsift.runs.columns import FIXED
 from vlmsift.scoring import batches
 from vlmsift.scoring.batches import GIVE_UP, Scorer
 from vlmsift.scoring.feed import Feed, Item

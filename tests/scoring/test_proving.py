@@ -51,8 +51,10 @@ def other_head(monkeypatch: pytest.MonkeyPatch) -> None:
 score = partial(vlmsift.score, engine=EngineSpec(workers=0, part_size=10))
 
 
-def record(run: Path) -> dict[str, Any]:
-    return dict(json.loads((run / "run.json").read_text()))
+def sessions(run: Path) -> list[dict[str, Any]]:
+    """In the order of their starts, also within a second."""
+    files = sorted((run / "sessions").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    return [json.loads(path.read_text()) for path in files]
 
 
 def nothing_scored(folder: Path) -> bool:
@@ -127,25 +129,25 @@ def test_only_what_the_signals_use_is_in_the_way(
 
 def test_each_start_of_a_run_records_its_proof(model: Path, pool: Path, tmp_path: Path) -> None:
     score(pool, model, tmp_path / "run")
-    before = record(tmp_path / "run")
-    (told,) = before["sessions"]
+    (told,) = sessions(tmp_path / "run")
+    before = (tmp_path / "run" / "run.json").read_bytes()
     assert [[one["name"] for one in proof["proofs"]] for proof in told["proofs"]] == [ALL, ALL]
     # the shortest with an image, and the shortest without
     assert [proof["sample"] for proof in told["proofs"]] == ["r0", "r3"]
     assert all(one["passed"] for proof in told["proofs"] for one in proof["proofs"])
     (tmp_path / "run/signals/part-000001.parquet").unlink()
     score(pool, model, tmp_path / "run")
-    after = record(tmp_path / "run")
-    assert after["identity"] == before["identity"]
-    assert after["sessions"][0] == told
-    assert [proof["sample"] for proof in after["sessions"][1]["proofs"]] == ["r19", "r12"]
+    after = sessions(tmp_path / "run")
+    assert after[0] == told
+    assert [proof["sample"] for proof in after[1]["proofs"]] == ["r19", "r12"]
     score(pool, model, tmp_path / "run")
-    assert "proofs" not in record(tmp_path / "run")["sessions"][2], "nothing was left to measure"
+    assert "proofs" not in sessions(tmp_path / "run")[2], "nothing was left to measure"
+    assert (tmp_path / "run" / "run.json").read_bytes() == before
 
 
 def test_signals_without_a_forward_prove_the_text_alone(model: Path, pool: Path, tmp_path: Path) -> None:
     score(pool, model, tmp_path / "run", signals=["answer_tokens", "random"])
-    proof, _ = record(tmp_path / "run")["sessions"][0]["proofs"]
+    proof, _ = sessions(tmp_path / "run")[0]["proofs"]
     assert [one["name"] for one in proof["proofs"]] == ["conversation"]
 
 
@@ -164,7 +166,7 @@ def test_a_sample_that_cannot_be_measured_proves_nothing(
     monkeypatch.setattr(batches, "measure", failing)
     run = score(pool, model, tmp_path / "run", signals=["answer_loss"])
     assert run.summary()["errors"] == {kind: 1}
-    assert "r0" not in {proof["sample"] for proof in record(tmp_path / "run")["sessions"][0]["proofs"]}
+    assert "r0" not in {proof["sample"] for proof in sessions(tmp_path / "run")[0]["proofs"]}
 
 
 def test_training_is_the_same_bit_by_bit_and_says_what_was_proved(

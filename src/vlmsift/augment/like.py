@@ -28,7 +28,7 @@ def masking_of(like: str | Path | Run) -> tuple[dict[str, Any], list[int] | None
     }
     if not settings or (len(settings) > 1 and SIGNAL not in settings):
         told = f"several columns of it ({', '.join(settings)})" if settings else f"no {SIGNAL}"
-        raise UsageError(f"like={str(run.folder)!r} holds {told}; give the fields themselves, as depth=0.25, ratio=0.5")
+        raise UsageError(f"like={run.place!r} holds {told}; give the fields themselves, as depth=0.25, ratio=0.5")
     taken = settings.get(SIGNAL) or next(iter(settings.values()))
     known = run.settings["info"].get("special_ids")
     fields = {name: value for name, value in taken.items() if name not in NOT_TAKEN}

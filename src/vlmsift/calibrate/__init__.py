@@ -123,6 +123,8 @@ def calibrate(
     from vlmsift.scoring.score import score
     from vlmsift.signals import build_signals, forwards
 
+    if engine is not None:
+        engine.check_alone("calibrate")
     seed = check_value("calibrate", "seed", seed, Seed)
     options = {**(probe_options or {}), **({} if probe_test is None else {"test": str(probe_test)})}
     spec = as_spec(ModelSpec, model)
@@ -139,6 +141,7 @@ def calibrate(
     words = [f"{one.column}={one.word}" for one in compared]
     words += [name for name in ("answer_tokens", VECTOR) if name not in columns]
     started = time.perf_counter()
+    engine = (engine or EngineSpec()).alone()
     run = score(planted, model, folder / "run", signals=words, engine=engine, overwrite=overwrite, progress=progress)
     seconds = time.perf_counter() - started
     layout, left_out = read_layout(run, planted)

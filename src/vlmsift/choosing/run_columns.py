@@ -12,8 +12,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
+from vlmsift.runs.columns import FIXED
 from vlmsift.runs.query import as_vectors, matching
-from vlmsift.runs.run import FIXED, Run
+from vlmsift.runs.run import Run
 
 CHECKPOINTS = (
     "Trajectories come from several checkpoints of one training: `vlmsift train POOL --model M --snapshots 7 --out "
@@ -57,7 +58,7 @@ def open_source(run: Run | Any, columns: Iterable[str], vector: str | None = Non
     if isinstance(run, Run) and len(table) < run.pool_rows:
         cure = "Start the same score command again to finish it, or choose from what is there"
         there = f"{len(table)} of {run.pool_rows} rows are scored"
-        raise UsageError(f"{run.folder} is unfinished: {there}. {cure}: select(run.table(), ...).")
+        raise UsageError(f"{run.place} is unfinished: {there}. {cure}: select(run.table(), ...).")
     counts = pc.value_counts(table["id"])
     if len(counts) < len(table):
         twice = counts.field("values").filter(pc.greater(counts.field("counts"), 1))[0]

@@ -89,7 +89,7 @@ class Selection:
         path = _path(run, name)
         if not path.exists():
             known = ", ".join(sorted(file.stem for file in path.parent.glob("*.parquet"))) or "none"
-            raise UsageError(f"{run.folder} has no selection {name!r}. It has: {known}.")
+            raise UsageError(f"{run.place} has no selection {name!r}. It has: {known}.")
         try:
             table = pq.read_table(path)
             made_by = json.loads((table.schema.metadata or {})[SELECTION])

@@ -132,7 +132,7 @@ def sift(
             training_progress=training_progress,
         )
     assert selection.run is not None  # it was scored
-    show_selection(selection, f"written to {out}; the run is in {selection.run.folder}")
+    show_selection(selection, f"written to {out}; the run is in {selection.run.place}")
 
 
 @app.command()

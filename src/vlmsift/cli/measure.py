@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -30,7 +29,9 @@ def check(model: ModelSpec) -> None:
 def score(
     pool: PoolSpec,
     model: ModelSpec,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run folder; an unfinished run in it is resumed.")],
+    out: Annotated[
+        str, typer.Option("--out", "-o", help="The run folder, or its URL; an unfinished run in it is resumed.")
+    ],
     engine: EngineSpec,
     signal: Signals = None,
     config: Config = None,
@@ -38,8 +39,10 @@ def score(
 ) -> None:
     """Measure signals of every sample. Stopped at any point, the same command goes on."""
     from vlmsift.scoring.score import score as measure
-    from vlmsift.terminal import progress_bar, show_run
+    from vlmsift.scoring.shards import find_shard
+    from vlmsift.terminal import progress_bar, show_run, show_shard
 
+    show_shard(find_shard(engine))
     with progress_bar() as progress:
         run = measure(
             pool, model, out, signals=signal, config=config, engine=engine, overwrite=overwrite, progress=progress

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vlmsift.experiment.prepare import Chooser
 from vlmsift.files import read_json, write_json
+from vlmsift.folders import LocalFolder
 from vlmsift.pools import Pool
 from vlmsift.runs.checkpoints import checkpoints_of
 from vlmsift.runs.run import Run
@@ -137,7 +138,7 @@ def score_for(
 def _score(wanted: Mapping[str, Chooser], ground: _Ground) -> dict[str, Scored]:
     """Take runs that are there, and score what is missing into one more."""
     paths = sorted(ground.folder.glob("*/run.json"))
-    runs = [run for path in paths if _usable(run := Run(path.parent, read_json(path)), ground)]
+    runs = [run for path in paths if _usable(run := Run(LocalFolder(path.parent), read_json(path)), ground)]
     wanted, settling = _settle(wanted, ground, runs)
     scored: dict[str, Scored] = {}
     for run in runs:

@@ -92,6 +92,12 @@ def sift(
         raise UsageError(f"{name}: nothing is fine-tuned here, so {cure}")
     if isinstance(spec, ModelSpec):
         spec = replace(spec, model=models[0] if len(models) == 1 else tuple(models))
+    engine = engine or EngineSpec()
+    if engine.shard is not None:
+        told = f"shard={engine.shard!r}, but who selects must see all rows"
+        raise UsageError(f"{told}. Score with it, then select and export")
+    if engine.engine == "processes":
+        engine = replace(engine, shard="0/1")  # whatever a scheduler's variables say
     scoring = check_score(pool, spec, folder, signals=signals, engine=engine, overwrite=overwrite)
     if tunes:
         assert chosen.training is not None
@@ -100,12 +106,13 @@ def sift(
         made = fine_tune(tuning, resume=not overwrite, progress=training_progress)
         scoring = scoring.with_models(checkpoints(made))
     asked = selector.asks_share and len(scoring.models) == 1
-    if asked:
+    if asked and not engine.spreads:
         scoring = scoring.opened()
     scored = run_score(scoring, progress)
     if asked:
         from vlmsift.plants.share import tell_share
 
+        scoring = scoring.opened()
         tell_share(scored, pool, scoring.models[0], engine=scoring.engine)
     selection = select(scored, selector, keep, seed=seed)
     selection.export(out, format=out_format)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,11 +23,11 @@ from vlmsift.plants.planted import SMALLEST, Planted
 from vlmsift.runs.run import Run
 from vlmsift.runs.spoiled import PLANTS, Spoiled, read_spoiled, write_spoiled
 from vlmsift.scoring.score import score
+from vlmsift.specs import EngineSpec
 
 if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.scoring.score import Progress
-    from vlmsift.specs import EngineSpec
 
 ORIGINALS, TWINS = 400, 200  # rows drawn from the pool, and twins of each kind
 KINDS = ("wrong_image", "wrong_answer", "blank_image")
@@ -55,21 +54,22 @@ def tell_share(
     fewer than 20 usable samples, `share` is None and `left_out` says why. Costs `signals.forwards` of delta_attnmask
     for about 1,000 rows. Source: ours; the bound is that of mixture proportion estimation (Blanchard et al. 2010).
     """
-    if (known := read_spoiled(run.folder)) is not None:
+    if (known := read_spoiled(run.place)) is not None:
         return known
-    folder = run.folder / PLANTS
+    folder = run.home.inside(PLANTS).place
     started = time.perf_counter()
     told = _tell(pool, model, folder, engine, progress)
     told = replace(told, seconds=time.perf_counter() - started)
-    write_spoiled(run.folder, told)
+    write_spoiled(run.place, told)
     return told
 
 
-def _tell(pool: Pool, model: Any, folder: Path, engine: EngineSpec | None, progress: Any) -> Spoiled:
+def _tell(pool: Pool, model: Any, folder: str, engine: EngineSpec | None, progress: Any) -> Spoiled:
     try:
         planted: Any = Planted(pool, sample=ORIGINALS, twins=TWINS, plants=KINDS, seed=SEED)
     except UsageError as error:
         return _untold(error)
+    engine = (engine or EngineSpec()).alone()
     measured = partial(score, planted, model, folder, signals=list(SIGNALS), engine=engine, progress=progress)
     try:
         made = measured()

@@ -1,5 +1,6 @@
 """The run folder: what was measured, with what, part by part; and several runs as one."""
 
-from vlmsift.runs.run import FIXED, INSIDE, Column, Run
+from vlmsift.runs.columns import FIXED, Column
+from vlmsift.runs.run import INSIDE, Run
 
 __all__ = ["FIXED", "INSIDE", "Column", "Run"]

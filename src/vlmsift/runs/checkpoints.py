@@ -14,7 +14,8 @@ import numpy as np
 
 from vlmsift.errors import RunMismatch, SampleError, UsageError, split_reason
 from vlmsift.files import flat
-from vlmsift.runs.run import FIXED, Run, check_run_folder, recorded
+from vlmsift.runs.columns import FIXED
+from vlmsift.runs.run import Run, check_run_folder, recorded
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
 _FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # may differ in checkpoints
@@ -105,7 +106,7 @@ def join(runs: Sequence[Run], out: str | Path, *, overwrite: bool = False) -> Ru
 
 def _compare(runs: Sequence[Run], identities: Sequence[Mapping[str, Any]]) -> None:
     for run, identity in zip(runs[1:], identities[1:], strict=True):
-        both = f"{run.folder} and {runs[0].folder}"
+        both = f"{run.place} and {runs[0].place}"
         for key in ("data", "rows", "part_size", "signals"):
             if (one := identity[key]) != (other := identities[0][key]):
                 raise RunMismatch(f"{both} were scored with other {key}: {one} and {other}; score both alike")

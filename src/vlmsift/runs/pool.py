@@ -24,11 +24,11 @@ def run_pool(run: Run, path: str | Path | None = None) -> Pool:
         images = None if path or not Path(info["images"]).is_dir() else info["images"]
     except KeyError as error:
         cure = "Restore its run.json, or score the pool anew."
-        raise UsageError(f"{run.folder} does not say which pool was scored: {error} is missing. {cure}") from error
+        raise UsageError(f"{run.place} does not say which pool was scored: {error} is missing. {cure}") from error
     if not where.exists():
         raise UsageError(f"the pool {where} is no longer there; name its new place with --pool")
     pool = open_pool(where, images=images, format=format, source_field=info.get("source_field"))
     if pool.fingerprint() != fingerprint:
         cure = "Name the right file with --pool, or score this one into a run of its own"
-        raise RunMismatch(f"{where} is not the pool that {run.folder} was scored on: its content differs. {cure}")
+        raise RunMismatch(f"{where} is not the pool that {run.place} was scored on: its content differs. {cure}")
     return pool

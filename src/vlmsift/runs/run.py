@@ -1,12 +1,13 @@
 """The run folder. In: settings and measured rows. Out: columns to choose from. Whenever killed, its parts are complete.
 
-    run/run.json                      settings: what was measured, with what; enough to do it again
+    run/run.json, run/sessions/       what was measured, with what; enough to do it again (see `vlmsift.runs.record`)
     run/signals/part-000000.parquet   `part_size` consecutive rows of the pool; complete or absent
     run/selections/NAME.parquet       a saved selection (written by `vlmsift.selectors`)
     run/plants/                       what planted twins told of the pool (see `vlmsift.runs.spoiled`)
     run/checkpoints/                  of a run that was joined from several: theirs (see `vlmsift.runs.checkpoints`)
 
 Several processes may write the same run: each part is the same bytes, whoever writes it, and the last whole one stays.
+A part carries the digest of its run's identity and checksums of its pages, so one that is foreign or damaged is told.
 What the numbers mean, and which model gave them, is not known here.
 """
 
@@ -17,12 +18,11 @@ import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -30,80 +30,62 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vlmsift.errors import UsageError, split_reason
+from vlmsift.errors import RunMismatch, UsageError, split_reason
 from vlmsift.files import (
     as_json,
     check_output,
     compare,
     is_temporary,
     plain,
-    read_json,
     remove_leftovers,
-    write_atomically,
 )
-from vlmsift.folders import LocalFolder
+from vlmsift.folders import Folder, LocalFolder, open_folder
+from vlmsift.runs.columns import FIXED, LATER, Column, to_arrow
 from vlmsift.runs.query import as_vectors, matching
+from vlmsift.runs.record import (
+    RECORD,
+    SCHEMA,
+    SESSION,
+    SESSIONS,
+    Session,
+    digest_of,
+    read_record,
+    read_sessions,
+)
 from vlmsift.runs.spoiled import FILE, PLANTS
 
-SCHEMA = 1  # version of the folder's layout, written to run.json
-FIXED = pa.schema(
-    [
-        pa.field("index", pa.int64(), nullable=False),  # row of the pool, from 0
-        pa.field("id", pa.string(), nullable=False),
-        pa.field("source", pa.string()),
-        pa.field("answer_key", pa.string()),  # the last answer, normalised, where it is short
-        pa.field("question", pa.string()),  # what was asked before that answer, normalised and cut
-        pa.field("images", pa.int32(), nullable=False),  # how many; 0 = text-only
-        pa.field("answer_tokens", pa.int32()),
-        pa.field("status", pa.string(), nullable=False),  # "ok" or "error"
-        pa.field("reason", pa.string()),  # of an error row, as "kind: detail"
-    ]
-)  # the columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here
-LATER = ("question",)  # fixed columns that a run of an earlier version may lack; they read as null
 INSIDE = "checkpoints"  # folder inside a run for the runs of the checkpoints that it was joined from
 SELECTION = b"vlmsift.made_by"  # key in the metadata of a saved selection: how it was made
+IDENTITY = b"vlmsift.identity"  # key in the metadata of a part: the digest of its run's identity
 _PART = re.compile(r"signals/part-(\d{6,})\.parquet")
-
-
-@dataclass(frozen=True)
-class Column:
-    """A signal as stored: float32, or a list of `width` float32; undefined is null.
-
-    The list type is Parquet's own; many readers fail on nulls in Arrow's fixed-size one.
-    """
-
-    name: str
-    width: int = 1
-    unit: str = ""
-    higher_means: str = ""
-    vector: bool = False  # a list even where `width` is 1; one that is wider is a list in any case
-
-    @property
-    def is_list(self) -> bool:
-        return self.vector or self.width > 1
-
-    @property
-    def field(self) -> Any:
-        """The column as a `pyarrow.Field`."""
-        return pa.field(self.name, pa.list_(pa.float32()) if self.is_list else pa.float32())
-
-
-class _Layout(msgspec.Struct):
-    schema: int
-
-
-# what no run.json may lack
-_DATA = msgspec.defstruct("_Data", [("fingerprint", str)])
-_SIGNALS = ("signals", dict[str, dict[str, Any]])
-_IDENTITY = msgspec.defstruct("_Identity", [("data", _DATA), ("rows", int), ("part_size", int), _SIGNALS])
-_SETTINGS = msgspec.defstruct("_Settings", [("identity", _IDENTITY), ("info", dict[str, Any])])
+_CHECKED = ds.ParquetFileFormat(
+    default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
+)
+_CURE = "Delete that part and start the same score command again: it is then scored anew."
 
 
 class Run:
-    """A run folder. Make one with `create_or_resume` (to write) or `open` (to read)."""
+    """A run folder. Make one with `create_or_resume` (to write) or `open` (to read).
 
-    def __init__(self, folder: Path, settings: Mapping[str, Any]) -> None:
-        self.folder, self.settings = folder, settings
+    Attributes:
+        home: the folder by its five verbs. settings: what run.json holds.
+    """
+
+    def __init__(self, home: Folder, settings: Mapping[str, Any]) -> None:
+        self.home, self.settings = home, settings
+        self._session: Session | None = None  # begun when there is something to note
+
+    @property
+    def folder(self) -> Path:
+        """Its path. Raises UsageError for a run that is not on a disk."""
+        if isinstance(self.home, LocalFolder):
+            return self.home.path
+        raise UsageError(f"{self.place} lies in a store, and this needs a disk. Copy the run to one first.")
+
+    @property
+    def place(self) -> str:
+        """Its path or URL, as it is told to the user."""
+        return self.home.place
 
     @classmethod
     def create_or_resume(
@@ -114,41 +96,43 @@ class Run:
         `settings["identity"]` (nested, JSON) holds all that changes a number, with at least `data` (its `fingerprint`),
         `rows` (of the pool), `part_size` and `signals`, a mapping of name to `{"width", "unit", "higher_means", ...}`,
         with `"vector": True` for a vector of width 1. `settings["info"]` may differ from start to start: the first is
-        kept, and each is listed in `sessions`.
+        kept in run.json, and each in a file of its own, with what `settings["worker"]` tells of this one.
 
         Raises:
             RunMismatch: the folder holds a run with another identity; each difference is named.
             UsageError: the folder is not empty and not a run, or its run.json cannot be used; with `overwrite`, a part
                 in it is not one of that run.
         """
-        folder = Path(folder)
+        home = open_folder(folder)
         identity, info = plain(settings["identity"]), plain(settings.get("info", {}))
         if taken := [name for name in identity["signals"] if name in FIXED.names and name != "answer_tokens"]:
             raise UsageError(f"a signal cannot be called {taken[0]!r}: each run has a column of that name. Rename it.")
         check_run_folder(folder)
-        for place in (folder, folder / "signals", folder / "selections"):
-            remove_leftovers(place)
+        if isinstance(home, LocalFolder):
+            for place in ("", "signals", "selections", "sessions"):
+                remove_leftovers(home.path / place)
         now = datetime.now(timezone.utc).isoformat(timespec="seconds")
-        session = {"started": now, **info}
-        record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now, "sessions": [session]}
-        home, begun = LocalFolder(folder), (folder / "run.json").exists()
-        if not begun and home.put_new("run.json", as_json(record).encode()):
-            return cls(folder, record)
-        if overwrite:
-            drop_parts(folder)  # run.json last, by being replaced: killed half-way, it is the old run with fewer parts
-        else:
-            known = _read(folder)
-            compare(folder, known["identity"], identity)
-            record = {**known, "sessions": [*known["sessions"], session]}
-        home.put("run.json", as_json(record).encode())
-        return cls(folder, record)
+        record = {"schema": SCHEMA, "identity": identity, "info": info, "created": now}
+        if not home.put_new(RECORD, as_json(record).encode()):
+            if overwrite:
+                drop_parts(folder)  # run.json last, by being replaced: killed half-way, it is the old run, less parts
+                home.put(RECORD, as_json(record).encode())
+            else:
+                record = read_record(home)
+                compare(Path(folder), record["identity"], identity)
+        run = cls(home, record)
+        run._session = Session(home, {**info, **settings.get("worker", {})})
+        return run
 
     @classmethod
     def open(cls, folder: str | os.PathLike[str]) -> Run:
         """Open a run to read. Raises UsageError where it is not a run, has no parts yet, or is of a newer version."""
-        run = cls(Path(folder), _read(Path(folder)))
+        home = open_folder(folder)
+        if isinstance(home, LocalFolder) and not home.path.is_dir():
+            raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
+        run = cls(home, read_record(home))
         if not run.finished_parts():
-            raise UsageError(f"{run.folder}: the run has no finished part yet. Start the same score command again.")
+            raise UsageError(f"{run.place}: the run has no finished part yet. Start the same score command again.")
         return run
 
     @property
@@ -160,6 +144,15 @@ class Run:
     def pool_rows(self) -> int:
         """Rows of the pool, scored or not."""
         return int(self.settings["identity"]["rows"])
+
+    @property
+    def parts(self) -> range:
+        """Numbers of all parts, there or not."""
+        return range(-(-self.pool_rows // self.part_size))
+
+    def rows_of(self, part: int) -> range:
+        """The rows of the pool that a part holds."""
+        return range(part * self.part_size, min((part + 1) * self.part_size, self.pool_rows))
 
     def columns(self) -> list[Column]:
         """The signals of this run, in the order they were asked for."""
@@ -174,13 +167,21 @@ class Run:
 
     def finished_parts(self) -> set[int]:
         """Numbers of the parts that are complete."""
-        names = LocalFolder(self.folder).list("signals/part-")
+        names = self.home.list("signals/part-")
         return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
 
+    def sessions(self) -> list[dict[str, Any]]:
+        """Each start of each worker: when, on what, and what it proved of its model."""
+        return read_sessions(self.home, self.settings)
+
+    def has_part(self, part: int) -> bool:
+        """Whether that part is complete; asks for nothing else."""
+        return self.home.has(_name(part))
+
     def note_proof(self, proof: Mapping[str, Any]) -> None:
-        """Add to this start's entry in `sessions` what was proved of the model that measures."""
-        self.settings["sessions"][-1].setdefault("proofs", []).append(plain(proof))
-        LocalFolder(self.folder).put("run.json", as_json(self.settings).encode())
+        """Add to this start's record what was proved of the model that measures."""
+        assert self._session is not None, "a run that is open to be read measures nothing"
+        self._session.note_proof(proof)
 
     def write_part(self, part: int, rows: Mapping[str, NDArray[Any]]) -> None:
         """Store the n rows `part * part_size ...` of the pool, all at once or not at all.
@@ -192,23 +193,26 @@ class Run:
         """
         index = np.asarray(rows["index"], np.int64)
         order = np.argsort(index, kind="stable")
-        first, end = part * self.part_size, min((part + 1) * self.part_size, self.pool_rows)
-        if not np.array_equal(index[order], np.arange(first, end)) or first >= end:
-            raise ValueError(f"part {part} of {self.pool_rows} rows takes rows {first} to {end - 1}, got {index}")
+        own = self.rows_of(part)
+        if not np.array_equal(index[order], own) or not own:
+            told = f"rows {own.start} to {own.stop - 1}"
+            raise ValueError(f"part {part} of {self.pool_rows} rows takes {told}, got {index}")
         schema, widths = self.schema, {column.name: column.width for column in self.columns()}
         if unknown := [name for name in rows if name not in schema.names]:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
-        arrays = [_to_arrow(rows, field, widths.get(field.name, 1), len(index)) for field in schema]
+        arrays = [to_arrow(rows, field, widths.get(field.name, 1), len(index)) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema).take(pa.array(order))  # (n, columns), in the pool's order
         lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
             raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
-        (self.folder / "signals").mkdir(exist_ok=True)
-        write_atomically(self._path(part), lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        table = table.replace_schema_metadata({**(table.schema.metadata or {}), IDENTITY: self._digest})
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
+        self.home.put(_name(part), memoryview(buffer.getvalue()))
 
     def part(self, part: int) -> Any:
         """One finished part as a `pyarrow.Table`, in the pool's order."""
-        return self._scan(None, files=[self._path(part)])
+        return self._scan(None, files=[_name(part)])
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
@@ -225,7 +229,7 @@ class Run:
         """(N, K) float32 of a vector signal, in the pool's order; rows of NaN where it is undefined."""
         widths = {one.name: one.width for one in self.columns() if one.is_list}
         if column not in widths:
-            raise UsageError(f"{self.folder} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
+            raise UsageError(f"{self.place} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
         vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)  # (N, K)
         start = 0
         for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
@@ -253,46 +257,58 @@ class Run:
         """sha256 (hex) over names and contents of the finished parts."""
         digest = hashlib.sha256()
         for file in self._files():
-            digest.update(file.name.encode() + hashlib.sha256(file.read_bytes()).digest())
+            digest.update(file.rpartition("/")[2].encode() + hashlib.sha256(self.home.read(file)).digest())
         return digest.hexdigest()
 
-    def _scan(self, columns: Any, condition: Any = None, files: Sequence[Path] | None = None) -> Any:
-        chosen = [str(file) for file in (self._files() if files is None else files)]
+    def check_part(self, part: int) -> Any:
+        """Read a finished part whole, and give it. Raises as every reader: RunMismatch, or UsageError for a damage."""
         try:
-            return ds.dataset(chosen, schema=self.schema).to_table(columns=columns, filter=condition)
+            table = pq.read_table(pa.BufferReader(self.home.read(_name(part))), page_checksum_verification=True)
+            problem = self._problem(table.schema)
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            raise self._unreadable(error, part) from error
+        if problem is not None:
+            raise RunMismatch(f"{self.place}/{_name(part)} {problem}. {_CURE}")
+        return table
+
+    def _problem(self, schema: Any) -> str | None:
+        """Why a file with this schema is no part of this run."""
+        carried = (schema.metadata or {}).get(IDENTITY)
+        if carried != self._digest and (carried is not None or self.settings["schema"] > 1):
+            return "carries the identity of another run"
+        if not any(schema.equals(own) for own in (self.schema, _earlier(self.schema))):
+            return f"has other columns than this run ({schema.names})"
+        return None
+
+    @cached_property
+    def _digest(self) -> bytes:
+        return digest_of(self.settings["identity"]).encode()
+
+    def _scan(self, columns: Any, condition: Any = None, files: Sequence[str] | None = None) -> Any:
+        try:
+            chosen = list(self._files() if files is None else files)
+            found = ds.dataset(chosen, schema=self.schema, filesystem=self.home.arrow, format=_CHECKED)
+            return found.to_table(columns=columns, filter=condition)
         except (OSError, pa.ArrowInvalid) as error:
-            cure = "Delete that part and start the same score command again: it is then scored anew."
-            raise UsageError(f"{self.folder}: a part cannot be read ({error}). {cure}") from error
+            raise self._unreadable(error) from error
 
-    def _files(self) -> list[Path]:
-        return [self._path(part) for part in sorted(self.finished_parts())]
+    def _unreadable(self, error: Exception, part: int | None = None) -> UsageError:
+        which = "a part" if part is None else _name(part)
+        return UsageError(f"{self.place}: {which} cannot be read ({error}). {_CURE}")
 
-    def _path(self, part: int) -> Path:
-        return self.folder / "signals" / f"part-{part:06d}.parquet"
+    def _files(self) -> list[str]:
+        return [_name(part) for part in sorted(self.finished_parts())]
 
 
-def _to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> Any:
-    """One column of a part as a `pyarrow.Array` of `field`'s type, NaN as null."""
-    if field.name not in rows:
-        if field.name not in FIXED.names or not field.nullable:
-            raise ValueError(f"column {field.name!r} is missing")
-        return pa.nulls(count, field.type)
-    values, nested = rows[field.name], pa.types.is_nested(field.type)
-    shape = (count, width) if nested else (count,)
-    if np.shape(values) != shape:
-        raise ValueError(f"column {field.name!r} takes {shape} values, got {np.shape(values)}")
-    if not nested:
-        return pa.array(values, field.type, from_pandas=True)
-    defined = ~np.isnan(values).all(axis=1)  # (n,)
-    offsets = np.concatenate([[0], np.cumsum(defined * width)]).astype(np.int32)  # (n + 1,)
-    flat = pa.array(np.asarray(values, np.float32)[defined].ravel(), from_pandas=True)  # (defined * K,)
-    return pa.ListArray.from_arrays(pa.array(offsets), flat, mask=pa.array(~defined))
+def _name(part: int) -> str:
+    return f"signals/part-{part:06d}.parquet"
 
 
 def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
     """The identity of the run in a folder; empty where there is none. Raises UsageError as `check_run_folder`."""
     check_run_folder(folder)
-    return dict(_read(Path(folder))["identity"]) if (Path(folder) / "run.json").exists() else {}
+    home = open_folder(folder)
+    return dict(read_record(home)["identity"]) if home.has(RECORD) else {}
 
 
 def check_run_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -300,67 +316,54 @@ def check_run_folder(folder: str | os.PathLike[str], overwrite: bool = False) ->
 
     With `overwrite`, what lies there is to be thrown away, so it must be proven to be a run of ours.
     """
-    folder = Path(folder)
-    check_output(folder, folder=True)
-    names = os.listdir(folder) if folder.exists() else []
-    others = [name for name in names if not is_temporary(name) and name != INSIDE]
-    if others and not (folder / "run.json").exists():  # another process may have begun the run since they were listed
+    home = open_folder(folder)
+    if isinstance(home, LocalFolder):
+        check_output(home.path, folder=True)
+        names: Sequence[str] = os.listdir(home.path) if home.path.exists() else []
+    else:
+        names = [] if home.has(RECORD) else home.list()
+    ours = (INSIDE, SESSIONS.rstrip("/"))
+    others = [name for name in names if not is_temporary(name) and name.partition("/")[0] not in ours]
+    if others and not home.has(RECORD):  # another process may have begun the run since they were listed
         raise UsageError(f"{folder} is not empty and not a run (it holds {min(others)!r}). Name another --out folder.")
     if overwrite:
-        _droppable(folder)
+        _droppable(home)
 
 
-def _read(folder: Path) -> dict[str, Any]:
-    path = folder / "run.json"
-    if not folder.is_dir():
-        raise UsageError(f"{folder}: there is no such run folder. `vlmsift score` makes one.")
-    try:
-        record: dict[str, Any] = read_json(path)
-        version = msgspec.convert(record, _Layout).schema
-        if version <= SCHEMA:
-            msgspec.convert(record, _SETTINGS)
-    except FileNotFoundError:
-        raise UsageError(f"{folder} is no run: it has no run.json. Name the --out folder of `vlmsift score`.") from None
-    except ValueError as error:  # no JSON, or without what a run has
-        cure = "Restore it, or score into another --out folder."
-        raise UsageError(f"{path} cannot be read as a run's settings ({error}). {cure}") from error
-    if version > SCHEMA:
-        raise UsageError(f"{path} is of a newer vlmsift (layout {version}, this one reads {SCHEMA}). Update vlmsift.")
-    return record
-
-
-def drop_parts(folder: Path) -> None:
-    """Throw away a run's signals and selections, but not its settings; nothing where there is no run.
+def drop_parts(folder: str | os.PathLike[str]) -> None:
+    """Throw away a run's signals, selections and sessions, but not its settings; nothing where there is no run.
 
     Raises UsageError where what lies there is not proven to be a run of ours; then all of it stays.
     """
-    for name in _droppable(folder):
-        LocalFolder(folder).remove(name)
+    home = open_folder(folder)
+    for name in _droppable(home):
+        home.remove(name)
 
 
-def _droppable(folder: Path) -> list[str]:
+def _droppable(home: Folder) -> list[str]:
     """Names of the files that `drop_parts` removes."""
-    if not (folder / "run.json").exists():
+    if not home.has(RECORD):
         return []
-    run, home = Run(folder, _read(folder)), LocalFolder(folder)
+    run = Run(home, read_record(home))
     parts = [name for name in home.list("signals/") if _PART.fullmatch(name)]
     for name in parts:
-        schema = _schema(folder / name)
+        schema = _schema(home, name)
         if schema is None or not any(schema.equals(own) for own in (run.schema, _earlier(run.schema))):
             cure = "Move it away, or name another --out folder."
-            raise UsageError(f"{folder / name} is not a part of the run there, so nothing is thrown away. {cure}")
+            raise UsageError(f"{run.place}/{name} is not a part of the run there, so nothing is thrown away. {cure}")
     told = [name for name in home.list(f"{PLANTS}/") if name == f"{PLANTS}/{FILE}"]
-    return told + [name for name in home.list("selections/") if _schema(folder / name, SELECTION) is not None] + parts
+    chosen = [name for name in home.list("selections/") if _schema(home, name, SELECTION) is not None]
+    return told + chosen + [name for name in home.list(SESSIONS) if SESSION.fullmatch(name)] + parts
 
 
 def _earlier(schema: Any) -> Any:
     return pa.schema([field for field in schema if field.name not in LATER])
 
 
-def _schema(path: Path, key: bytes | None = None) -> Any:
+def _schema(home: Folder, name: str, key: bytes | None = None) -> Any:
     """The `pyarrow.Schema` of a Parquet file; None where it is no such file, or its metadata has no `key`."""
     try:
-        schema = pq.read_schema(path)
+        schema = pq.read_schema(name, filesystem=home.arrow)
     except (OSError, pa.ArrowException):
         return None
     return schema if key is None or key in (schema.metadata or {}) else None

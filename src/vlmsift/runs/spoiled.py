@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from vlmsift.errors import UsageError
-from vlmsift.files import read_json, write_json
+from vlmsift.files import as_json
+from vlmsift.folders import open_folder
 
 PLANTS = "plants"  # folder inside a run
 FILE = "share.json"
@@ -47,19 +47,14 @@ class Spoiled:
 
 def read_spoiled(folder: str | Path) -> Spoiled | None:
     """What was told of the run in `folder`; None where nobody has asked. Raises UsageError for a damaged file."""
-    path = Path(folder) / PLANTS / FILE
     try:
-        record: Any = read_json(path)
+        return msgspec.json.decode(open_folder(folder).read(f"{PLANTS}/{FILE}"), type=Spoiled)
     except FileNotFoundError:
         return None
-    try:
-        return msgspec.convert(record, Spoiled)
-    except msgspec.ValidationError as error:
-        raise UsageError(f"{path} cannot be read ({error}). Remove it, and sift again.") from error
+    except msgspec.DecodeError as error:
+        raise UsageError(f"{folder}/{PLANTS}/{FILE} cannot be read ({error}). Remove it, and sift again.") from error
 
 
-def write_spoiled(folder: str | Path, told: Spoiled) -> Path:
+def write_spoiled(folder: str | Path, told: Spoiled) -> None:
     """Keep it in the run."""
-    path = Path(folder) / PLANTS / FILE
-    write_json(path, asdict(told))
-    return path
+    open_folder(folder).put(f"{PLANTS}/{FILE}", as_json(asdict(told)).encode())

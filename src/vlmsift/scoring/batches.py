@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,8 +54,8 @@ class Scorer:
     failed: Counter[bool] = field(default_factory=Counter, init=False)  # by kind: with an image, any
     proved: set[bool] = field(default_factory=set, init=False)  # kinds: with an image, without
 
-    def parts(self, items: Iterator[Item], sizes: Sequence[int]) -> Iterator[Columns]:
-        """Columns of consecutive parts, as many items each as `sizes` says, in pool order."""
+    def parts(self, items: Iterator[Item], sizes: Iterable[int]) -> Iterator[Columns]:
+        """Columns of one part after another, as many items each as `sizes` says."""
         for size in sizes:
             part = self._error_rows(size)
             for start in range(0, size, WINDOW):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -77,14 +77,10 @@ def draw_batches(pool: Pool, model: Adapter, count: int) -> Iterator[Batch]:
 class _Encoding:
     """A map-style data set: pool row -> Item. Everything a sample can do wrong becomes a reason."""
 
-    def __init__(self, pool: Pool, encoder: Encoder, indices: Sequence[int]) -> None:
-        self.pool, self.encoder, self.indices = pool, encoder, indices
+    def __init__(self, pool: Pool, encoder: Encoder) -> None:
+        self.pool, self.encoder = pool, encoder
 
-    def __len__(self) -> int:
-        return len(self.indices)
-
-    def __getitem__(self, place: int) -> Item:
-        index = self.indices[place]
+    def __getitem__(self, index: int) -> Item:
         facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
         try:
             sample = self.pool[index]
@@ -99,23 +95,22 @@ class _Encoding:
 
 @dataclass
 class Feed:
-    """Iterates over items in pool order and keeps the time that its reader had to wait."""
+    """Iterates over items in the order of `indices` and keeps the time that its reader had to wait."""
 
     pool: Pool
     encoder: Encoder
-    indices: Sequence[int]
+    indices: Iterable[int]  # rows of the pool; asked for as late as the processes are to have work
     workers: int = 1  # processes that read and encode; 0 = in this process
     waited: float = field(default=0.0, init=False)  # seconds
 
     def __iter__(self) -> Iterator[Item]:
-        workers = min(self.workers, len(self.indices))
-        how: dict[str, Any] = {"num_workers": workers}
-        if workers:
+        how: dict[str, Any] = {"num_workers": self.workers}
+        if self.workers:
             # forked workers share the pool's memory map and the processor; they never touch the model or a device
             context = None if sys.platform == "win32" else "fork"
             how |= {"collate_fn": _for_the_pipe, "prefetch_factor": 16, "multiprocessing_context": context}
-        rows: Any = _Encoding(self.pool, self.encoder, self.indices)
-        items = iter(DataLoader(rows, batch_size=None, worker_init_fn=_quiet_worker, **how))
+        rows: Any = _Encoding(self.pool, self.encoder)
+        items = iter(DataLoader(rows, batch_size=None, sampler=self.indices, worker_init_fn=_quiet_worker, **how))
         while True:
             started = time.perf_counter()
             try:

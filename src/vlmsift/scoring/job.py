@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.files import compare
+from vlmsift.folders import is_url
 from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, refuse_other_models
 from vlmsift.runs.run import check_run_folder, recorded
+from vlmsift.scoring.shards import Shard, find_shard
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
@@ -33,11 +35,12 @@ class ScoreJob:
     pool: Pool
     model: ModelSpec | None  # how models are opened; None where one is open already
     models: tuple[Any, ...]  # names of the checkpoints in order, or the one open adapter
-    out: Path  # the run folder
+    out: str | Path  # the run folder
     signals: Mapping[str, Signal]  # by column
     engine: EngineSpec
     overwrite: bool
     data: Mapping[str, str | None]  # the pool's identity, as a run records it
+    shard: Shard  # which of several workers this is
 
     def opened(self) -> ScoreJob:
         """The same job with its one model open, for who needs it afterwards too."""
@@ -74,12 +77,19 @@ def check_score(
     from vlmsift.pools import open_pool
 
     engine = engine or EngineSpec()
+    shard = find_shard(engine)
+    if overwrite and (shard.count > 1 or engine.engine == "ray"):
+        who = "Ray actors" if engine.engine == "ray" else f"shard {shard}" + f" (by {shard.told})" * bool(shard.told)
+        cure = "Remove the folder yourself, or, should this be the only worker, say --shard 0/1"
+        raise UsageError(f"overwrite with {who}: one worker would throw away what another has measured. {cure}")
     spec = as_spec(ModelSpec, model)
     pool = open_pool(as_spec(PoolSpec, pool))
     first_images = fingerprint_images(pool)
     chosen = _build(signals, config)
-    out = Path(out)
+    out = out if is_url(out) else Path(out)
     check_run_folder(out, overwrite)
+    if engine.spreads and not isinstance(spec, ModelSpec):
+        raise UsageError(f"{spec.name} is open in this process, and others are to measure; name it by its folder")
     how, models = (spec, ()) if isinstance(spec, ModelSpec) else (None, (spec,))
     if how is not None:
         models = _checked_models(checkpoints_of(how.model), how, chosen, out, overwrite)
@@ -87,7 +97,7 @@ def check_score(
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
     if not overwrite:
         check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size)
-    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data)
+    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data, shard)
 
 
 def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | Path | None) -> dict[str, Signal]:
@@ -102,7 +112,7 @@ def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | P
 
 
 def _checked_models(
-    models: Sequence[Any], spec: ModelSpec, signals: Mapping[str, Signal], out: Path, overwrite: bool
+    models: Sequence[Any], spec: ModelSpec, signals: Mapping[str, Signal], out: str | Path, overwrite: bool
 ) -> tuple[Any, ...]:
     """The models, several of which must be checkpoints of one training that is followed by numbers."""
     from vlmsift.models.opening import check_model

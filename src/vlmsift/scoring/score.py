@@ -10,10 +10,12 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.folders import open_folder
 from vlmsift.runs.checkpoints import join
 from vlmsift.runs.run import INSIDE, Run, drop_parts, recorded
 from vlmsift.scoring.job import ScoreJob, check_score
@@ -34,6 +36,8 @@ class Progress:
     errors: int = 0  # error rows of this start
     waited: float = 0.0  # seconds that the model waited for samples
     seconds: float = 0.0  # since the start
+    mine: int = 0  # rows that this start has measured; what others did meanwhile is in `done`
+    notes: tuple[str, ...] = ()  # sentences on processes that had to be started again
 
 
 def score(
@@ -70,15 +74,23 @@ def score(
 
 
 def run_score(job: ScoreJob, progress: Callable[[Progress], None] | None = None) -> Run:
-    """Carry a checked scoring out."""
+    """Carry a checked scoring out: here, or in processes of its own, as its engine says."""
     from vlmsift.models import open_model
 
+    if job.engine.spreads:
+        if job.engine.engine == "ray":
+            from vlmsift.scoring.ray_actors import score_on_ray as spread
+        else:
+            from vlmsift.scoring.devices import score_on_devices as spread
+        spread(job, progress)
+        return Run.open(job.out)
     if len(job.models) > 1 and job.overwrite:  # first of all: stopped half-way, nothing old may be taken for new
         drop_parts(job.out)
     told = None if progress is None else TotalProgress(progress, len(job.models))
     runs: list[Run] = []
     for number, name in enumerate(job.models):
-        folder = job.out if len(job.models) == 1 else job.out / INSIDE / f"{number + 1:02d}"
+        alone = len(job.models) == 1
+        folder = job.out if alone else open_folder(job.out).inside(f"{INSIDE}/{number + 1:02d}").place
         adapter = name if job.model is None else open_model(replace(job.model, model=name))
         runs.append(_score_with(job, adapter, folder, runs, told))
         del adapter  # before the next is opened
@@ -97,59 +109,62 @@ class TotalProgress:
     last: Progress = field(default_factory=lambda: Progress(0))
 
     def __call__(self, state: Progress) -> None:
-        names = ("done", "errors", "waited", "seconds")
+        names = ("done", "errors", "waited", "seconds", "mine")
         sums: dict[str, Any] = {name: getattr(self.before, name) + getattr(state, name) for name in names}
         self.last = Progress(self.models * state.total, **sums)
         self.progress(self.last)
 
 
 def _score_with(
-    job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run], progress: Callable[[Progress], None] | None
+    job: ScoreJob,
+    model: Adapter,
+    out: str | Path,
+    before: Sequence[Run],
+    progress: Callable[[Progress], None] | None,
 ) -> Run:
     """Score one open model, which must not be one of the runs `before`."""
     from vlmsift.pools import open_image
     from vlmsift.scoring.batches import Scorer
     from vlmsift.scoring.feed import Feed
+    from vlmsift.scoring.parts import Parts
 
     settings, chosen = _settings(job, model, out, before)
     try:
         run = Run.create_or_resume(out, settings, overwrite=job.overwrite)
     except OSError as error:
         raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
-    rows, size = len(job.pool), job.engine.part_size
-    wanted = sorted(set(range(-(-rows // size))) - run.finished_parts())  # parts to score
-    ranges = [range(part * size, min((part + 1) * size, rows)) for part in wanted]
+    parts = Parts(run, job.shard)
+    measured = parts.look()
+    taken, ahead = tee(parts)  # the feed is ahead of the model
+    missing = len(job.pool) - parts.rows_done
     workers = job.engine.workers
     workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if workers is None else workers
     encoder = model.encoder(partial(open_image, root=job.pool.image_root))
-    feed = Feed(job.pool, encoder, [index for part in ranges for index in part], workers)
-    state, started = Progress(rows, rows - len(feed.indices)), time.perf_counter()
+    indices = (index for part in ahead for index in run.rows_of(part))
+    feed = Feed(job.pool, encoder, indices, min(workers, missing))
+    state, started = Progress(len(job.pool)), time.perf_counter()
+    under_way: list[int] = []  # rows of the part that is measured now
 
     def tick(done: int, errors: int) -> None:
-        state.done, state.errors = state.done + done, state.errors + errors
+        under_way.append(done)
+        state.done = max(state.done, parts.rows_done + sum(under_way))
+        state.mine, state.errors = state.mine + done, state.errors + errors
         state.waited, state.seconds = feed.waited, time.perf_counter() - started
         if progress is not None:
             progress(state)
 
     tick(0, 0)
-    scorer = Scorer(model, encoder, chosen, job.engine.tokens_per_batch, tick, run.note_proof, _measured(run))
-    for part, columns in zip(wanted, scorer.parts(iter(feed), [len(part) for part in ranges]), strict=True):
-        run.write_part(part, columns)
+    scorer = Scorer(model, encoder, chosen, job.engine.tokens_per_batch, tick, run.note_proof, measured)
+    sizes, written = tee(taken)
+    for columns in scorer.parts(iter(feed), (len(run.rows_of(part)) for part in sizes)):
+        run.write_part(part := next(written), columns)
+        parts.note({part})
+        under_way.clear()
+    parts.check()
     return run
 
 
-def _measured(run: Run) -> set[bool]:
-    """False where the run holds a measured sample, True where it holds one with an image (see `Scorer.measured`).
-
-    A stretch of failures right after a resume says nothing against a model that has measured such samples before.
-    """
-    if not run.finished_parts():
-        return set()
-    kinds = run.table(["status", "images"]).group_by(["status", "images"]).aggregate([]).to_pylist()
-    return {kind for row in kinds if row["status"] == "ok" for kind in (False, row["images"] > 0)}
-
-
-def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -> tuple[Any, Any]:
+def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[Run]) -> tuple[Any, Any]:
     """What a run records (its identity, which changes when a number would, and more), and the signals, bound."""
     from vlmsift.models import special_ids
     from vlmsift.models.fingerprint import fingerprint
@@ -191,7 +206,7 @@ def _settings(job: ScoreJob, model: Adapter, out: Path, before: Sequence[Run]) -
         "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
         "versions": _versions(),
     }
-    return {"identity": identity, "info": info}, chosen
+    return {"identity": identity, "info": info, "worker": {"shard": str(job.shard)}}, chosen
 
 
 def _short(name: str) -> str:

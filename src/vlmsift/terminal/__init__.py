@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection
     from vlmsift.runs.run import Run
     from vlmsift.scoring.score import Progress
+    from vlmsift.scoring.shards import Shard
 
 _OUT = Console(highlight=False, soft_wrap=True)
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -56,6 +57,8 @@ class Shown:
             self._told = state.seconds
             share = f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
             _ERR.print(f"scoring: {share}, {self._pace(state)}")
+        for note in state.notes[len(self.last.notes) if self.last else 0 :]:
+            _ERR.print(escape(f"scoring: {note}"))
         self.last = dataclasses.replace(state)
 
     def _begin(self, state: Progress) -> None:
@@ -107,6 +110,12 @@ def show_report(report: Report) -> None:
     say("supported" if report.supported else f"not supported: {report.reasons}")
 
 
+def show_shard(shard: Shard) -> None:
+    """Which of several workers this is, and who said so; nothing where it is the only one."""
+    if shard.count > 1:
+        _ERR.print(f"scoring: worker {shard.index} of {shard.count}{f', by {shard.told}' if shard.told else ''}")
+
+
 def show_run(run: Run, state: Progress | None) -> None:
     """What a scoring run left: rows scored, speed, errors by kind with an example each, where it is, what is next."""
     summary = run.summary()
@@ -125,11 +134,11 @@ def show_run(run: Run, state: Progress | None) -> None:
     for name, count in summary["undefined"].items():
         if count > 0:
             say(f"  {name} is undefined (null) for {count:,} scored rows")
-    say(f"the run is in {run.folder}")
+    say(f"the run is in {run.place}")
     first = next((column.name for column in run.columns() if not column.is_list), None)  # `top` ranks by numbers
     if first is not None and summary["ok"]:
         word = shlex.quote(f"top:by={first}")
-        say(f"next: vlmsift select {shlex.quote(str(run.folder))} --selector {word} --keep 20%")
+        say(f"next: vlmsift select {shlex.quote(run.place)} --selector {word} --keep 20%")
 
 
 def _examples(run: Run) -> dict[str, str]:
@@ -150,7 +159,7 @@ def show_selection(selection: Selection, ending: str) -> None:
     for stratum in made["strata"]:
         rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
         say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
-    if selection.run is not None and (told := read_spoiled(selection.run.folder)) is not None:
+    if selection.run is not None and (told := read_spoiled(selection.run.place)) is not None:
         say(told.sentence())
     for line in _moved(made.get("answers_moved")):
         say(line)
