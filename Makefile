@@ -6,13 +6,16 @@ VENV := .venv
 RUN := $(VENV)/bin/python
 PIP := $(RUN) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
-.PHONY: demo test lint docs clean
+.PHONY: demo test faults lint docs clean
 
 demo: $(VENV)/installed
 	$(VENV)/bin/vlmsift demo --out demo-run
 
 test: lint docs
 	$(RUN) -m pytest -n 2 --dist loadfile
+
+faults: $(VENV)/installed-dev
+	$(RUN) -m pytest tests/faults -m "faults or not faults"
 
 lint: $(VENV)/installed-dev
 	$(RUN) -m ruff check .

@@ -27,14 +27,14 @@ _SERVER.set_forkserver_preload(  # what a child would otherwise import, each for
 
 def run_to_death(arguments: Sequence[str], step: int) -> int:
     """Run until just before the `step`-th call (from 1) that brings something to the disk; 0 = to the end."""
-    process = _start(arguments, step)
+    process = start(arguments, step)
     process.join()
     return int(process.exitcode or 0)
 
 
 def kill_when(arguments: Sequence[str], ready: Callable[[], bool], delay: float) -> int:
     """Run, and kill the whole process group `delay` seconds after `ready()` first holds."""
-    process = _start(arguments, 0)
+    process = start(arguments, 0)
     while process.is_alive() and not ready():
         time.sleep(0.002)
     time.sleep(delay)
@@ -46,7 +46,8 @@ def kill_when(arguments: Sequence[str], ready: Callable[[], bool], delay: float)
     return int(process.exitcode or 0)
 
 
-def _start(arguments: Sequence[str], step: int) -> Any:
+def start(arguments: Sequence[str], step: int) -> Any:
+    """Run in a process of its own, as `run_to_death`; nobody waits for it."""
     process = _SERVER.Process(target=_work, args=(list(arguments), step))
     process.start()
     return process

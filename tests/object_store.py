@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 BUCKET = "bucket"
 
 
 @contextmanager
-def serve_s3() -> Iterator[dict[str, str]]:
-    """Serve an empty bucket; gives the environment that a client needs."""
+def serve_s3(wrap: Callable[[Any], Any] = lambda application: application) -> Iterator[dict[str, str]]:
+    """Serve an empty bucket; gives the environment that a client needs. `wrap` may put faults before the server."""
     from moto.server import ThreadedMotoServer
     from pyarrow.fs import S3FileSystem
 
@@ -21,6 +22,7 @@ def serve_s3() -> Iterator[dict[str, str]]:
     try:
         host, port = server.get_host_and_port()
         endpoint = f"http://{host}:{port}"
+        server._server.app = wrap(server._server.app)
         keys = {"access_key": "none", "secret_key": "none", "region": "us-east-1"}
         S3FileSystem(**keys, endpoint_override=endpoint, allow_bucket_creation=True).create_dir(BUCKET)
         yield {

@@ -26,7 +26,7 @@ from vlmsift.scoring.job import fingerprint_images
 from vlmsift.scoring.score import Progress as ScoringProgress
 from vlmsift.scoring.score import score
 from vlmsift.selectors import Selector
-from vlmsift.specs import ModelSpec
+from vlmsift.specs import EngineSpec, ModelSpec
 from vlmsift.types import Signal
 
 if TYPE_CHECKING:
@@ -221,7 +221,8 @@ def _run(folder: Path, signals: Mapping[str, Signal], ground: _Ground, settling:
         if ground.progress is not None:
             ground.progress(state)
 
-    run = score(ground.pool, ground.model, folder, signals=signals, progress=tick)
+    alone = EngineSpec().alone()  # the cells are what is shared
+    run = score(ground.pool, ground.model, folder, signals=signals, engine=alone, progress=tick)
     rows = seen[-1][0] - seen[0][0]
     if rows and (fresh or ground.models == 1):  # what a later checkpoint has resumed is not told apart
         whole = seen[-1][1] / rows * len(ground.pool) * ground.models  # seconds

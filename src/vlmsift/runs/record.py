@@ -30,6 +30,8 @@ RECORD = "run.json"
 SESSIONS = "sessions/"
 SESSION = re.compile(r"sessions/\d{8}T\d{6}Z-[\w-]+-\d+(-\d+)?\.json", re.ASCII)
 
+_LATER = ("image_processor",)  # of a model, since layout 2
+
 
 class _Layout(msgspec.Struct):
     schema: int
@@ -64,6 +66,14 @@ def read_record(home: Folder) -> dict[str, Any]:
 def digest_of(identity: Mapping[str, Any]) -> str:
     """sha256 (hex) of an identity as run.json has it: each part carries it."""
     return hashlib.sha256(json.dumps(plain(identity), sort_keys=True).encode()).hexdigest()
+
+
+def as_known(record: Mapping[str, Any], identity: Mapping[str, Any]) -> Mapping[str, Any]:
+    """What is asked for, without what a run of an earlier version did not write down."""
+    if record["schema"] > 1 or "model" not in identity:
+        return identity
+    model = {key: value for key, value in identity["model"].items() if key not in _LATER}
+    return {**identity, "model": model}
 
 
 class Session:

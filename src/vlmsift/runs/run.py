@@ -48,6 +48,7 @@ from vlmsift.runs.record import (
     SESSION,
     SESSIONS,
     Session,
+    as_known,
     digest_of,
     read_record,
     read_sessions,
@@ -119,7 +120,7 @@ class Run:
                 home.put(RECORD, as_json(record).encode())
             else:
                 record = read_record(home)
-                compare(Path(folder), record["identity"], identity)
+                compare(Path(folder), record["identity"], as_known(record, identity))
         run = cls(home, record)
         run._session = Session(home, {**info, **settings.get("worker", {})})
         return run

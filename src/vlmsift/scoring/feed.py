@@ -7,10 +7,12 @@ again makes the same batches.
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -36,6 +38,7 @@ class Item:
     answers: tuple[str, ...] = ()  # texts of the assistant's turns, of a sample that is encoded
 
 
+LONGEST = 300.0  # seconds to read and encode one sample
 SHORT_ANSWER = 32  # longest answer, in characters, that can be one of a closed set of answers
 
 
@@ -83,14 +86,38 @@ class _Encoding:
     def __getitem__(self, index: int) -> Item:
         facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
         try:
-            sample = self.pool[index]
-            facts |= {"answer_key": answer_key(sample), "question": question_key(sample), "images": len(sample.images)}
-            answers = tuple(turn.text for turn in sample.turns if turn.role == "assistant")
-            return Item(index, facts, self.encoder.encode(sample), None, answers)
+            with _within(LONGEST):
+                sample = self.pool[index]
+                facts["images"] = len(sample.images)
+                facts |= {"answer_key": answer_key(sample), "question": question_key(sample)}
+                answers = tuple(turn.text for turn in sample.turns if turn.role == "assistant")
+                return Item(index, facts, self.encoder.encode(sample), None, answers)
         except SampleError as error:
             return Item(index, facts, None, str(error))
         except Exception as error:  # one row's surprise must not end a run of millions
             return Item(index, facts, None, f"unexpected: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _within(seconds: float) -> Iterator[None]:
+    """Raise SampleError in what takes longer: a file system that hangs must not hold a run up for ever.
+
+    A signal interrupts what waits, also for a device; where there is none (another thread, Windows), there is no limit.
+    """
+    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
+        yield
+        return
+
+    def stop(*_: Any) -> None:
+        raise SampleError("took too long", f"over {seconds:g} seconds to read and encode; look at its image files")
+
+    before = signal.signal(signal.SIGALRM, stop)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass

@@ -43,10 +43,13 @@ def score_on_ray(job: ScoreJob, progress: Callable[[Progress], None] | None) -> 
             told = f"no Ray cluster answers at {job.engine.address!r} ({error})"
             raise UsageError(f"{told}. Start one with `ray start --head`, or leave the address out") from error
     try:
-        _keep_alive(ray, job, Total(progress))
+        actors = _keep_alive(ray, job, Total(progress))
+        if not ours:
+            for actor in actors:
+                ray.kill(actor)
     finally:
         if ours:
-            ray.shutdown()
+            ray.shutdown()  # ends them, too
 
 
 def import_ray() -> Any:
@@ -58,8 +61,8 @@ def import_ray() -> Any:
     return ray
 
 
-def _keep_alive(ray: Any, job: ScoreJob, total: Total) -> None:
-    """Actors until one of them finds no part missing."""
+def _keep_alive(ray: Any, job: ScoreJob, total: Total) -> list[Any]:
+    """Actors, kept alive until one of them finds no part missing."""
     assert job.model is not None
     gpus = 0 if job.model.device == "cpu" else int(ray.cluster_resources().get("GPU", 0))
     count = job.engine.actors or max(1, gpus)
@@ -84,10 +87,8 @@ def _keep_alive(ray: Any, job: ScoreJob, total: Total) -> None:
             except ray.exceptions.RayError as lost:  # it has died more often than Ray tries again
                 error = VlmsiftError(str(lost).strip().splitlines()[0])
             if error is None:
-                for actor in actors.values():
-                    ray.kill(actor)
                 total.finish()
-                return
+                return list(actors.values())
             if isinstance(error, FINAL):
                 raise error
             faults[place] = str(error)

@@ -172,6 +172,8 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
     from vlmsift.scoring.feed import draw_batches
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
+    if (images := getattr(model.processor, "image_processor", None)) is not None:
+        made_by["image_processor"] = type(images).__name__  # one with torchvision, one without: they scale otherwise
     for run in before:
         if run.settings["identity"]["model"]["weights"] == made_by["weights"]:
             twin = run.settings["info"]["model"]
