@@ -63,7 +63,7 @@ def main() -> None:
     options = parser.parse_args()
     records: list[Record] = []
     with tempfile.TemporaryDirectory() as name:
-        pool = make_pool(Path(name) / "pool", options.rows) / "pool.json"
+        pool = make_pool(Path(name) / "pool", options.rows)
         hashes = set()
         for engine, starts in ENGINES.items():
             out = Path(name) / engine

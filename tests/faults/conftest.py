@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,13 @@ def home(tmp_path_factory: pytest.TempPathFactory, toy_path: Callable[[str], Pat
     made = Home(folder, toy_path("llava"))
     assert run_to_death(made.command(folder / "whole"), 0) == 0
     return made
+
+
+@pytest.fixture
+def plain_path(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """`sys.path` as processes of their own can use it: without the torchvision that only this one has repaired."""
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not place.endswith(".test-packages")])
+    return sys.path
 
 
 def codes(processes: Sequence[Any]) -> list[int]:

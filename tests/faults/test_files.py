@@ -19,7 +19,7 @@ from tests.sample_pools import llava_rows, write_pool
 from vlmsift import files
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs import Run, record
-from vlmsift.scoring import feed
+from vlmsift.scoring import feed, patience
 from vlmsift.specs import EngineSpec
 
 CURE = r"Delete that part and start the same score command again"
@@ -149,10 +149,10 @@ def test_an_image_that_hangs_is_an_error_row(home: Home, tmp_path: Path, monkeyp
         return opened(ref, root)
 
     monkeypatch.setattr("vlmsift.pools.open_image", hanging)
-    monkeypatch.setattr(feed, "LONGEST", 0.5)
+    monkeypatch.setattr(patience, "LONGEST", 4)
     how = EngineSpec(part_size=PART, workers=1)
     run = vlmsift.score(tmp_path / "pool.json", home.model, tmp_path / "run", signals=["answer_loss"], engine=how)
     assert run.summary()["errors"] == {"missing image": 1, "took too long": 1}
     reasons = run.table(["id", "reason"]).to_pylist()
-    assert "over 0.5 seconds to read and encode" in reasons[4]["reason"]
+    assert "over 4 seconds to read and encode" in reasons[4]["reason"]
     assert reasons[2]["reason"].startswith("missing image: 'images/2.png' is not a file")

@@ -37,10 +37,10 @@ def quick(monkeypatch: Any) -> None:
 
 
 @pytest.fixture
-def local(request: Any) -> Iterator[None]:
+def local(request: Any, plain_path: list[str]) -> Iterator[None]:
     """Ray on this machine, as somebody has started it before, with a processor for each actor."""
     count = request.node.callspec.params["actors"] if hasattr(request.node, "callspec") else 2
-    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, plain_path)), "OMP_NUM_THREADS": "1"}
     how: dict[str, Any] = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     ray.init(num_cpus=count, runtime_env={"env_vars": variables}, **how)
     yield
@@ -116,11 +116,11 @@ def test_the_driver_is_killed(home: Home, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def cluster() -> Iterator[Any]:
+def cluster(plain_path: list[str]) -> Iterator[Any]:
     """Two nodes, each with one processor for an actor."""
     from ray.cluster_utils import Cluster
 
-    variables = {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    variables = {"PYTHONPATH": os.pathsep.join(filter(None, plain_path)), "OMP_NUM_THREADS": "1"}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
     made.second = made.add_node(num_cpus=1)
     how: dict[str, Any] = {"logging_level": "ERROR", "log_to_driver": False}

@@ -56,7 +56,7 @@ def test_what_a_killed_worker_left_is_done_by_the_other(home: Home, tmp_path: Pa
     home.assert_whole(out)
 
 
-def test_a_process_for_each_device_and_one_is_killed(home: Home, tmp_path: Path) -> None:
+def test_a_process_for_each_device_and_one_is_killed(home: Home, tmp_path: Path, plain_path: Any) -> None:
     out, notes = tmp_path / "run", []
     killed: list[int] = []
 

@@ -10,7 +10,7 @@ import typer
 from vlmsift.cli.options import Changes, Overwrite, Seed, Signals, app, command
 from vlmsift.errors import UsageError
 from vlmsift.parameters import parse_changes
-from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
+from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, parse_shard
 
 
 @command
@@ -131,7 +131,7 @@ def validate(
     from vlmsift.terminal.learning import show_validation, validation_bar
 
     with validation_bar() as progress:
-        found = run(plan, shard=_shard(shard), progress=progress)
+        found = run(plan, shard=parse_shard(shard) if shard else None, progress=progress)
     show_validation(found)
     if found.errors:
         raise typer.Exit(1)
@@ -150,12 +150,3 @@ def demo(
     from vlmsift.demo.run import run_demo
 
     run_demo(out, size=size, seed=seed, lesson=teach)
-
-
-def _shard(text: str | None) -> tuple[int, int] | None:
-    if text is None:
-        return None
-    first, slash, count = text.partition("/")
-    if not (slash and first.isdecimal() and count.isdecimal()):
-        raise UsageError(f"--shard {text!r} cannot be meant; give i/n, such as 0/2 and 1/2")
-    return int(first), int(count)

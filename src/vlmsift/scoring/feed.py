@@ -7,12 +7,10 @@ again makes the same batches.
 
 from __future__ import annotations
 
-import signal
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -24,6 +22,7 @@ from torch.utils.data import DataLoader
 from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Adapter, Encoded, Encoder
 from vlmsift.pools import Pool, open_image
+from vlmsift.scoring.patience import patience
 from vlmsift.types import IMAGE_MARK, Batch, Sample
 
 
@@ -38,7 +37,6 @@ class Item:
     answers: tuple[str, ...] = ()  # texts of the assistant's turns, of a sample that is encoded
 
 
-LONGEST = 300.0  # seconds to read and encode one sample
 SHORT_ANSWER = 32  # longest answer, in characters, that can be one of a closed set of answers
 
 
@@ -86,7 +84,7 @@ class _Encoding:
     def __getitem__(self, index: int) -> Item:
         facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
         try:
-            with _within(LONGEST):
+            with patience():
                 sample = self.pool[index]
                 facts["images"] = len(sample.images)
                 facts |= {"answer_key": answer_key(sample), "question": question_key(sample)}
@@ -96,28 +94,6 @@ class _Encoding:
             return Item(index, facts, None, str(error))
         except Exception as error:  # one row's surprise must not end a run of millions
             return Item(index, facts, None, f"unexpected: {type(error).__name__}: {error}")
-
-
-@contextmanager
-def _within(seconds: float) -> Iterator[None]:
-    """Raise SampleError in what takes longer: a file system that hangs must not hold a run up for ever.
-
-    A signal interrupts what waits, also for a device; where there is none (another thread, Windows), there is no limit.
-    """
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGALRM"):
-        yield
-        return
-
-    def stop(*_: Any) -> None:
-        raise SampleError("took too long", f"over {seconds:g} seconds to read and encode; look at its image files")
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 @dataclass

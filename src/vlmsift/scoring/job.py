@@ -17,6 +17,7 @@ from vlmsift.files import compare
 from vlmsift.folders import is_url
 from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, refuse_other_models
 from vlmsift.runs.run import check_run_folder, recorded
+from vlmsift.scoring.patience import patience
 from vlmsift.scoring.shards import Shard, find_shard
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
@@ -159,7 +160,8 @@ def fingerprint_images(pool: Pool) -> str | None:
     refs, digest, errors = refs[:_LOOKED_AT], hashlib.sha256(), []
     for ref in refs:
         try:
-            open_image(ref, pool.image_root)
+            with patience():
+                open_image(ref, pool.image_root)
         except SampleError as error:
             errors.append(error)
         else:
