@@ -46,6 +46,7 @@ def test_the_five_verbs(folder: Folder) -> None:
     assert folder.inside("signals").list() == ["part-1", "part-2"]
     assert folder.inside("signals").place == f"{folder.place}/signals"
     assert folder.arrow.open_input_stream("signals/part-2").read() == b"2"
+    assert [folder.has(name) for name in ("run.json", "signals", "signals/part-3")] == [True, False, False]
     for _ in range(2):
         folder.remove("run.json")
     with pytest.raises(FileNotFoundError):

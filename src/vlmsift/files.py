@@ -230,7 +230,7 @@ def flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def compare(
-    folder: Path, found: Mapping[str, Any], asked: Mapping[str, Any], what: str = "run", cure: str = RUN_CURE
+    folder: str | Path, found: Mapping[str, Any], asked: Mapping[str, Any], what: str = "run", cure: str = RUN_CURE
 ) -> None:
     """Raise RunMismatch naming each dotted key in which what is `asked` differs from what was `found` in `folder`.
 

@@ -120,7 +120,7 @@ class Run:
                 home.put(RECORD, as_json(record).encode())
             else:
                 record = read_record(home)
-                compare(Path(folder), record["identity"], as_known(record, identity))
+                compare(home.place, record["identity"], as_known(record, identity))
         run = cls(home, record)
         run._session = Session(home, {**info, **settings.get("worker", {})})
         return run
@@ -240,7 +240,11 @@ class Run:
         return vectors
 
     def summary(self) -> dict[str, Any]:
-        """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal."""
+        """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal.
+
+        Raises RunMismatch where a part is not of this run.
+        """
+        self.check_parts()
         rows = self._scan(["status", "reason", "images"])
         names = [column.name for column in self.columns()]
         undefined = self._scan({name: ds.field(name).is_null() for name in names}, ds.field("status") == "ok")
@@ -261,25 +265,34 @@ class Run:
             digest.update(file.rpartition("/")[2].encode() + hashlib.sha256(self.home.read(file)).digest())
         return digest.hexdigest()
 
+    def check_parts(self) -> None:
+        """Look at what every finished part says of itself. Raises RunMismatch for one that is not of this run."""
+        for part in sorted(self.finished_parts()):
+            try:
+                schema = pq.read_schema(_name(part), filesystem=self.home.arrow)
+            except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+                raise self._unreadable(error, part) from error
+            self._refuse_foreign(part, schema)
+
     def check_part(self, part: int) -> Any:
         """Read a finished part whole, and give it. Raises as every reader: RunMismatch, or UsageError for a damage."""
         try:
             table = pq.read_table(pa.BufferReader(self.home.read(_name(part))), page_checksum_verification=True)
-            problem = self._problem(table.schema)
+            self._refuse_foreign(part, table.schema)
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise self._unreadable(error, part) from error
-        if problem is not None:
-            raise RunMismatch(f"{self.place}/{_name(part)} {problem}. {_CURE}")
         return table
 
-    def _problem(self, schema: Any) -> str | None:
-        """Why a file with this schema is no part of this run."""
+    def _refuse_foreign(self, part: int, schema: Any) -> None:
+        """Raise RunMismatch where a file with this schema is no part of this run."""
         carried = (schema.metadata or {}).get(IDENTITY)
+        problem = None
         if carried != self._digest and (carried is not None or self.settings["schema"] > 1):
-            return "carries the identity of another run"
-        if not any(schema.equals(own) for own in (self.schema, _earlier(self.schema))):
-            return f"has other columns than this run ({schema.names})"
-        return None
+            problem = "carries the identity of another run"
+        elif not any(schema.equals(own) for own in (self.schema, _earlier(self.schema))):
+            problem = f"has other columns than this run ({schema.names})"
+        if problem is not None:
+            raise RunMismatch(f"{self.place}/{_name(part)} {problem}. {_CURE}")
 
     @cached_property
     def _digest(self) -> bytes:

@@ -94,6 +94,9 @@ def check_score(
     how, models = (spec, ()) if isinstance(spec, ModelSpec) else (None, (spec,))
     if how is not None:
         models = _checked_models(checkpoints_of(how.model), how, chosen, out, overwrite)
+    if overwrite and engine.devices and len(models) > 1:
+        told = f"overwrite of a run along {len(models)} checkpoints by devices={engine.devices!r}"
+        raise UsageError(f"{told}: one process would throw away what another has measured. Remove the folder yourself")
     # all bytes of the pool are read for this: after all that costs less
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
     if not overwrite:
