@@ -34,3 +34,20 @@ def serve_s3(wrap: Callable[[Any], Any] = lambda application: application) -> It
         }
     finally:
         server.stop()
+
+
+@contextmanager
+def counted() -> Iterator[list[str]]:
+    """The requests that the stores of this process are sent meanwhile, a line each."""
+    lines: list[str] = []
+    handler, logger = logging.Handler(), logging.getLogger("werkzeug")
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    before, logger.propagate = (logger.level, logger.propagate), False
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before[0])
+        logger.propagate = before[1]

@@ -23,16 +23,17 @@ MAY_IMPORT = {
     "specs": "errors parameters",
     "files": "errors",
     "folders": "errors files",
-    "pools": "types errors files specs",
+    "places": "errors folders",
+    "pools": "types errors files places specs",
     "models": "types errors specs",
     "passes": "types errors parameters models",
     "signals": "types errors parameters models passes",
     "proofs": "types errors models passes",
     "check": "types errors models passes proofs",
-    "runs": "types errors files folders pools models",
+    "runs": "types errors files folders places pools models",
     "scoring": "types errors files folders specs pools models passes signals proofs runs",
-    "plants": "errors specs pools runs scoring types",
-    "choosing": "types errors parameters files runs",
+    "plants": "errors specs places pools runs scoring types",
+    "choosing": "types errors parameters files places runs",
     "selectors": "types errors parameters choosing",
     "selecting": "types errors parameters runs choosing selectors",
     "augment": "types errors parameters files models passes runs",
@@ -40,7 +41,7 @@ MAY_IMPORT = {
     "evaluate": "types errors specs pools models scoring train",
     "methods": "types errors parameters specs pools models signals runs scoring plants choosing selectors selecting "
     "train",
-    "experiment": "types errors parameters tables specs files folders pools models signals runs scoring plants "
+    "experiment": "types errors parameters tables specs files folders places pools models signals runs scoring plants "
     "choosing selectors selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
     "train experiment",
@@ -57,8 +58,8 @@ MAY_IMPORT = {
 ONLY_IN = {
     "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py",
     "transformers": "models/ passes/intervene.py train/",
-    "pyarrow": "folders.py pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ experiment/ "
-    "terminal/",
+    "pyarrow": "folders.py places.py pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ "
+    "experiment/ terminal/",
     "datasets": "pools/",
     "duckdb": "runs/",
     "sklearn": "choosing/ selectors/ plants/ demo/",

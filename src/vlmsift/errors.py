@@ -6,6 +6,7 @@ VlmsiftError
 |-- UnsupportedModel    a model that cannot be opened correctly, and is therefore not scored
 |-- RunMismatch         a run folder that was made with other parameters
 |-- MissingExtra        an optional dependency is not installed
+|-- StoreError          a store of objects cannot be reached, or refuses
 `-- SampleError         one sample cannot be used; becomes an error row, never stops a run
 """
 
@@ -34,6 +35,21 @@ class RunMismatch(VlmsiftError):
 
 class MissingExtra(VlmsiftError, ImportError):
     """An optional dependency is missing; the message names the extra that brings it."""
+
+
+class StoreError(VlmsiftError, OSError):
+    """A store of objects (s3://, gs://, hf://, ...) cannot be reached, or refuses.
+
+    Attributes:
+        kind: what is wrong, in words that the error row of an image takes over. detail: where, and the cure.
+    """
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind, self.detail = kind, detail
+
+    def __reduce__(self) -> tuple[type[StoreError], tuple[str, str]]:
+        return type(self), (self.kind, self.detail)  # it comes from worker processes
 
 
 class SampleError(VlmsiftError):

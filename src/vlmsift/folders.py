@@ -144,22 +144,22 @@ class StoredFolder(Folder):
 
         base = self._at(prefix.rpartition("/")[0])
         selector = FileSelector(base, allow_not_found=True, recursive=True)
-        found = self._insist(prefix, lambda: self.filesystem.get_file_info(selector))
+        found = self.insist(prefix, lambda: self.filesystem.get_file_info(selector))
         files = [info.path for info in found if info.type == FileType.File]
         names = (path.lstrip("/")[len(self.root.lstrip("/")) :].lstrip("/") for path in files)
         return sorted(name for name in names if name.startswith(prefix) and not any(map(is_temporary, name.split("/"))))
 
     def read(self, name: str) -> bytes:
         def whole() -> bytes:
-            with self.filesystem.open_input_stream(self._at(name)) as stream:
+            with self.filesystem.open_input_stream(self._at(name), compression=None) as stream:
                 return bytes(stream.read())
 
-        return self._insist(name, whole)
+        return self.insist(name, whole)
 
     def has(self, name: str) -> bool:
         from pyarrow.fs import FileType
 
-        info = self._insist(name, lambda: self.filesystem.get_file_info(self._at(name)))
+        info = self.insist(name, lambda: self.filesystem.get_file_info(self._at(name)))
         return bool(info.type == FileType.File)
 
     def put(self, name: str, content: Content) -> None:
@@ -167,12 +167,12 @@ class StoredFolder(Folder):
         if self._protocols & {*_OBJECTS}:
             spec = self._fsspec  # its streams are closed, and so published, when they are thrown away after an error
             write = partial(self._write, path, content) if spec is None else partial(spec.pipe_file, path, content)
-            self._insist(name, write)
+            self.insist(name, write)
             return
         temporary = temporary_name(Path(path)).as_posix()  # a disk behind a network: a rename makes it whole
         try:
-            self._insist(name, lambda: self._write(temporary, content))
-            self._insist(name, lambda: self.filesystem.move(temporary, path))
+            self.insist(name, lambda: self._write(temporary, content))
+            self.insist(name, lambda: self.filesystem.move(temporary, path))
         except BaseException:
             self.remove(temporary[len(self.root) + 1 :])
             raise
@@ -182,7 +182,7 @@ class StoredFolder(Folder):
             return False
         if (spec := self._fsspec) is not None:  # its stores create under a condition, where they have one
             try:
-                self._insist(name, partial(spec.pipe_file, self._at(name), content, mode="create"))
+                self.insist(name, partial(spec.pipe_file, self._at(name), content, mode="create"))
             except FileExistsError:
                 return self.read(name) == content  # our own, where the first answer was lost
             except (TypeError, NotImplementedError):  # it has no such mode
@@ -194,7 +194,7 @@ class StoredFolder(Folder):
 
     def remove(self, name: str) -> None:
         with suppress(FileNotFoundError):
-            self._insist(name, lambda: self.filesystem.delete_file(self._at(name)))
+            self.insist(name, lambda: self.filesystem.delete_file(self._at(name)))
 
     def inside(self, name: str) -> StoredFolder:
         return StoredFolder(self.filesystem, self._at(name), f"{self.place}/{name}")
@@ -218,14 +218,14 @@ class StoredFolder(Folder):
     def _write(self, path: str, content: Content) -> None:
         """One write of the whole. The stream is closed, which publishes it, only where that went well."""
         try:
-            stream = self.filesystem.open_output_stream(path)
+            stream = self.filesystem.open_output_stream(path, compression=None)
         except FileNotFoundError:  # not a store of objects: the folder must be there first
             self.filesystem.create_dir(path.rpartition("/")[0], recursive=True)
-            stream = self.filesystem.open_output_stream(path)
+            stream = self.filesystem.open_output_stream(path, compression=None)
         stream.write(content)
         stream.close()
 
-    def _insist(self, name: str, action: Callable[[], _Answer]) -> _Answer:
+    def insist(self, name: str, action: Callable[[], _Answer]) -> _Answer:
         """What `action` gives, tried again where the store fails. Raises its last error, which names the file."""
         for attempt in range(ATTEMPTS):
             try:

@@ -21,14 +21,15 @@ Dtype = Literal["auto", "float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class PoolSpec(Parameters):
-    """A data set on disk, as `vlmsift.open_pool` opens it."""
+    """A data set on disk or in a store, as `vlmsift.open_pool` opens it."""
 
     name: ClassVar[str] = "pool"
     data: Annotated[
-        str | Path, Meta(description="The data: .json, .jsonl, .parquet, a folder of parts, or a saved data set.")
+        str | Path,
+        Meta(description="Data, a path or URL: .json, .jsonl, .parquet, .tar, a folder of parts, a saved data set."),
     ]
     images: Annotated[
-        str | Path | None, Meta(description="Folder that image paths are relative to (default: the data's).")
+        str | Path | None, Meta(description="Folder or URL that image paths are relative to (default: the data's).")
     ] = None
     format: Annotated[str | None, Meta(description="The data's: llava, messages or sharegpt (default: guessed).")] = (
         None

@@ -13,7 +13,7 @@ import pytest
 from tests.pools.helpers import llava_row, text_pool, varied_llava_rows, write
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.pools import open_pool
-from vlmsift.pools.pool import _digest
+from vlmsift.pools.fingerprint import _digest
 from vlmsift.specs import PoolSpec
 
 CONTAINERS = ["json", "jsonl", "parquet", "dataset"]

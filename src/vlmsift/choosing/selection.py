@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from vlmsift.errors import UsageError
 from vlmsift.files import write_atomically
+from vlmsift.places import Place
 from vlmsift.runs.pool import run_pool
 from vlmsift.runs.run import SELECTION, Run
 
@@ -98,12 +99,12 @@ class Selection:
         return cls(table.replace_schema_metadata(None), made_by, run)
 
     def export(
-        self, out: str | Path, *, format: str | None = None, dropped: bool = False, pool: str | Path | None = None
-    ) -> Path:
+        self, out: str | Place, *, format: str | None = None, dropped: bool = False, pool: str | Place | None = None
+    ) -> Place:
         """Write the kept (or the dropped) rows, in the pool's order, untouched in the source format or converted.
 
         Args:
-            out: .json, .jsonl, .parquet, or a folder for a saved Hugging Face data set.
+            out: .json, .jsonl, .parquet, .tar, or a folder for a saved Hugging Face data set; a path or a URL.
             format: "llava", "messages" or "sharegpt"; None is the pool's own.
             pool: where the pool is now, if it was moved since scoring.
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from vlmsift.errors import SampleError, UsageError
-from vlmsift.pools import Pool
+from vlmsift.places import Place
+from vlmsift.pools import Pool, image_bytes
 from vlmsift.types import ImageRef
 
 SHOWN = 5  # pictures that the error names
@@ -59,8 +59,8 @@ def _images(pool: Any, rows: Iterable[int]) -> Iterator[tuple[Any, str, int]]:
                     yield ref, sample.id, len(ref) if isinstance(ref, bytes) else (pool.image_root / ref).stat().st_size
 
 
-def _digest(ref: ImageRef, root: Path) -> bytes:
-    return hashlib.sha256(ref if isinstance(ref, bytes) else (root / ref).read_bytes()).digest()  # encoded bytes
+def _digest(ref: ImageRef, root: Place) -> bytes:
+    return hashlib.sha256(image_bytes(ref, root)).digest()  # encoded bytes
 
 
 def _shown(ref: ImageRef, sample: str) -> str:

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from hashlib import blake2b
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.places import Place
 from vlmsift.pools import open_image
 from vlmsift.types import Sample, Turn
 
@@ -36,7 +36,7 @@ class Stock:
     """Samples that twins borrow images and answers from."""
 
     samples: Sequence[Sample]
-    root: Path  # the folder that image paths are relative to
+    root: Place  # the folder that image paths are relative to
 
     @cached_property
     def donors(self) -> tuple[Sample, ...]:

@@ -1,7 +1,7 @@
 """Files to samples to files. In: a path. Out: a `Pool`, whatever its container and format.
 
-Two things are told apart: a *container* holds rows (JSON, JSONL, Parquet, a saved data set); a *format* says what is
-in a row.
+Two things are told apart: a *container* holds rows (JSON, JSONL, Parquet, tar, a saved data set); a *format* says what
+is in a row.
 """
 
 from __future__ import annotations
@@ -10,33 +10,34 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from vlmsift.errors import FormatError, SampleError, UsageError
-from vlmsift.pools.images import open_image
+from vlmsift.places import Place, StorePath, as_place
+from vlmsift.pools.images import image_bytes, open_image
 from vlmsift.pools.known import FORMATS, guess
 from vlmsift.pools.pool import Pool
 from vlmsift.pools.rows import Rows, open_rows
 from vlmsift.specs import PoolSpec
 
-__all__ = ["FORMATS", "Pool", "open_image", "open_pool"]
+__all__ = ["FORMATS", "Pool", "image_bytes", "open_image", "open_pool"]
 
 _LOOKED_AT = 64  # readable rows from which a format is guessed
 
 
 def open_pool(
-    path: str | Path | PoolSpec | Pool,
-    images: str | Path | None = None,
+    path: str | Place | PoolSpec | Pool,
+    images: str | Place | None = None,
     format: str | None = None,
     source_field: str | None = None,
 ) -> Pool:
     """Open a data set to choose from.
 
     Args:
-        path: a spec of all that follows, or an open pool; else a `.json`, `.jsonl` or `.parquet` file, a folder of
-            JSONL or Parquet parts, or a folder that the method `save_to_disk` of a Hugging Face data set wrote.
-        images: the folder that image paths are relative to; by default the folder of the file.
+        path: a spec of all that follows, or an open pool; else a `.json`, `.jsonl`, `.parquet` or WebDataset `.tar`
+            file, a folder of such parts, or a folder that the method `save_to_disk` of a Hugging Face data set wrote:
+            on a disk, or as a URL in a store (s3://, gs://, hf://, ...).
+        images: the folder that image paths are relative to, here or there; by default the folder of the file.
         format: "llava", "messages" or "sharegpt"; by default guessed from the first rows.
         source_field: the field that names a row's sub-data-set or task; by default `source`, `task` or `dataset`.
 
@@ -49,13 +50,13 @@ def open_pool(
         return open_pool(path.data, path.images, path.format, path.source_field)
     if hasattr(path, "image_root"):  # a pool, or what can stand for one: a view of some rows, planted twins
         return path  # type: ignore[return-value]
-    if not isinstance(path, (str, os.PathLike)):
+    if not isinstance(path, (str, os.PathLike, StorePath)):
         cure = "call its save_to_disk(FOLDER)" if hasattr(path, "save_to_disk") else "write its rows to a file,"
         raise UsageError(f"a {type(path).__name__} is no pool: {cure} and give the path")
-    path = Path(path).expanduser()
+    path = as_place(path)
     if format is not None and format not in FORMATS:
         raise UsageError(f"no format {format!r}; known are {', '.join(FORMATS)}")
-    root = Path(images).expanduser() if images is not None else path if path.is_dir() else path.parent
+    root = as_place(images) if images is not None else path if path.is_dir() else path.parent
     rows = open_rows(path)
     if not root.is_dir():
         raise UsageError(f"no image folder {root}; name the folder that the rows' image paths are relative to")
@@ -65,7 +66,7 @@ def open_pool(
     return pool
 
 
-def _guess(path: Path, rows: Rows) -> str:
+def _guess(path: Place, rows: Rows) -> str:
     if found := guess(list(islice(_readable(rows), _LOOKED_AT))):
         return found
     expected = "\n".join(f"  {name}: {format.EXPECTS}" for name, format in FORMATS.items())

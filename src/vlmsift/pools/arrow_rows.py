@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 
 from vlmsift.errors import SampleError
+from vlmsift.places import Place
 from vlmsift.pools.arrow_writing import CHUNK, write_tables
 
 
@@ -22,7 +23,7 @@ class ArrowRows(ABC):
     """N rows of one schema; subclasses know where the tables come from."""
 
     container: str
-    files: tuple[Path, ...]
+    files: tuple[Place, ...]
     schema: pa.Schema
 
     @abstractmethod

@@ -8,26 +8,30 @@ from pathlib import Path
 import pyarrow as pa
 
 from vlmsift.errors import FormatError
+from vlmsift.places import Place
 from vlmsift.pools.arrow_rows import ArrowRows
 from vlmsift.pools.arrow_writing import CHUNK
+from vlmsift.pools.local_copies import local_folder
 
 
 class DatasetRows(ArrowRows):
-    """Rows of one saved data set (one split). Raises FormatError where the folder is not a whole one.
+    """Rows of one saved data set (one split), copied first where it lies in a store.
+
+    Raises FormatError where the folder is not a whole one.
 
     Read in Arrow form: an `Image()` column gives its stored bytes and path, so nothing is decoded or opened here.
     """
 
     container = "dataset"
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         import datasets
 
+        self._path = local_folder(path)
         try:
-            dataset = datasets.load_from_disk(str(path))
+            dataset = datasets.load_from_disk(str(self._path))
         except Exception as error:
             raise FormatError(f"{path}: the saved data set cannot be loaded: {error}. Save it again.") from error
-        self._path = path
         self._data = dataset.with_format("arrow")
         self.files = tuple(Path(file["filename"]) for file in dataset.cache_files)
         self.schema = dataset.data.schema

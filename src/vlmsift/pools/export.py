@@ -6,37 +6,47 @@ values, or *converted* to another format.
 
 from __future__ import annotations
 
+import mmap
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.files import check_output, remove_leftovers, replacing
+from vlmsift.places import Place, StorePath, as_place
+from vlmsift.pools.images import image_bytes
 from vlmsift.pools.known import FORMATS
-from vlmsift.pools.rows import CONTAINERS, SUFFIXES, TEXT, Rows, open_rows
+from vlmsift.pools.rows import FAMILIES, SUFFIXES, Rows, open_rows
 from vlmsift.pools.writing import ImageFolder, write_text
-from vlmsift.types import Sample
+from vlmsift.types import ImageRef, Sample
 
 if TYPE_CHECKING:
     from vlmsift.pools.pool import Pool
 
 # what a saved data set consists of; caches are what `datasets` puts beside it
+_LAST = "state.json"
 _SAVED = re.compile(r"state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-\w+\.arrow")
 
 
 def export_rows(
-    pool: Pool, rows: Rows, chosen: list[int], out: str | Path, format: str | None, container: str | None
-) -> Path:
+    pool: Pool, rows: Rows, chosen: list[int], out: str | Place, format: str | None, container: str | None
+) -> Place:
     """Write the rows `chosen` (existing row numbers, in this order); see `Pool.export`, also for what it raises."""
     target, container, format = checked_target(pool, out, format, container)
     if not chosen:
         raise UsageError(f"nothing to write to {out}: no row was chosen")
     values = _Values(pool, rows, chosen, format)
-    with replacing(target, _is_saved) as temporary:
-        if format == pool.format and (container in TEXT) == (pool.container in TEXT):
+    with _writing(target) as temporary:
+        if format == pool.format and FAMILIES[container] == FAMILIES[pool.container]:
             rows.copy(chosen, temporary, container)
-        elif container in TEXT:
+        elif container == "tar":
+            from vlmsift.pools.tar_writing import write_tar
+
+            write_tar(values.with_images(), temporary, FORMATS[format])
+        elif FAMILIES[container] == "text":
             images = ImageFolder(target)
             write_text(map(images.unpack, values), temporary, container)
             images.sync()
@@ -45,26 +55,52 @@ def export_rows(
 
             values.decide_storage()
             write_rows(values, temporary, container)
-    remove_leftovers(target.parent, target.name)
     return target
 
 
+@contextmanager
+def _writing(target: Place) -> Iterator[Path]:
+    """A temporary name to write to; at the end it becomes `target`, or goes to the store from here, file by file."""
+    if isinstance(target, Path):
+        with replacing(target, _is_saved) as temporary:
+            yield temporary
+        remove_leftovers(target.parent, target.name)
+        return
+    with TemporaryDirectory(prefix="vlmsift-") as folder:
+        yield (temporary := Path(folder) / target.name)
+        if temporary.is_file():
+            _upload(temporary, target)
+            return
+        (target / _LAST).unlink()  # without it there is no data set: absent until it is whole
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == _LAST):
+            _upload(file, target / file.name)
+
+
+def _upload(file: Path, target: StorePath) -> None:
+    """In one write: what is written in several is published where one of them fails."""
+    with file.open("rb") as opened:
+        target.write_bytes(memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
+
+
 def checked_target(
-    pool: Pool, out: str | Path, format: str | None = None, container: str | None = None
-) -> tuple[Path, str, str]:
+    pool: Pool, out: str | Place, format: str | None = None, container: str | None = None
+) -> tuple[Place, str, str]:
     """Where an export goes, its container and its format, by the rules of `Pool.export`; nothing is touched.
 
     Raises UsageError for an unknown format or container, or an `out` that would destroy something.
     """
-    container, format = container or _container_of(out) or pool.container, format or pool.format
-    for what, value, known in (("format", format, FORMATS), ("container", container, CONTAINERS)):
+    target = as_place(out)
+    container, format = container or _container_of(out, target) or pool.container, format or pool.format
+    for what, value, known in (("format", format, FORMATS), ("container", container, FAMILIES)):
         if value not in known:
             raise UsageError(f"no {what} {value!r}; known are {', '.join(known)}")
-    target = Path(out)
     if pool.path.resolve() in (target.resolve(), *target.resolve().parents):
         raise UsageError(f"{out} is the pool or lies in it: rows would be lost or doubled. Choose another name.")
     as_folder = container == "dataset"
-    check_output(target, folder=as_folder, ours=_is_saved if as_folder else lambda name: False)
+    if isinstance(target, Path):
+        check_output(target, folder=as_folder, ours=_is_saved if as_folder else lambda name: False)
+    elif as_folder and target.is_dir() and (others := [name for name in _names(target) if not _is_saved(name)]):
+        raise UsageError(f"{target} is a folder that holds other things ({min(others)!r}). Name a new or empty one.")
     if target.is_dir() and (not as_folder or (any(target.iterdir()) and not (target / "state.json").exists())):
         raise UsageError(f"{out} is a folder that holds no saved data set. Choose another name.")
     if target.is_file() and target.stat().st_size:
@@ -75,15 +111,19 @@ def checked_target(
     return target, container, format
 
 
+def _names(folder: Place) -> list[str]:
+    return [file.name for file in folder.iterdir()]
+
+
 def _is_saved(name: str) -> bool:
     return _SAVED.fullmatch(name) is not None
 
 
-def _container_of(out: str | Path) -> str | None:
+def _container_of(out: str | Place, target: Place) -> str | None:
     """What the name of an output says about its container; a suffix of another kind says nothing."""
-    if str(out).endswith("/") or Path(out).is_dir() or not Path(out).suffix:
+    if str(out).endswith("/") or target.is_dir() or not target.suffix:
         return "dataset"
-    return SUFFIXES.get(Path(out).suffix.lower())
+    return SUFFIXES.get(target.suffix.lower())
 
 
 class _Values:
@@ -105,6 +145,18 @@ class _Values:
                 yield self._read(self._rows, index)
             else:
                 yield self._converted(self._read(self._pool, index))
+
+    def with_images(self) -> Iterator[tuple[dict[str, Any], tuple[ImageRef, ...], list[bytes]]]:
+        """Each row with its images: as it names them, and encoded."""
+        for index, value in zip(self._chosen, self, strict=True):
+            refs = self._read(self._pool, index).images
+            try:
+                yield value, refs, [image_bytes(ref, self._pool.image_root) for ref in refs]
+            except SampleError as error:
+                cure = "Leave it out, or export as .jsonl, where images stay where they are."
+                raise FormatError(
+                    f"row {index} (id {self._pool.ids[index]!r}) cannot be packed: {error}. {cure}"
+                ) from error
 
     def _read(self, source: Rows | Pool, index: int) -> Any:
         try:

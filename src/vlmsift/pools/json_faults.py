@@ -10,13 +10,13 @@ import mmap
 import re
 from array import array
 from collections.abc import Iterator
-from pathlib import Path
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from vlmsift.errors import FormatError
+from vlmsift.places import Place
 
 Spans = NDArray[np.int64]
 Buffer = bytes | mmap.mmap
@@ -25,7 +25,7 @@ _TOKEN = re.compile(rb'["\[\]{},]')
 BLOCK = 1 << 24  # bytes that are looked at at once
 
 
-def split_slowly(buffer: Buffer, begin: int, path: Path) -> Spans:
+def split_slowly(buffer: Buffer, begin: int, path: Place) -> Spans:
     """(N, 2) byte ranges of the elements of the list that begins at byte `begin`.
 
     Raises:
@@ -81,7 +81,7 @@ def _trim(buffer: Buffer, start: int, stop: int) -> tuple[int, int]:
     return start + len(text) - len(text.lstrip()), start + len(text.rstrip())
 
 
-def _judge(buffer: Buffer, start: int, stop: int, row: int, path: Path) -> None:
+def _judge(buffer: Buffer, start: int, stop: int, row: int, path: Place) -> None:
     text = buffer[start:stop]
     try:
         msgspec.json.decode(text, type=msgspec.Raw)

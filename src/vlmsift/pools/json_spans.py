@@ -6,12 +6,12 @@ Nothing is decoded and no tree is built: 1 GB of JSON costs 16 bytes per row bes
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import msgspec
 import numpy as np
 
 from vlmsift.errors import FormatError
+from vlmsift.places import Place
 from vlmsift.pools.json_faults import BLOCK, Buffer, Spans, split_slowly
 
 _GAP = re.compile(rb"[\s,]*")
@@ -47,7 +47,7 @@ def line_spans(buffer: Buffer, begin: int) -> Spans:
     return np.stack([starts, ends], axis=1)[keep]  # (N, 2)
 
 
-def array_spans(buffer: Buffer, begin: int, path: Path) -> Spans:
+def array_spans(buffer: Buffer, begin: int, path: Place) -> Spans:
     """(N, 2) ranges of the elements of a JSON list, or of the list under "data" in a JSON object.
 
     Raises:
@@ -90,7 +90,7 @@ def _address(view: memoryview) -> int:
     return int(np.frombuffer(view, np.uint8).__array_interface__["data"][0])
 
 
-def _no_list(text: bytes, path: Path) -> FormatError:
+def _no_list(text: bytes, path: Place) -> FormatError:
     keys = ", ".join(map(repr, msgspec.json.decode(text, type=dict[str, msgspec.Raw])))
     return FormatError(
         f"{path}: holds one object (keys: {keys[:200]}), not a list of rows. Put [ ] around it, "

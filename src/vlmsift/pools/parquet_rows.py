@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from vlmsift.errors import FormatError
+from vlmsift.errors import FormatError, StoreError
+from vlmsift.places import Place, StorePath
 from vlmsift.pools.arrow_rows import ArrowRows
 
 _KEPT_GROUPS = 2  # row groups in memory, per process
@@ -25,8 +26,8 @@ class ParquetRows(ArrowRows):
 
     container = "parquet"
 
-    def __init__(self, files: tuple[Path, ...]) -> None:
-        self.files = files
+    def __init__(self, files: tuple[Place, ...]) -> None:
+        self.files, self._process = files, os.getpid()
         self._cache: dict[int, pa.Table] = {}
         self._readers: dict[int, pq.ParquetFile] = {}  # the last one only: there may be thousands of parts
         self._groups: list[tuple[int, int]] = []  # (file, row group within it)
@@ -50,10 +51,17 @@ class ParquetRows(ArrowRows):
         return {**self.__dict__, "_cache": {}, "_readers": {}}
 
     def _reader(self, number: int) -> pq.ParquetFile:
+        if self._process != os.getpid():  # a forked process may not use a connection of its parent
+            self._process, self._readers = os.getpid(), {}
         if number not in self._readers:
             path = self.files[number]
             try:
-                reader = pq.ParquetFile(path, memory_map=True)  # mapped: forked workers share no file position
+                if isinstance(path, StorePath):  # by ranges, those of a row group together
+                    reader = pq.ParquetFile(path.open(), pre_buffer=True)
+                else:
+                    reader = pq.ParquetFile(path, memory_map=True)  # mapped: forked workers share no file position
+            except StoreError:
+                raise
             except (pa.ArrowException, OSError) as error:
                 raise FormatError(f"{path}: not a whole Parquet file: {error} Download it again.") from error
             self._readers = {number: reader}

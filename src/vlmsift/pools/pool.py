@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import cached_property
 
 from vlmsift.errors import SampleError, UsageError
+from vlmsift.places import Place
 from vlmsift.pools.export import checked_target, export_rows
+from vlmsift.pools.fingerprint import fingerprint
 from vlmsift.pools.ids import ID_FIELDS, own_id, text_of, unique_ids
 from vlmsift.pools.known import FORMATS
 from vlmsift.pools.rows import Rows
@@ -17,19 +16,6 @@ from vlmsift.types import Sample
 
 SOURCE_FIELDS = ("source", "task", "dataset")
 LONGEST = 1_000_000  # characters of a sample's turns; templates and tokenizers take seconds, for more minutes
-_TICK = 2_000_000_000  # nanoseconds; the coarsest clock of a file system (FAT)
-
-
-@lru_cache(maxsize=8)
-def _digest(states: tuple[tuple[str, int, int, int], ...]) -> str:
-    """Of files, each given by its path, size, time of change and number on the disk."""
-    digest = hashlib.sha256()
-    for path, size, *_ in states:
-        digest.update(size.to_bytes(8, "big"))
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 class Pool:
@@ -37,13 +23,15 @@ class Pool:
 
     Attributes:
         path: the file or folder.
-        container: "json", "jsonl", "parquet" or "dataset".
+        container: "json", "jsonl", "parquet", "tar" or "dataset".
         format: "llava", "messages" or "sharegpt".
         image_root: the folder that image paths are relative to.
         source_field: the field that names a row's source, where one was asked for.
     """
 
-    def __init__(self, path: Path, rows: Rows, format: str, image_root: Path, source_field: str | None = None) -> None:
+    def __init__(
+        self, path: Place, rows: Rows, format: str, image_root: Place, source_field: str | None = None
+    ) -> None:
         self.path, self.container, self._rows = path, rows.container, rows
         self.format, self.image_root, self.source_field = format, image_root, source_field
         self._source_fields = (source_field,) if source_field else SOURCE_FIELDS
@@ -100,34 +88,32 @@ class Pool:
         return self._labels[1][index]
 
     def fingerprint(self) -> str:
-        """sha256 (hex) of all bytes of the rows' files, in order; neither names nor times count. About 2 s per GB.
+        """Which data it is: a digest of the rows' files, in order (see `vlmsift.pools.fingerprint`).
 
-        Images that lie in files of their own are not read. Files that have not changed are not read again.
+        Images that lie in files of their own are not read.
         """
-        found = [(path, path.stat()) for path in self._rows.files]
-        states = tuple((str(path), state.st_size, state.st_mtime_ns, state.st_ino) for path, state in found)
-        # a file may change again within one tick of its clock
-        settled = all(state.st_mtime_ns < time.time_ns() - _TICK for _, state in found)
-        return (_digest if settled else _digest.__wrapped__)(states)
+        return fingerprint(self._rows.files)
 
     def export(
-        self, indices: Sequence[int], out: str | Path, format: str | None = None, container: str | None = None
-    ) -> Path:
+        self, indices: Sequence[int], out: str | Place, format: str | None = None, container: str | None = None
+    ) -> Place:
         """Write the rows `indices`, in that order, to a file or folder that appears whole or not at all.
 
         In the pool's own format this is lossless within a family: JSON and JSONL copy the source text of each row,
-        Parquet and saved data sets copy Arrow values and schema. Between the families the rows are moved as Python
-        values: going to Arrow, a field that a row lacks becomes null, and of a repeated key the last counts; going to
-        JSON, images that are bytes become files in `<out stem>_images/`. Into another format a row is *converted*: its
+        Parquet and saved data sets copy Arrow values and schema, tar copies members. Between the families the rows are
+        moved as Python values: going to Arrow, a field that a row lacks becomes null, and of a repeated key the last
+        counts; going to JSON, images that are bytes become files in `<out stem>_images/`; going to tar, all images are
+        read and become members. Into another format a row is *converted*: its
         turns and images are written anew, its id becomes the sample's id, other fields are kept. Image paths always
-        stay as they are, relative to `image_root`.
+        stay as they are, relative to `image_root`, unless the images are packed.
 
         Args:
             indices: rows, best first or in file order; the order is kept.
-            out: `.json`, `.jsonl` (`.ndjson`) or `.parquet` for such a file; a name without a suffix, or with a
-                closing `/`, or an existing folder for a saved data set. Another suffix says nothing.
+            out: `.json`, `.jsonl` (`.ndjson`), `.parquet` or `.tar` for such a file; a name without a suffix, or with a
+                closing `/`, or an existing folder for a saved data set. Another suffix says nothing. Into a store it is
+                written on this machine first.
             format: "llava", "messages" or "sharegpt"; by default the pool's own.
-            container: "json", "jsonl", "parquet" or "dataset"; by default what `out` says, else the pool's own.
+            container: "json", "jsonl", "parquet", "tar" or "dataset"; by default what `out` says, else the pool's own.
 
         What has that name is replaced where it is a file of rows, or a folder with nothing but a saved data set.
         Returns the path written.
@@ -143,6 +129,6 @@ class Pool:
             raise UsageError(f"{error}; nothing was written to {out}") from None
         return export_rows(self, self._rows, chosen, out, format, container)
 
-    def check_export(self, out: str | Path, format: str | None = None, container: str | None = None) -> Path:
+    def check_export(self, out: str | Place, format: str | None = None, container: str | None = None) -> Place:
         """Where `export` would write. Raises UsageError where it would refuse to, whatever the rows; writes nothing."""
         return checked_target(self, out, format, container)[0]

@@ -9,18 +9,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from vlmsift.errors import FormatError
+from vlmsift.errors import FormatError, StoreError
+from vlmsift.places import Place, StorePath
 
-CONTAINERS = ("json", "jsonl", "parquet", "dataset")
-SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-TEXT = frozenset({"json", "jsonl"})  # whose rows move between each other byte for byte; the others as Arrow tables
+SUFFIXES = {".json": "json", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet", ".tar": "tar"}
+FAMILIES = {"json": "text", "jsonl": "text", "parquet": "arrow", "dataset": "arrow", "tar": "tar"}
+"""The family of each container: rows move within one as they are, byte for byte or as Arrow tables."""
 
 
 class Rows(Protocol):
     """N source rows, read late, and the lossless writing of some of them."""
 
     container: str
-    files: tuple[Path, ...]  # in row order
+    files: tuple[Place, ...]  # in row order
 
     def __len__(self) -> int:
         """N."""
@@ -35,8 +36,8 @@ class Rows(Protocol):
         """Write the rows `indices`, in that order and unchanged, to `out` in a container of the same kind."""
 
 
-def open_rows(path: Path) -> Rows:
-    """Open a JSON, JSONL or Parquet file, a folder of JSONL or Parquet parts, or a saved Hugging Face data set.
+def open_rows(path: Place) -> Rows:
+    """Open a JSON, JSONL, Parquet or tar file, a folder of parts (not of JSON), or a saved Hugging Face data set.
 
     Told by content, not by name: a list in a `.jsonl` and one object per line in a `.json` are read as what they are.
 
@@ -51,7 +52,7 @@ def open_rows(path: Path) -> Rows:
     return rows
 
 
-def _open_folder(path: Path) -> Rows:
+def _open_folder(path: Place) -> Rows:
     if (path / "dataset_dict.json").exists():
         splits = sorted(part.name for part in path.iterdir() if (part / "state.json").exists())
         choices = " or ".join(str(path / split) for split in splits)
@@ -60,21 +61,23 @@ def _open_folder(path: Path) -> Rows:
         from vlmsift.pools.dataset_rows import DatasetRows
 
         return DatasetRows(path)
-    parts = {suffix: _parts(path, suffix) for suffix in (".parquet", ".jsonl")}
-    found = [files for files in parts.values() if files]
+    parts = {suffix: _parts(path, suffix) for suffix in (".parquet", ".jsonl", ".tar")}
+    found = {suffix: files for suffix, files in parts.items() if files}
     if len(found) != 1:
-        what = "both .parquet and .jsonl files" if found else "no .parquet or .jsonl file, and is no saved data set"
+        none = "no .parquet, .jsonl or .tar file, and is no saved data set"
+        what = f"both {' and '.join(found)} files" if found else none
         cure = "Name one file, or a folder with parts of one kind."
         raise FormatError(f"{path}: the folder holds {what}. {_around(path / '*')} {cure}")
-    return _open_files(found[0])
+    return _open_files(next(iter(found.values())))
 
 
-def _parts(path: Path, suffix: str) -> tuple[Path, ...]:
+def _parts(path: Place, suffix: str) -> tuple[Place, ...]:
     """Files of one kind in name order; hidden ones are half-written or not meant."""
-    return tuple(sorted(part for part in path.glob(f"*{suffix}") if not part.name.startswith(".")))
+    names = (part for part in path.iterdir() if part.name.endswith(suffix) and not part.name.startswith("."))
+    return tuple(sorted(names))
 
 
-def _open_files(files: tuple[Path, ...]) -> Rows:
+def _open_files(files: tuple[Place, ...]) -> Rows:
     from vlmsift.pools.text_rows import TextRows
 
     if special := [file for file in files if not file.is_file()]:
@@ -82,13 +85,19 @@ def _open_files(files: tuple[Path, ...]) -> Rows:
         raise FormatError(f"{special[0]}: {what}, not a file. Write the rows to a file: they are read more than once.")
     try:
         with files[0].open("rb") as file:
-            start = file.read(64)
+            start = bytes(file.read(512))
+    except StoreError:
+        raise
     except OSError as error:
         raise FormatError(f"{files[0]}: cannot be read: {error.strerror}.") from error
     if start.startswith(b"PAR1"):
         from vlmsift.pools.parquet_rows import ParquetRows
 
         return ParquetRows(files)
+    if files[0].suffix == ".tar" or start[257:262] == b"ustar":
+        from vlmsift.pools.tar_rows import TarRows
+
+        return TarRows(files)
     problems = {
         b"version https://git-lfs": "a Git LFS pointer, not the file itself. Run `git lfs pull`.",
         b"\x1f\x8b": "compressed with gzip. Unpack it first: `gunzip FILE`.",
@@ -106,9 +115,11 @@ def _open_files(files: tuple[Path, ...]) -> Rows:
     return TextRows(files)
 
 
-def _around(path: Path) -> str:
+def _around(path: Place) -> str:
     """What the folder holds, for a message about something that is not there."""
     folder = path.parent
+    if isinstance(path, StorePath) and not path.bucket.exists():
+        return f"Nor is there {path.bucket}. Look at its name, at the account, and at the region or endpoint."
     if not folder.is_dir():
         return f"Nor is there a folder {folder}."
     names = sorted(part.name + ("/" if part.is_dir() else "") for part in folder.iterdir() if part.name[0] != ".")

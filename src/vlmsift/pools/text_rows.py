@@ -19,8 +19,10 @@ import msgspec
 import numpy as np
 
 from vlmsift.errors import FormatError, SampleError
+from vlmsift.places import Place
 from vlmsift.pools.json_faults import Buffer, Spans
 from vlmsift.pools.json_spans import array_spans, is_lines, line_spans
+from vlmsift.pools.local_copies import local_files
 from vlmsift.pools.writing import LAYOUTS, write_joined
 
 # A raw line break cannot stand inside a JSON string, so the white space around one is never part of a value. A match
@@ -31,12 +33,14 @@ _BREAK = re.compile(rb"(?<!\s)\s*[\r\n]\s*")
 class TextRows:
     """Rows of one JSON file (a list, or an object with a list under "data"), or of JSONL files read one after another.
 
-    The files are memory-mapped and a row's text is found by its byte range. Safe to pickle and to use after a fork.
+    The files, or local copies of those in a store, are memory-mapped and a row's text is found by its byte range. Safe
+    to pickle and to use after a fork.
     Raises FormatError for a file that is no list of rows; a broken line of a JSONL file is only an unreadable row.
     """
 
-    def __init__(self, files: tuple[Path, ...]) -> None:
+    def __init__(self, files: tuple[Place, ...]) -> None:
         self.files, self.container = files, "jsonl"
+        self._local = local_files(files)
         self._maps: dict[int, Buffer] = {}
         self._spans: list[Spans] = []  # per file (rows, 2)
         for number, path in enumerate(files):
@@ -61,7 +65,7 @@ class TextRows:
 
     def _buffer(self, number: int) -> Buffer:
         if number not in self._maps:
-            with self.files[number].open("rb") as file:
+            with self._local[number].open("rb") as file:
                 empty = file.seek(0, 2) == 0  # which cannot be mapped
                 self._maps[number] = b"" if empty else mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._maps[number]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vlmsift.files import replacing, sync_all
+from vlmsift.places import Place, StorePath
 
 LAYOUTS = {"json": (b"[\n", b",\n", b"\n]\n"), "jsonl": (b"", b"\n", b"\n")}  # before, between and after rows
 _SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"GIF8": ".gif", b"RIFF": ".webp", b"BM": ".bmp"}
@@ -37,18 +38,28 @@ def _encode(row: Mapping[str, Any]) -> bytes:
         return json.dumps(row, default=str).encode("ascii")
 
 
+def image_suffix(image: bytes) -> str:
+    """What the name of an encoded image ends with, told by its first bytes."""
+    return next((suffix for start, suffix in _SUFFIXES.items() if image.startswith(start)), ".bin")
+
+
 class ImageFolder:
     """The folder `<stem of out>_images` for images that lay in the rows as bytes; made when the first one comes."""
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Place) -> None:
         self._out = out
         self._name = f"{out.stem}_images"
+        self._stored: set[str] = set()  # paths in a store
 
     def keep(self, image: bytes) -> str:
         """Write an image under the hash of its content; returns its path relative to the folder of `out`."""
-        suffix = next((suffix for start, suffix in _SUFFIXES.items() if image.startswith(start)), ".bin")
-        path = f"{self._name}/{hashlib.sha256(image).hexdigest()[:32]}{suffix}"
+        path = f"{self._name}/{hashlib.sha256(image).hexdigest()[:32]}{image_suffix(image)}"
         target = self._out.parent / path
+        if isinstance(target, StorePath):
+            if path not in self._stored:
+                target.write_bytes(image)
+                self._stored.add(path)
+            return path
         # one that a crash of the machine cut off is written again
         if not target.exists() or target.stat().st_size != len(image):
             with replacing(target, sync=False) as temporary:
@@ -57,7 +68,8 @@ class ImageFolder:
 
     def sync(self) -> None:
         """Bring all of them to the disk at once, before a file that names them is finished."""
-        sync_all(self._out.parent / self._name)
+        if isinstance(folder := self._out.parent / self._name, Path):
+            sync_all(folder)
 
     def unpack(self, value: Any) -> Any:
         """The same value with every bytes, or {bytes, path} as `datasets` stores images, replaced by a path."""

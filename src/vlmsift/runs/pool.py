@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.places import Place, as_place
 from vlmsift.pools import Pool, open_pool
 from vlmsift.runs.run import Run
 
 
-def run_pool(run: Run, path: str | Path | None = None) -> Pool:
+def run_pool(run: Run, path: str | Place | None = None) -> Pool:
     """The pool that a run was scored on, opened again and proven to be unchanged. Its images may be gone.
 
     Args:
@@ -20,8 +19,8 @@ def run_pool(run: Run, path: str | Path | None = None) -> Pool:
     """
     try:
         info, data = run.settings["info"], run.settings["identity"]["data"]
-        where, format, fingerprint = Path(path or info["pool"]), data["format"], data["fingerprint"]
-        images = None if path or not Path(info["images"]).is_dir() else info["images"]
+        where, format, fingerprint = as_place(path or info["pool"]), data["format"], data["fingerprint"]
+        images = None if path or not as_place(info["images"]).is_dir() else info["images"]
     except KeyError as error:
         cure = "Restore its run.json, or score the pool anew."
         raise UsageError(f"{run.place} does not say which pool was scored: {error} is missing. {cure}") from error

@@ -154,12 +154,14 @@ def fingerprint_images(pool: Pool) -> str | None:
 
     Raises UsageError where none of them can be opened: then the image folder is wrong, not the samples.
     """
-    from vlmsift.pools import open_image
+    from vlmsift.pools import image_bytes, open_image
 
     refs: list[ImageRef] = []
     for index in range(min(len(pool), 10 * _LOOKED_AT)):
         with suppress(SampleError):
             refs.extend(pool[index].images)
+        if len(refs) >= _LOOKED_AT:  # a row may hold its images: do not read more of them
+            break
     refs, digest, errors = refs[:_LOOKED_AT], hashlib.sha256(), []
     for ref in refs:
         try:
@@ -168,7 +170,7 @@ def fingerprint_images(pool: Pool) -> str | None:
         except SampleError as error:
             errors.append(error)
         else:
-            digest.update(ref if isinstance(ref, bytes) else (pool.image_root / ref).read_bytes())
+            digest.update(image_bytes(ref, pool.image_root))
     if refs and len(errors) == len(refs):
         cure = f"The folder is {pool.image_root}; name the one that the paths are relative to with --images"
         told = f"not one of the first {len(errors)} images of {pool.path} can be opened"
