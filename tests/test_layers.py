@@ -37,7 +37,7 @@ MAY_IMPORT = {
     "selectors": "types errors parameters choosing",
     "selecting": "types errors parameters runs choosing selectors",
     "augment": "types errors parameters files models passes runs",
-    "train": "types errors parameters files specs pools models proofs scoring",
+    "train": "types errors parameters files specs places pools models proofs scoring",
     "evaluate": "types errors specs pools models scoring train",
     "methods": "types errors parameters specs pools models signals runs scoring plants choosing selectors selecting "
     "train",

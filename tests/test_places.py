@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import pickle
 from pathlib import Path
+from typing import Any
 from urllib.request import Request, urlopen
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from vlmsift.errors import StoreError, UsageError
 from vlmsift.places import StorePath, as_place
@@ -101,3 +103,28 @@ def test_a_store_that_refuses_is_told_with_the_cure(s3_url: str, s3_variables: d
             (StorePath(s3_url) / "b.txt").write_bytes(b"1")
     finally:
         urlopen(Request(reset, b"inf", plain))
+
+
+def test_a_hub_that_cannot_be_asked_is_told_at_once_with_the_cure() -> None:
+    """The tests are offline, and the hub's own client says so."""
+    with pytest.raises(StoreError, match="offline mode") as raised:
+        as_place("hf://datasets/somebody/something/train.parquet").exists()
+    assert raised.value.kind == "store unreachable"
+
+
+def test_a_store_that_fails_is_asked_again(memory: StorePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vlmsift.folders.PAUSE", 0)
+    answers = [OSError("503 slow down"), TimeoutError("no answer")]
+    own = MemoryFileSystem.open
+
+    def moody(self: MemoryFileSystem, *args: Any, **kwargs: Any) -> Any:
+        if answers:
+            raise answers.pop()
+        return own(self, *args, **kwargs)
+
+    monkeypatch.setattr(MemoryFileSystem, "open", moody)
+    assert (memory / "a.txt").read_bytes() == b"hello"
+    answers += [OSError("503 slow down")] * 9
+    with pytest.raises(StoreError, match="503 slow down") as raised:
+        (memory / "a.txt").read_bytes()
+    assert (raised.value.kind, len(answers)) == ("store unreachable", 4)

@@ -30,7 +30,9 @@ PATIENCE = 300.0  # seconds that a store may take to answer
 _OWN = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")  # schemes that pyarrow opens by itself; fsspec opens the others
 _OBJECTS = ("s3", "gcs", "abfs", "memory", "s3a", "gs", "az", "oss", "r2")  # a put is whole or absent without a rename
 _FINAL = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
-_HOPELESS = re.compile("ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN")
+_HOPELESS = re.compile(
+    "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN|offline mode"
+)
 _Answer = TypeVar("_Answer")
 Content = bytes | memoryview  # a memory map's view does for a file that is larger than the memory
 

@@ -96,6 +96,9 @@ class StorePath:
         """What the URL names first; whether it is there tells a wrong bucket from a wrong name in it."""
         return StorePath(f"{self.scheme}://{self._parts[0]}")
 
+    def with_name(self, name: str) -> StorePath:
+        return self.parent / name
+
     @property
     def arrow(self) -> tuple[Any, str]:
         """The `pyarrow.fs.FileSystem` of this process, and the path in it."""

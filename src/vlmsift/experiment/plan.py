@@ -32,6 +32,7 @@ import msgspec
 
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Count, Parameters, Seed, check_value, make
+from vlmsift.places import as_place
 from vlmsift.specs import ModelSpec, PoolSpec
 
 Schedule = Literal["epochs", "steps"]
@@ -211,10 +212,11 @@ def _with_words(augmentation: Any) -> Any:
 
 
 def _anchored(plan: Plan, folder: Path) -> Plan:
-    """The plan with absolute paths. A model that is no folder there is a hub name, and stays."""
+    """The plan with absolute paths, URLs as they are. A model that is no folder there is a hub name, and stays."""
 
     def at(value: str | Path) -> str:
-        return str(folder / Path(value).expanduser())
+        place = as_place(value)
+        return str(folder / place if isinstance(place, Path) else place)
 
     def model(spec: ModelSpec | None) -> ModelSpec | None:
         return spec and replace(spec, model=at(spec.one) if Path(at(spec.one)).is_dir() else spec.one)

@@ -12,6 +12,7 @@ from vlmsift.errors import UsageError
 from vlmsift.experiment.cells import Cell
 from vlmsift.experiment.overlap import refuse_shared_images
 from vlmsift.experiment.plan import BAND_SEEDS, BUILT_IN, FULL, NONE, RANDOM, Arm, Augmentation, Plan
+from vlmsift.places import as_place
 from vlmsift.pools import Pool, open_pool
 from vlmsift.selectors import Selector, Top, build_selector
 from vlmsift.specs import PoolSpec
@@ -78,7 +79,7 @@ def prepare(plan: Plan) -> Prepared:
 
 def _open(key: str, data: PoolSpec | None) -> Pool:
     assert data is not None
-    if not Path(data.data).exists():
+    if not as_place(data.data).exists():
         raise UsageError(f"{key}: there is no file {str(data.data)!r}; give the path of a data set")
     return open_pool(data)
 

@@ -20,6 +20,7 @@ from typing import Any
 from vlmsift import files
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.files import check_output, read_json, replacing
+from vlmsift.places import StorePath
 from vlmsift.pools import FORMATS, Pool, open_pool
 from vlmsift.pools.writing import ImageFolder, write_text
 from vlmsift.specs import ModelSpec, PoolSpec, as_spec
@@ -95,6 +96,9 @@ def write_configs(
     # a folder of LLaMA-Factory's own has such a file, too
     if folder.is_dir() and any(folder.iterdir()) and not (about.exists() and set(read_json(about)) == {SUBSET}):
         raise UsageError(f"{str(out)!r} holds other things; name a new or empty folder")
+    if isinstance(pool.image_root, StorePath):
+        told = f"the images of {pool.path} lie in {pool.image_root}, and other trainers read files"
+        raise UsageError(f"{told}; copy them to a disk, and name that folder with --images")
     folder.mkdir(parents=True, exist_ok=True)
     file, skipped = folder / "data.jsonl", dict[str, str]()
     with replacing(file) as temporary:
