@@ -150,7 +150,7 @@ def test_a_store_that_goes_on_failing_is_told_of_and_holds_nothing_half(fault: s
     monkeypatch.setattr(folders, "PATIENCE", 5 if fault == "busy" else 0.02)
     folder = stored(busy if fault == "busy" else threading.Event().wait, 99)  # type: ignore[arg-type]
     told = "reduce your request rate" if fault == "busy" else "no answer within 0.02 seconds"
-    with pytest.raises(OSError, match=rf"^fake://run/a: the store fails \(.*{told}"):
+    with pytest.raises(OSError, match=rf"^store unreachable: fake://run/a: the store fails \(.*{told}"):
         folder.put("a", b"whole")
     folder.filesystem.handler.fs.times["list"] = 0
     assert folder.list() == []

@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "specs": "errors parameters",
     "files": "errors",
     "folders": "errors files",
-    "places": "errors folders",
+    "places": "errors files folders",
     "pools": "types errors files places specs",
     "models": "types errors specs",
     "passes": "types errors parameters models",
@@ -33,14 +33,14 @@ MAY_IMPORT = {
     "runs": "types errors files folders places pools models",
     "scoring": "types errors files folders specs pools models passes signals proofs runs",
     "plants": "errors specs places pools runs scoring types",
-    "choosing": "types errors parameters files places runs",
+    "choosing": "types errors parameters places runs",
     "selectors": "types errors parameters choosing",
     "selecting": "types errors parameters runs choosing selectors",
     "augment": "types errors parameters files models passes runs",
     "train": "types errors parameters files specs places pools models proofs scoring",
     "evaluate": "types errors specs pools models scoring train",
-    "methods": "types errors parameters specs pools models signals runs scoring plants choosing selectors selecting "
-    "train",
+    "methods": "types errors parameters specs places pools models signals runs scoring plants choosing selectors "
+    "selecting train",
     "experiment": "types errors parameters tables specs files folders places pools models signals runs scoring plants "
     "choosing selectors selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "

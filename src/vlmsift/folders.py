@@ -21,7 +21,7 @@ from threading import Thread
 from typing import Any, TypeVar
 from urllib.parse import quote, unquote, urlsplit
 
-from vlmsift.errors import MissingExtra, UsageError
+from vlmsift.errors import MissingExtra, StoreError, UsageError
 from vlmsift.files import add_file, is_temporary, replacing, temporary_name
 
 ATTEMPTS = 5  # at one verb of a store
@@ -29,10 +29,22 @@ PAUSE = 0.5  # seconds before the second attempt, give or take half; doubled for
 PATIENCE = 300.0  # seconds that a store may take to answer
 _OWN = ("s3", "gs", "gcs", "abfs", "abfss", "hdfs")  # schemes that pyarrow opens by itself; fsspec opens the others
 _OBJECTS = ("s3", "gcs", "abfs", "memory", "s3a", "gs", "az", "oss", "r2")  # a put is whole or absent without a rename
-_FINAL = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError, PermissionError)
+_FINAL = (FileNotFoundError, FileExistsError, IsADirectoryError, NotADirectoryError)
 _HOPELESS = re.compile(
     "ACCESS_DENIED|NO_SUCH_BUCKET|INVALID_ACCESS_KEY|SIGNATURE_DOES_NOT_MATCH|INVALID_CLIENT_TOKEN|offline mode"
 )
+_DENIED = re.compile(
+    "ACCESS_DENIED|FORBIDDEN|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|UNAUTHORI[SZ]ED|PERMISSION|GATED"
+    "|CREDENTIALS|ANONYMOUS|40[13] CLIENT",
+    re.IGNORECASE,
+)
+_NO_BUCKET = re.compile("NO_SUCH_BUCKET|bucket does not exist", re.IGNORECASE)
+_LOOKED_IN = {  # where a store's own tools look for credentials
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or ~/.aws (`aws sts get-caller-identity` tells)",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or what `gcloud auth application-default login` keeps",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or what `gcloud auth application-default login` keeps",
+    "hf": "HF_TOKEN, or what `hf auth login` keeps; a gated data set asks for consent on its page, too",
+}
 _Answer = TypeVar("_Answer")
 Content = bytes | memoryview  # a memory map's view does for a file that is larger than the memory
 
@@ -228,17 +240,34 @@ class StoredFolder(Folder):
         stream.close()
 
     def insist(self, name: str, action: Callable[[], _Answer]) -> _Answer:
-        """What `action` gives, tried again where the store fails. Raises its last error, which names the file."""
+        """What `action` gives, tried again where the store fails. Raises StoreError: file, fault and cure."""
         for attempt in range(ATTEMPTS):
             try:
                 return _within(PATIENCE, action)
             except _FINAL:
                 raise
             except OSError as error:
-                if attempt == ATTEMPTS - 1 or _HOPELESS.search(str(error)):
-                    raise OSError(f"{self.place}/{name}: the store fails ({error})") from error
+                hopeless = isinstance(error, PermissionError) or _HOPELESS.search(str(error))
+                if attempt == ATTEMPTS - 1 or hopeless:
+                    raise _explained(f"{self.place}/{name}".rstrip("/"), name, error) from error
             time.sleep(PAUSE * 2**attempt * random.uniform(0.5, 1.5))
         raise AssertionError("unreachable")
+
+
+def _explained(place: str, name: str, error: OSError) -> StoreError:
+    """What a store said against `place`, whose name in it is `name`, with the cure."""
+    said = str(error)
+    words = said.replace(name or place, "")  # what a file is called is no reason
+    scheme, _, rest = place.partition("://")
+    if _NO_BUCKET.search(words):
+        told = f"{scheme}://{rest.partition('/')[0]} is not there"
+        return StoreError("no such bucket", f"{told}. Look at its name, its account and region.")
+    if isinstance(error, PermissionError) or _DENIED.search(words):
+        where = _LOOKED_IN.get(scheme, "the places where the store's own tools look")
+        told = f"{place} may not be read or written, or is not there ({said})"
+        return StoreError("access denied", f"{told}. Credentials are looked for in {where}.")
+    cure = "Is it reachable from here, and is the endpoint right (AWS_ENDPOINT_URL)? Then start again."
+    return StoreError("store unreachable", f"{place}: the store fails ({said}). {cure}")
 
 
 def open_folder(place: str | os.PathLike[str]) -> Folder:

@@ -6,31 +6,23 @@ where the store's own tools look. Every process has its own connections: a forke
 
 from __future__ import annotations
 
+import mmap
 import os
 import re
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache, total_ordering
 from pathlib import Path, PurePosixPath
+from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any, TypeVar
 from urllib.parse import unquote
 
-from vlmsift.errors import StoreError, UsageError
+from vlmsift.errors import UsageError
+from vlmsift.files import remove_leftovers, replacing
 from vlmsift.folders import StoredFolder, open_folder
 
 _URL = re.compile(r"([a-zA-Z][\w+.-]+):(/+)(.*)", re.DOTALL)
-_DENIED = re.compile(
-    "ACCESS_DENIED|FORBIDDEN|INVALID_ACCESS_KEY|SIGNATURE|INVALID_CLIENT_TOKEN|UNAUTHORI[SZ]ED|PERMISSION|GATED"
-    "|CREDENTIALS|ANONYMOUS|40[13] CLIENT",
-    re.IGNORECASE,
-)
-_NO_BUCKET = re.compile("NO_SUCH_BUCKET|bucket does not exist", re.IGNORECASE)
-_LOOKED_IN = {  # where a store's own tools look for credentials
-    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, AWS_PROFILE or ~/.aws (`aws sts get-caller-identity` tells)",
-    "gs": "GOOGLE_APPLICATION_CREDENTIALS, or what `gcloud auth application-default login` keeps",
-    "gcs": "GOOGLE_APPLICATION_CREDENTIALS, or what `gcloud auth application-default login` keeps",
-    "hf": "HF_TOKEN, or what `hf auth login` keeps; a gated data set asks for consent on its page, too",
-}
 _Answer = TypeVar("_Answer")
 
 
@@ -160,12 +152,12 @@ class StorePath:
     def write_bytes(self, content: bytes | memoryview) -> None:
         """Write it whole, or not at all, in place of what has that name."""
         folder = _connect(str(self.bucket), os.getpid())
-        self._told(lambda: folder.put("/".join(self._parts[1:]), content))
+        folder.put("/".join(self._parts[1:]), content)
 
     def unlink(self) -> None:
         """Remove the file, if there is one."""
         folder = _connect(str(self.bucket), os.getpid())
-        self._told(lambda: folder.remove("/".join(self._parts[1:])))
+        folder.remove("/".join(self._parts[1:]))
 
     def _looked_up(self) -> Any:
         if self._info is None:
@@ -179,32 +171,7 @@ class StorePath:
     def _ask(self, question: Callable[[], _Answer]) -> _Answer:
         """The answer, asked for again where the store fails (see `vlmsift.folders`)."""
         folder = _connect(str(self.bucket), os.getpid())
-        return self._told(lambda: folder.insist("/".join(self._parts[1:]), question))
-
-    def _told(self, question: Callable[[], _Answer]) -> _Answer:
-        """Raises StoreError for what a store says against it; FileNotFoundError stays."""
-        try:
-            return question()
-        except (FileNotFoundError, StoreError):
-            raise
-        except OSError as error:
-            raise self._explained(error) from error
-
-    def _explained(self, error: OSError) -> StoreError:
-        said = str(error).removeprefix(f"{self}: ")
-        words = said.replace("/".join(self._parts[1:]) or "/", "")  # a file's name is no reason
-        if _NO_BUCKET.search(words):
-            return StoreError(
-                "no such bucket", f"{self.bucket} is not there. Look at its name, its account and region."
-            )
-        if isinstance(error, PermissionError) or _DENIED.search(words):
-            where = _LOOKED_IN.get(self.scheme, "where the store's own tools look for them")
-            told = (
-                f"{self} may not be read or written, or is not there ({said}). Credentials are looked for in {where}."
-            )
-            return StoreError("access denied", told)
-        cure = "Is it reachable from here, and is the endpoint right (AWS_ENDPOINT_URL)? Then start again."
-        return StoreError("store unreachable", f"{self}: {said}. {cure}")
+        return folder.insist("/".join(self._parts[1:]), question)
 
 
 Place = Path | StorePath
@@ -221,6 +188,37 @@ def as_place(word: str | os.PathLike[str] | StorePath) -> Place:
     if match[1].lower() == "file":
         return Path(unquote(f"/{match[3]}"))
     return StorePath(text)
+
+
+@contextmanager
+def writing(target: Place, ours: Callable[[str], bool] = lambda name: False, last: str = "") -> Iterator[Path]:
+    """A temporary name on this machine to write a file or folder to; at the end it becomes `target`, whole.
+
+    Into a store each file goes in one write: what is written in several is published where one of them fails.
+
+    Args:
+        ours: as `files.replacing` takes it.
+        last: of a folder's files the one without which the others count for nothing: in a store it is the first to go
+            and the last to come.
+    """
+    if isinstance(target, Path):
+        with replacing(target, ours) as temporary:
+            yield temporary
+        remove_leftovers(target.parent, target.name)
+        return
+    with TemporaryDirectory(prefix="vlmsift-") as folder:
+        yield (temporary := Path(folder) / target.name)
+        if temporary.is_file():
+            _upload(temporary, target)
+            return
+        (target / last).unlink()
+        for file in sorted(temporary.iterdir(), key=lambda file: file.name == last):
+            _upload(file, target / file.name)
+
+
+def _upload(file: Path, target: StorePath) -> None:
+    with file.open("rb") as opened:
+        target.write_bytes(memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 @lru_cache(maxsize=64)

@@ -15,8 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vlmsift.errors import UsageError
-from vlmsift.files import write_atomically
-from vlmsift.places import Place
+from vlmsift.places import Place, as_place, writing
 from vlmsift.runs.pool import run_pool
 from vlmsift.runs.run import SELECTION, Run
 
@@ -76,12 +75,12 @@ class Selection:
         dropped = self.decisions.filter(pc.invert(self.decisions["kept"]))
         return Drops(dropped["id"], dropped["reason"])
 
-    def save(self, name: str) -> Path:
+    def save(self, name: str) -> Place:
         """Write it into its run's folder, in place of one of that name. Returns the file."""
         path = _path(self._own_run(), name)
         table = self.decisions.replace_schema_metadata({SELECTION: json.dumps(dict(self.made_by)).encode()})
-        path.parent.mkdir(exist_ok=True)
-        write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+        with writing(path) as temporary:
+            pq.write_table(table, temporary, compression="zstd")
         return path
 
     @classmethod
@@ -89,10 +88,10 @@ class Selection:
         """Read a saved one. Raises UsageError where the run has none of that name, or the file is not one."""
         path = _path(run, name)
         if not path.exists():
-            known = ", ".join(sorted(file.stem for file in path.parent.glob("*.parquet"))) or "none"
+            known = ", ".join(sorted(file.stem for file in _saved(path.parent))) or "none"
             raise UsageError(f"{run.place} has no selection {name!r}. It has: {known}.")
         try:
-            table = pq.read_table(path)
+            table = pq.read_table(path if isinstance(path, Path) else path.open())
             made_by = json.loads((table.schema.metadata or {})[SELECTION])
         except (pa.ArrowInvalid, OSError, KeyError) as error:
             raise UsageError(f"{path} is not a saved selection ({error!r}). Select again under that name.") from error
@@ -121,7 +120,11 @@ class Selection:
         return self.run
 
 
-def _path(run: Run, name: str) -> Path:
+def _saved(folder: Place) -> list[Place]:
+    return [file for file in folder.iterdir() if file.suffix == ".parquet"] if folder.is_dir() else []
+
+
+def _path(run: Run, name: str) -> Place:
     if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._ -]{0,99}", name):
         raise UsageError(f"{name!r} cannot name a selection. Use letters, digits and . _ - (at most 100).")
-    return run.folder / "selections" / f"{name}.parquet"
+    return as_place(run.place) / "selections" / f"{name}.parquet"

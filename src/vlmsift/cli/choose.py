@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -27,7 +26,7 @@ from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
 @app.command()
 def select(
-    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    run: Annotated[str, typer.Argument(help="A run folder, or its URL.")],
     selector: Annotated[
         str,
         typer.Option(
@@ -53,14 +52,14 @@ def select(
 
 @app.command()
 def export(
-    run: Annotated[Path, typer.Argument(help="A run folder with a selection.")],
+    run: Annotated[str, typer.Argument(help="A run folder with a selection, or its URL.")],
     out: Annotated[str, typer.Option("--out", "-o", help=".json, .jsonl, .parquet, or folder/ for a saved data set.")],
     name: Annotated[str, typer.Option(help="The selection's name.")] = "selection",
     dropped: Annotated[
         bool, typer.Option("--dropped", help="Write the dropped rows instead of the kept ones.")
     ] = False,
     out_format: OutFormat = None,
-    pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
+    pool: Annotated[str | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
 ) -> None:
     """Write the kept rows, untouched, in the source format or another."""
     from vlmsift.choosing.selection import Selection
@@ -97,7 +96,7 @@ def sift(
     ] = True,
     recipe: Recipe = None,
     changes: Changes = None,
-    run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
+    run: Annotated[str | None, typer.Option(help="The run folder, or its URL (default: beside --out).")] = None,
     out_format: OutFormat = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,

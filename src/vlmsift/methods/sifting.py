@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import UsageError
 from vlmsift.methods.method import Method
 from vlmsift.parameters import Seed, check_value
+from vlmsift.places import StorePath, as_place
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 
 if TYPE_CHECKING:
@@ -55,7 +56,8 @@ def sift(
         trained: the model was fine-tuned on this pool already, for methods that need such a one.
         plants: let known-bad twins, planted in a sample of the pool, tell how much of it looks spoiled, where the
             method's selector asks for that (about 1,000 rows more to score). What they told stays in the run.
-        run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume.
+        run: the run folder; None = beside `out`, named after it. Start again with the same arguments to resume. Both
+            may be URLs of a store.
         out_format: of the exported rows; None = the pool's own.
 
     Raises:
@@ -80,8 +82,8 @@ def sift(
         parse_keep(keep, len(pool))
     pool.check_export(out, out_format)
     seed = check_value("sift", "seed", seed, Seed)
-    place = Path(out)
-    folder = Path(run) if run is not None else place.with_name(f"{place.stem}-run")
+    place = as_place(out)
+    folder = as_place(run) if run is not None else place.with_name(f"{place.stem}-run")
     spec = as_spec(ModelSpec, model if proxy is None else _in_place_of(model, proxy))
     models, tunes = to_score(name, chosen, spec.model if isinstance(spec, ModelSpec) else spec, trained)
     signals = chosen.build_signals()
@@ -98,9 +100,11 @@ def sift(
         raise UsageError(f"{told}. Score with it, then select and export")
     if engine.engine == "processes":
         engine = replace(engine, shard="0/1")  # whatever a scheduler's variables say
-    scoring = check_score(pool, spec, folder, signals=signals, engine=engine, overwrite=overwrite)
+    scoring = check_score(pool, spec, str(folder), signals=signals, engine=engine, overwrite=overwrite)
     if tunes:
         assert chosen.training is not None
+        if isinstance(folder, StorePath):
+            raise UsageError(f"{name} fine-tunes, which needs a disk, and the run is {folder}; name another with --run")
         tuned = folder.with_name(f"{folder.name}-tuned")
         tuning = check_tuning(pool, scoring.model or spec.name, tuned, chosen.training)
         made = fine_tune(tuning, resume=not overwrite, progress=training_progress)

@@ -6,17 +6,14 @@ values, or *converted* to another format.
 
 from __future__ import annotations
 
-import mmap
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import FormatError, SampleError, UsageError
-from vlmsift.files import check_output, remove_leftovers, replacing
-from vlmsift.places import Place, StorePath, as_place
+from vlmsift.files import check_output
+from vlmsift.places import Place, as_place, writing
 from vlmsift.pools.images import image_bytes
 from vlmsift.pools.known import FORMATS
 from vlmsift.pools.rows import FAMILIES, SUFFIXES, Rows, open_rows
@@ -27,7 +24,7 @@ if TYPE_CHECKING:
     from vlmsift.pools.pool import Pool
 
 # what a saved data set consists of; caches are what `datasets` puts beside it
-_LAST = "state.json"
+_LAST = "state.json"  # without it there is no data set
 _SAVED = re.compile(r"state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cache-\w+\.arrow")
 
 
@@ -39,7 +36,7 @@ def export_rows(
     if not chosen:
         raise UsageError(f"nothing to write to {out}: no row was chosen")
     values = _Values(pool, rows, chosen, format)
-    with _writing(target) as temporary:
+    with writing(target, _is_saved, last=_LAST) as temporary:
         if format == pool.format and FAMILIES[container] == FAMILIES[pool.container]:
             rows.copy(chosen, temporary, container)
         elif container == "tar":
@@ -56,30 +53,6 @@ def export_rows(
             values.decide_storage()
             write_rows(values, temporary, container)
     return target
-
-
-@contextmanager
-def _writing(target: Place) -> Iterator[Path]:
-    """A temporary name to write to; at the end it becomes `target`, or goes to the store from here, file by file."""
-    if isinstance(target, Path):
-        with replacing(target, _is_saved) as temporary:
-            yield temporary
-        remove_leftovers(target.parent, target.name)
-        return
-    with TemporaryDirectory(prefix="vlmsift-") as folder:
-        yield (temporary := Path(folder) / target.name)
-        if temporary.is_file():
-            _upload(temporary, target)
-            return
-        (target / _LAST).unlink()  # without it there is no data set: absent until it is whole
-        for file in sorted(temporary.iterdir(), key=lambda file: file.name == _LAST):
-            _upload(file, target / file.name)
-
-
-def _upload(file: Path, target: StorePath) -> None:
-    """In one write: what is written in several is published where one of them fails."""
-    with file.open("rb") as opened:
-        target.write_bytes(memoryview(mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ)))
 
 
 def checked_target(

@@ -146,7 +146,7 @@ def check_resumable(
     there["signals"] = {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()}
     asked: dict[str, Any] = {"rows": rows, "part_size": part_size, "data": {"fingerprint": fingerprint}}
     asked["signals"] = {column: {"signal": signal.name} for column, signal in signals.items()}
-    compare(Path(out), there, asked)
+    compare(out, there, asked)
 
 
 def fingerprint_images(pool: Pool) -> str | None:

@@ -14,7 +14,7 @@ from itertools import tee
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.errors import RunMismatch, StoreError, UsageError
 from vlmsift.folders import open_folder
 from vlmsift.runs.checkpoints import join
 from vlmsift.runs.run import INSIDE, Run, drop_parts, recorded
@@ -131,6 +131,8 @@ def _score_with(
     settings, chosen = _settings(job, model, out, before)
     try:
         run = Run.create_or_resume(out, settings, overwrite=job.overwrite)
+    except StoreError:
+        raise
     except OSError as error:
         raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
     parts = Parts(run, job.shard)
