@@ -219,6 +219,24 @@ def test_an_export_that_fails_leaves_what_was_there(store: StorePath) -> None:
     assert [place.name for place in store.iterdir() if place.name.startswith("kept")] == ["kept.jsonl"]
 
 
+def test_a_saved_data_set_that_is_half_replaced_is_none(memory: StorePath) -> None:
+    pool = open_pool(upload_rows(memory / "pool.jsonl"))
+    out = pool.export([0], f"{memory}/kept/")
+    assert list(open_pool(out).ids) == ["r0"]
+    own = StorePath.write_bytes
+
+    def failing(self: StorePath, content: bytes) -> None:
+        if self.name == "dataset_info.json":
+            raise StoreError("store unreachable", "no answer")
+        own(self, content)
+
+    with patch.object(StorePath, "write_bytes", failing), pytest.raises(StoreError, match="no answer"):
+        pool.export([0], out)
+    assert (out / "data-00000-of-00001.arrow").exists()
+    with pytest.raises(FormatError, match="is no saved data set"):
+        open_pool(out)
+
+
 def test_a_row_group_is_one_of_few_requests(s3_url: str, tmp_path: Path) -> None:
     """Parquet is read by row group: the rows of one cost no more requests than the first of them."""
     rows = [{**llava_row(index), "image": picture(index)} for index in range(100)]

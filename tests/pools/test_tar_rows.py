@@ -110,6 +110,7 @@ def test_a_copy_holds_the_members_byte_for_byte(format: int, tmp_path: Path) -> 
         own = [(one.get_info(), before.extractfile(one).read()) for one in before.getmembers()]  # type: ignore[union-attr]
         kept = [(one.get_info(), after.extractfile(one).read()) for one in after.getmembers()]  # type: ignore[union-attr]
     assert kept == own[6:9] + own[:3]
+    assert out.read_bytes().endswith(bytes(1024))  # as an archive has to
     whole = pool.export(range(4), tmp_path / "whole.tar")
     assert whole.read_bytes().rstrip(b"\0") == pool.path.read_bytes().rstrip(b"\0")
 

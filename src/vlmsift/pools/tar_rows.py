@@ -62,8 +62,6 @@ class _Shard:
         except (tarfile.TarError, OSError, EOFError) as error:
             raise FormatError(f"{path}: not a whole tar archive: {error}. Download it again.") from error
         self.members: NDArray[np.int64] = np.array(members, np.int64).reshape(-1, 3)
-        if len(members) and self.members[-1, 1:].sum() > local.stat().st_size:
-            raise FormatError(f"{path}: not a whole tar archive: it ends inside {self.keys[-1]!r}. Download it again.")
         self.starts = [*starts, len(members)]
 
 
