@@ -105,6 +105,13 @@ def test_a_store_that_refuses_is_told_with_the_cure(s3_url: str, s3_variables: d
         urlopen(Request(reset, b"inf", plain))
 
 
+def test_a_forked_process_connects_anew(memory: StorePath, monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = memory.arrow[0]
+    assert memory.arrow[0] is ours
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    assert memory.arrow[0] is not ours
+
+
 def test_a_hub_that_cannot_be_asked_is_told_at_once_with_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests are offline, and the hub's own client says so."""
     monkeypatch.setattr("vlmsift.folders.PAUSE", None)  # asked again, it would fail here

@@ -237,6 +237,17 @@ def test_a_saved_data_set_that_is_half_replaced_is_none(memory: StorePath) -> No
         open_pool(out)
 
 
+def test_a_forked_process_opens_parquet_anew(memory: StorePath, tmp_path: Path) -> None:
+    pool = open_pool(upload(write(tmp_path, [llava_row(0)], "parquet"), memory / "pool.parquet"))
+    rows, opened = pool._rows, StorePath.open
+    with patch.object(StorePath, "open", autospec=True, side_effect=opened) as asked:
+        assert len(list(rows.fields(["id"]))) == 1
+        assert asked.call_count == 0  # this process's own is open
+        with patch("os.getpid", return_value=-1):
+            assert len(list(rows.fields(["id"]))) == 1
+        assert asked.call_count == 1
+
+
 def test_a_row_group_is_one_of_few_requests(s3_url: str, tmp_path: Path) -> None:
     """Parquet is read by row group: the rows of one cost no more requests than the first of them."""
     rows = [{**llava_row(index), "image": picture(index)} for index in range(100)]
