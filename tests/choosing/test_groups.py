@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from tests.sample_runs import make_table
-from tests.selectors.parts import candidates
+from tests.selectors.parts import candidates, of_table
 from vlmsift.choosing.candidates import Candidates
-from vlmsift.choosing.groups import OTHER, Groups, by_answer, by_clusters, by_form, by_source, forms, group, one_group
+from vlmsift.choosing.forms import forms
+from vlmsift.choosing.groups import OTHER, Groups, by_answer, by_clusters, by_form, by_source, group, one_group
 
 NAN = float("nan")
 
@@ -78,7 +79,7 @@ def asked(questions: list[str | None], answers: list[str | None], source: list[s
     fixed: dict[str, Any] = {"question": questions, "answer_key": answers}
     fixed |= {} if source is None else {"source": source}
     table = make_table({"loss": np.zeros(len(answers))}, **fixed)
-    return Candidates(table, "images", 0, np.arange(len(answers)), {})
+    return of_table(table)
 
 
 def test_a_form_is_the_question_without_its_rare_words() -> None:

@@ -47,7 +47,9 @@ def matching(rows: Any, where: str, seconds: float = SECONDS) -> NDArray[np.int6
         raise UsageError(f"where={where!r} takes more than {MEMORY}. Leave out a subquery over all rows.") from error
     except duckdb.Error as error:
         said = str(error).strip().splitlines()[0]
-        raise UsageError(f"where={where!r} is not a condition on this run: {said}. Columns: {', '.join(names)}.") from error
+        raise UsageError(
+            f"where={where!r} is not a condition on this run: {said}. Columns: {', '.join(names)}."
+        ) from error
     finally:
         timer.cancel()
         connection.close()

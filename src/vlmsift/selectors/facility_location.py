@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.spherical import members_of, to_units
+from vlmsift.choosing.words import either, same
 from vlmsift.parameters import Count
 
 
@@ -47,9 +46,9 @@ class FacilityLocation(Selector):
         kept, likeness, nearest = greedy(neighbour_graph(units, cells, self.neighbours), budget)
         near = named(candidates, "stood for: similarity", likeness, nearest)
         alone = "no kept sample is among its neighbours, and others stand for more"
-        reasons = pc.if_else(pa.array(likeness > 0), near, pa.repeat(alone, len(units)))
+        reasons = either(likeness > 0, near, alone)
         details = {"cells": int(cells.max()) + 1, "mean_similarity_to_kept": float(likeness.mean())}
-        return Choice(kept, pa.repeat(candidates.stratum, len(units)), reasons, details)
+        return Choice(kept, same(candidates.stratum, len(units)), reasons, details)
 
 
 def neighbour_graph(units: NDArray[np.float32], cells: NDArray[np.int64], neighbours: int) -> Any:

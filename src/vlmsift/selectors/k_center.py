@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
 from vlmsift.choosing.spherical import members_of
+from vlmsift.choosing.words import either, same
 from vlmsift.parameters import Count
 
 
@@ -44,11 +43,11 @@ class KCenter(Selector):
         with one_thread():
             kept, distance, nearest = farthest_first(points, cells, budget, from_mean=self.start == "farthest")
         reached = nearest >= 0
-        far = pa.repeat("the budget ends before its cluster keeps one", len(points))
-        reasons = pc.if_else(pa.array(reached), named(candidates, "distance", distance, np.maximum(nearest, 0)), far)
+        far = "the budget ends before its cluster keeps one"
+        reasons = either(reached, named(candidates, "distance", distance, np.maximum(nearest, 0)), far)
         largest = float(np.max(distance[reached], initial=0))
         details = {"cells": int(cells.max()) + 1, "largest_distance_to_kept": largest}
-        return Choice(kept, pa.repeat(candidates.stratum, len(points)), reasons, details)
+        return Choice(kept, same(candidates.stratum, len(points)), reasons, details)
 
 
 def farthest_first(

@@ -199,8 +199,16 @@ def _values(selection: Selection) -> str:
     """The range of the kept values, and of all."""
     import pyarrow.compute as pc
 
-    rows = selection.decisions
-    ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
+    found: list[Any] = []  # of each piece: its kept values, and all
+    for rows in selection.batches(["kept", "value"]):
+        found.append([pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)])
+    ends = [
+        {
+            end: which((one[part][end] for one in found if one[part][end] is not None), default=None)
+            for end, which in (("min", min), ("max", max))
+        }
+        for part in (0, 1)
+    ]
     if ends[0]["min"] is None:  # nothing is kept, or nothing was ranked
         return ""
     units = {column.name: column.unit for column in selection.run.columns()} if selection.run else {}
