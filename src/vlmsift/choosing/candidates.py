@@ -49,7 +49,7 @@ class Candidates:
     @property
     def text_only(self) -> NDArray[np.bool_]:
         """(N,) True where a row has no image."""
-        return self.columns.text_only[self.rows]
+        return np.asarray(self.columns.text_only[self.rows], np.bool_)
 
     def coded(self, column: str) -> Coded:
         """`source` or `answer_key` of each row, as codes; of the names some may be of other rows only."""
@@ -78,7 +78,7 @@ class Candidates:
     def defined(self, column: str, *, partly: bool = False) -> NDArray[np.bool_]:
         """(N,) True where the scalar or vector column is finite; `partly`: where at least one of its numbers is."""
         if column not in self.vectors:
-            return np.isfinite(self.number(column))
+            return np.asarray(np.isfinite(self.number(column)), np.bool_)
         finite = np.isfinite(self.vector(column))  # (N, K)
         return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
 

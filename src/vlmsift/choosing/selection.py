@@ -8,24 +8,53 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from vlmsift.choosing.decisions import DECISIONS
-from vlmsift.choosing.ids import Drops, Ids
 from vlmsift.errors import UsageError
 from vlmsift.files import write_atomically
 from vlmsift.runs.pool import run_pool
 from vlmsift.runs.run import SELECTION, Run
+from vlmsift.texts import Texts
 
 _ROW_GROUP = 2**20
+
+
+class Drops(Mapping[str, str]):
+    """id -> reason, in the pool's order. Who looks one up, or asks for `items`, has all of them made."""
+
+    def __init__(self, batches: Callable[[Sequence[str]], Iterator[Any]], count: int) -> None:
+        self._batches, self._count = batches, count
+
+    @cached_property
+    def _by_id(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for batch in self._batches(["id", "kept", "reason"]):
+            left = batch.filter(pc.invert(batch["kept"]))
+            found.update(zip(left["id"].to_pylist(), left["reason"].to_pylist(), strict=True))
+        return found
+
+    def __getitem__(self, key: str) -> str:
+        return self._by_id[key]
+
+    def __iter__(self) -> Iterator[str]:
+        for batch in self._batches(["id", "kept"]):
+            yield from batch.filter(pc.invert(batch["kept"]))["id"].to_pylist()
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __repr__(self) -> str:
+        return f"<{len(self)} dropped ids with reasons>"
 
 
 class Selection:
@@ -71,7 +100,7 @@ class Selection:
             ranks.append(chosen["rank"].to_numpy())
         order = np.argsort(np.concatenate([np.zeros(0, np.int64), *ranks]), kind="stable")
         ids = pa.concat_arrays([pa.array([], pa.large_string()), *kept])
-        return Ids(ids.take(pa.array(order)))
+        return Texts(ids.take(pa.array(order)))
 
     @cached_property
     def dropped(self) -> Mapping[str, str]:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import time
 from collections.abc import Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.pools.export import checked_target, export_rows
 from vlmsift.pools.ids import ID_FIELDS, own_id, text_of, unique_ids
 from vlmsift.pools.known import FORMATS
+from vlmsift.pools.remembered import LARGE, remembered
 from vlmsift.pools.rows import Rows
+from vlmsift.texts import Texts
 from vlmsift.types import Sample
 
 SOURCE_FIELDS = ("source", "task", "dataset")
@@ -78,7 +86,15 @@ class Pool:
         return index % len(self)
 
     @cached_property
-    def _labels(self) -> tuple[list[str], list[str | None]]:
+    def _labels(self) -> tuple[Sequence[str], Any]:
+        """Ids and sources, by `index`."""
+        if len(self) < LARGE:
+            return self._read_labels()
+        what = f"labels {json.dumps(self._source_fields)}"
+        table = remembered(what, self._rows.files, len(self), lambda: _as_table(*self._read_labels()))
+        return Texts(table["id"].chunk(0)), Texts(table["source"].chunk(0))
+
+    def _read_labels(self) -> tuple[list[str], list[str | None]]:
         """Ids and sources in one go over the file, in which nothing else is decoded."""
         own: list[str | None] = []
         sources: list[str | None] = []
@@ -97,7 +113,8 @@ class Pool:
 
     def source(self, index: int) -> str | None:
         """Sub-data-set or task: the field asked for, else the first of `source`, `task`, `dataset` that the row has."""
-        return self._labels[1][index]
+        found: str | None = self._labels[1][index]
+        return found
 
     def fingerprint(self) -> str:
         """sha256 (hex) of all bytes of the rows' files, in order; neither names nor times count. About 2 s per GB.
@@ -106,12 +123,20 @@ class Pool:
         """
         found = [(path, path.stat()) for path in self._rows.files]
         states = tuple((str(path), state.st_size, state.st_mtime_ns, state.st_ino) for path, state in found)
+        if len(self) >= LARGE:
+            work_out = lambda: pa.table({"digest": [_digest.__wrapped__(states)]})  # noqa: E731
+            told: str = remembered("fingerprint", self._rows.files, len(self), work_out)["digest"][0].as_py()
+            return told
         # a file may change again within one tick of its clock
         settled = all(state.st_mtime_ns < time.time_ns() - _TICK for _, state in found)
         return (_digest if settled else _digest.__wrapped__)(states)
 
     def export(
-        self, indices: Sequence[int], out: str | Path, format: str | None = None, container: str | None = None
+        self,
+        indices: Sequence[int] | NDArray[np.int64],
+        out: str | Path,
+        format: str | None = None,
+        container: str | None = None,
     ) -> Path:
         """Write the rows `indices`, in that order, to a file or folder that appears whole or not at all.
 
@@ -137,12 +162,19 @@ class Pool:
                 (`check_export` tells before).
             FormatError: a row that the target cannot hold.
         """
-        try:
-            chosen = [self._checked(int(index)) for index in indices]
-        except IndexError as error:
-            raise UsageError(f"{error}; nothing was written to {out}") from None
-        return export_rows(self, self._rows, chosen, out, format, container)
+        chosen = np.asarray(indices, np.int64)
+        if len(wrong := np.flatnonzero((chosen < -len(self)) | (chosen >= len(self)))):
+            there = f"row {chosen[wrong[0]]} of a pool with {len(self)} rows"
+            raise UsageError(f"{there}; nothing was written to {out}")
+        return export_rows(self, self._rows, chosen % len(self), out, format, container)
 
     def check_export(self, out: str | Path, format: str | None = None, container: str | None = None) -> Path:
         """Where `export` would write. Raises UsageError where it would refuse to, whatever the rows; writes nothing."""
         return checked_target(self, out, format, container)[0]
+
+
+def _as_table(ids: Sequence[str], sources: Sequence[str | None]) -> pa.Table:
+    """(N, 2): ids, and sources, of which many are the same."""
+    return pa.table(
+        {"id": pa.array(ids, pa.large_string()), "source": pa.array(sources, pa.string()).dictionary_encode()}
+    )

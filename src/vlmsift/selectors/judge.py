@@ -122,7 +122,7 @@ class Judge(Selector):
                 wanted, why = room, f"{why}; the budget leaves no more"
         return wanted, why
 
-    def _criterion(self, candidates: Candidates, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _criterion(self, candidates: Candidates, codes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """(N,), 0 to 1 + weight; the higher the better."""
         everyone = np.zeros(len(candidates), np.int64)
         value = _rank_share(-candidates.number(self.by), everyone)
@@ -139,7 +139,7 @@ def _whole(share: float, count: int) -> int:
     return int(share * count + 1e-9)
 
 
-def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """(N,) middle of each row's place among its group's, ascending, as a share of it; equal values share a place."""
     order = np.lexsort((values, codes))
     keys, sorted_values = codes[order], values[order]
@@ -154,7 +154,9 @@ def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> 
     return found
 
 
-def _guarded(criterion: NDArray[np.float64], codes: NDArray[np.int64], stay: int, guard: float) -> NDArray[np.bool_]:
+def _guarded(
+    criterion: NDArray[np.float64], codes: NDArray[np.integer[Any]], stay: int, guard: float
+) -> NDArray[np.bool_]:
     """(N,) True for the `stay` rows that stay: each group's best up to its guarded part, then the best of all."""
     sizes = np.bincount(codes)  # (G,)
     first = split(int(guard * stay), sizes, sizes)
