@@ -120,9 +120,7 @@ def measured(name: str, folder: Path) -> dict[str, Any]:
     """One step in a process of its own."""
     with tempfile.TemporaryDirectory(dir=folder.parent) as spill:
         command = [sys.executable, __file__, "--step", name, "--out", str(folder)]
-        child = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": spill}
-        )
+        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "TMPDIR": spill})
         most = 0
         while child.poll() is None:
             most = max(most, sum(file.stat().st_size for file in Path(spill).rglob("*") if file.is_file()))
