@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +81,7 @@ def drawn(part: int, count: int) -> dict[str, Any]:
 
 def repeat(run: Run, old: int, new: int) -> None:
     """Write part `new` with what part `old` holds, under its own indices and ids."""
-    table = pq.read_table(run.folder / "signals" / f"part-{old:06d}.parquet")
+    table = read_once(run.folder / "signals" / f"part-{old:06d}.parquet")
     facts = facts_in(table.schema.metadata)
     assert facts is not None
     index = pa.array(np.arange(new * PART, new * PART + len(table)))
@@ -92,6 +93,12 @@ def repeat(run: Run, old: int, new: int) -> None:
     table = table.replace_schema_metadata({KEY: facts.encode()})
     path = run.folder / "signals" / f"part-{new:06d}.parquet"
     write_atomically(path, lambda temporary: pq.write_table(table, temporary, compression="none"))
+
+
+@cache
+def read_once(path: Path) -> Any:
+    """A drawn part's table; all of them together take 40 MB."""
+    return pq.read_table(path)
 
 
 def step(name: str, folder: Path) -> str:

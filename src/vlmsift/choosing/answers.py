@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates
 from vlmsift.choosing.forms import forms
-from vlmsift.choosing.groups import distinct
+from vlmsift.choosing.groups import distinct, paired
 
 MUCH = 0.15  # by which an answer's share inside a form may move before a user is warned
 LEAST = 20  # kept rows of a form that is judged
@@ -32,10 +32,10 @@ def answers_moved(rows: Candidates, kept: NDArray[np.bool_]) -> dict[str, Any] |
     if not short.any():
         return None
     form, names = forms(rows, among=short)
-    pair = form.astype(np.int64) * (len(answers) + 1) + answer  # (N,)
-    whole, chosen = (np.bincount(form[mask], minlength=len(names)) for mask in (short, short & kept))  # (F,) each
-    pairs, place = distinct(pair[short])  # (P,)
-    given, taken = (np.bincount(some, minlength=len(pairs)) for some in (place, place[kept[short]]))
+    form, answer, kept = form[short], answer[short], kept[short]  # (n,) each
+    whole, chosen = (np.bincount(some, minlength=len(names)) for some in (form, form[kept]))  # (F,) each
+    pairs, place = distinct(paired(form, answer, len(answers) + 1))  # (P,), (n,)
+    given, taken = (np.bincount(some, minlength=len(pairs)) for some in (place, place[kept]))
     of = pairs // (len(answers) + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         before, after = given / whole[of], taken / chosen[of]

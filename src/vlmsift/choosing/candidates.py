@@ -6,7 +6,7 @@ ties, draws or fits clusters by the order in which the rows come is random, repe
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
@@ -15,6 +15,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vlmsift.choosing.columns import Coded, Columns
+from vlmsift.choosing.order import place_type
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Parameters
 
@@ -66,6 +67,29 @@ class Candidates:
 
     def vector(self, column: str) -> NDArray[np.float32]:
         """(N, K) float32 of a vector column; NaN where undefined. The caller's to change."""
+        self.check_vector(column)
+        return self.columns.vector(column, self.rows)
+
+    def vector_pieces(self, column: str, places: Places, size: int) -> Iterator[tuple[Places, NDArray[np.float32]]]:
+        """The vectors of the candidates at `places`, at most `size` at a time, and which places they are of.
+
+        In that order; of a column too large to be held, in the pool's order.
+        """
+        if not self.columns.in_pieces(column):
+            for at in range(0, len(places), size):
+                some = places[at : at + size]
+                yield some, self.columns.vector(column, self.rows[some])
+            return
+        holder = np.full(len(self.columns), -1, place_type(len(self.columns)))  # row of the run -> candidate
+        holder[self.rows[places]] = places
+        for start, piece in self.columns.vector_pieces(column):
+            for at in range(0, len(piece), size):
+                here = holder[start + at : start + min(at + size, len(piece))]
+                mine = np.flatnonzero(here >= 0)
+                yield here[mine], piece[at + mine]
+
+    def check_vector(self, column: str) -> None:
+        """Raise UsageError where the run has no such vector column."""
         if column not in self.vectors:
             known = f"(vector signals it has: {', '.join(self.vectors) or 'none'})"
             if column in self.columns.schema.names:
@@ -73,14 +97,17 @@ class Candidates:
             cure = f"or score with --signal {column} as well (one forward per sample), into a run of its own."
             cure = f"Choose a rule that does without (such as balance='answer'), {cure}"
             raise UsageError(f"the run lacks the vector signal {column!r} {known}. {cure}")
-        return self.vectors[column]()[self.rows]  # a copy
 
     def defined(self, column: str, *, partly: bool = False) -> NDArray[np.bool_]:
         """(N,) True where the scalar or vector column is finite; `partly`: where at least one of its numbers is."""
-        if column not in self.vectors:
+        if column in self.columns.schema.names and column not in self.vectors:
             return np.asarray(np.isfinite(self.number(column)), np.bool_)
-        finite = np.isfinite(self.vector(column))  # (N, K)
-        return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
+        self.check_vector(column)
+        found = np.zeros(len(self.columns), np.bool_)
+        for start, piece in self.columns.vector_pieces(column):
+            finite = np.isfinite(piece)  # (n, K)
+            found[start : start + len(piece)] = finite.any(axis=1) if partly else finite.all(axis=1)
+        return np.asarray(found[self.rows], np.bool_)
 
     def once(self, work: Callable[[Candidates], _Made]) -> _Made:
         """`work(self)`, done when it is first asked for: `survivors` and the choice share what is dear."""

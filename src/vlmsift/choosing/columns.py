@@ -18,6 +18,7 @@ from vlmsift.errors import UsageError
 
 Codes = NDArray[np.int32]
 CODED = ("source", "answer_key")  # words of which many rows have the same
+WHOLE = 2**28  # numbers of a vector column that are held at once, 1 GB
 
 
 class Coded(NamedTuple):
@@ -33,6 +34,7 @@ class Columns:
     Args:
         batches: names of columns -> their `pyarrow.RecordBatch`es, which together hold the N rows.
         schema: of all columns. vectors: of those of lists, column -> loads (N, K).
+        pieces: column of lists -> its (n, K) one after another, where all of it would take more than `WHOLE` numbers.
         matching: SQL condition -> values of `index`.
         at_once: columns that are read in one go, when the first of them is asked for.
     """
@@ -45,7 +47,9 @@ class Columns:
         vectors: Mapping[str, Callable[[], NDArray[np.float32]]],
         matching: Callable[[str], NDArray[np.int64]],
         at_once: Sequence[str] = (),
+        pieces: Mapping[str, Callable[[], Iterator[NDArray[np.float32]]]] | None = None,
     ) -> None:
+        self._pieces = pieces or {}
         self._count, self.schema, self.batches, self.vectors, self._matching = count, schema, batches, vectors, matching
         self._at_once, self._known = tuple(at_once), dict[str, Any]()
 
@@ -76,6 +80,34 @@ class Columns:
     def failed(self) -> NDArray[np.bool_]:
         """(N,) True for error rows."""
         return np.asarray(self._column("status"), np.bool_)
+
+    def vector(self, name: str, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
+        """(n, K) float32 of a vector column for those `rows` (n,), in that order; NaN where undefined. A copy.
+
+        Of a column too large to be held only these rows are: all of it is read for them.
+        """
+        if name not in self._pieces:
+            held: NDArray[np.float32] = self.vectors[name]()[rows]
+            return held
+        order = np.argsort(rows, kind="stable")
+        sought, found = rows[order], np.zeros((0, 0), np.float32)
+        for start, piece in self.vector_pieces(name):
+            low, high = np.searchsorted(sought, [start, start + len(piece)])
+            if not found.size:
+                found = np.empty((len(rows), piece.shape[1]), np.float32)
+            found[order[low:high]] = piece[sought[low:high] - start]
+        return found
+
+    def in_pieces(self, name: str) -> bool:
+        """Whether a vector column is too large to be held."""
+        return name in self._pieces
+
+    def vector_pieces(self, name: str) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """First row and (n, K) float32 of each piece of a vector column, in the pool's order."""
+        start = 0
+        for piece in self._pieces[name]() if name in self._pieces else [self.vectors[name]()]:
+            yield start, piece
+            start += len(piece)
 
     @cached_property
     def ids(self) -> Any:

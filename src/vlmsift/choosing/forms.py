@@ -58,9 +58,11 @@ def _asked(
     """For each piece of the run: which n candidates lie in it; their different (source, question) pairs, and how often
     each occurs; (n,) which of the pairs each has."""
     columns, start = candidates.columns, 0
-    holder = np.full(len(columns), -1, place_type(len(columns)))  # row of the run -> candidate
-    chosen = np.arange(len(candidates)) if among is None else np.flatnonzero(among)
-    holder[candidates.rows[chosen]] = chosen
+    kind = place_type(len(columns))
+    holder = np.full(len(columns), -1, kind)  # row of the run -> candidate
+    holder[candidates.rows] = np.arange(len(candidates), dtype=kind)
+    if among is not None:
+        holder[candidates.rows[~among]] = -1
     sources = columns.coded("source").codes
     for batch in columns.batches(["question"]):
         here = np.flatnonzero(holder[start : start + len(batch)] >= 0)  # (n,) in the piece

@@ -14,7 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates
-from vlmsift.choosing.clusters import k_means
+from vlmsift.choosing.clusters import CHUNK, fit_k_means, sizes
 from vlmsift.choosing.columns import Codes
 from vlmsift.choosing.forms import RARE, forms
 
@@ -63,7 +63,7 @@ def by_form(candidates: Candidates, min_group: int = 10, rare: float = RARE) -> 
     of their (source, answer), and where that is small too, the open one of their source."""
     pairs, pair, sources, answers = _pairs(candidates)
     form, named = forms(candidates, rare)
-    triples, triple = distinct(pair.astype(np.int64) * len(named) + form)  # (T,), (N,)
+    triples, triple = distinct(paired(pair, form, len(named)))  # (T,), (N,)
     sizes = np.bincount(triple, minlength=len(triples))  # (T,)
     of, asked = np.divmod(triples, max(len(named), 1))
     pair_sizes = np.bincount(pair, minlength=len(pairs))[of]
@@ -86,8 +86,16 @@ def _pairs(candidates: Candidates) -> tuple[NDArray[np.int64], Codes, list[str],
     has; and the names of both. Null is one beyond the last name."""
     source, sources = candidates.coded("source")
     answer, answers = candidates.coded("answer_key")
-    pairs, place = distinct(source.astype(np.int64) * (len(answers) + 1) + answer)
+    pairs, place = distinct(paired(source, answer, len(answers) + 1))
     return pairs, place, sources, answers
+
+
+def paired(first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]], width: int) -> NDArray[np.int64]:
+    """(N,) one number for each pair of codes, `first` * `width` + `second`, made in place: N may be millions."""
+    pairs = first.astype(np.int64)
+    pairs *= width
+    pairs += second
+    return pairs
 
 
 def distinct(codes: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], Codes]:
@@ -98,15 +106,24 @@ def distinct(codes: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], Codes]
 
 
 def by_clusters(candidates: Candidates, vector: str, clusters: int | None = None) -> Groups:
-    """By k-means on a vector signal (`clusters.k_means`); rows where it is undefined form a group."""
-    vectors = candidates.vector(vector)  # (N, K)
-    defined = np.isfinite(vectors).all(axis=1)  # (N,)
-    codes = np.full(len(vectors), -1, np.int64)
-    whole = vectors if defined.all() else vectors[defined]  # a copy only where it must be
-    codes[defined] = k_means(whole, clusters, candidates.seed)
-    names = [f"cluster {code}" for code in range(int(codes.max()) + 1)]
+    """By k-means on a vector signal (`clusters.k_means`); rows where it is undefined form a group.
+
+    Fitted on the first of the candidates, which come in random order; the others are assigned as their pieces of the
+    run are read, so that of a large run only the fitted ones are held.
+    """
+    defined = candidates.defined(vector)  # (N,)
+    first = np.flatnonzero(defined)  # (n,)
+    codes = np.full(len(candidates), -1, np.int32)
+    if len(first):
+        wanted, fitted = sizes(len(first), clusters)
+        nearest = fit_k_means(candidates.take(first[:fitted], "fitted").vector(vector), wanted, candidates.seed)
+        for places, piece in candidates.vector_pieces(vector, first, CHUNK):
+            codes[places] = nearest(piece)
+    used, packed = distinct(codes)
+    names = [f"cluster {code}" for code in range(int(np.sum(used >= 0)))]
+    codes = np.where(packed - int(used[0] < 0) < 0, len(names), packed - int(used[0] < 0))
     details = {"balance": "clusters", "clusters_found": len(names)}
-    return _compact(np.where(defined, codes, len(names)), [*names, f"no {vector}"], details)
+    return _compact(codes, [*names, f"no {vector}"], details)
 
 
 def group(candidates: Candidates, balance: Balance, *, min_group: int, vector: str, clusters: int | None) -> Groups:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vlmsift.choosing.columns import CODED, Columns
+from vlmsift.choosing.columns import CODED, WHOLE, Columns
 from vlmsift.errors import UsageError
 from vlmsift.runs.columns import FIXED
 from vlmsift.runs.query import as_vectors, matching
@@ -55,9 +55,13 @@ def open_columns(run: Run | Any, columns: Iterable[str], vector: str | None = No
         cure = "Start the same score command again to finish it, or choose from what is there"
         there = f"{count} of {run.pool_rows} rows are scored"
         raise UsageError(f"{run.place} is unfinished: {there}. {cure}: select(run.table(), ...).")
+    pieces = {}
+    if isinstance(run, Run):
+        large = [column for column in run.columns() if column.is_list and count * column.width > WHOLE]
+        pieces = {column.name: partial(run.vector_pieces, column.name) for column in large}
     numbers = [name for name in wanted if pa.types.is_floating(schema.field(name).type)]
     vectors = {name: cache(partial(load, name)) for name in nested}
-    return Columns(count, schema, batches, vectors, query, [*CODED, "images", "status", *numbers])
+    return Columns(count, schema, batches, vectors, query, [*CODED, "images", "status", *numbers], pieces)
 
 
 def _complete(table: Any) -> Any:

@@ -69,10 +69,11 @@ class Top(Selector):
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         groups = group(candidates, self.balance, min_group=self.min_group, vector=self.vector, clusters=self.clusters)
         sizes = np.bincount(groups.codes)  # (G,)
-        values = candidates.number(self.by)
-        choice = best_of_groups(self._badness(values, groups.codes, sizes), groups, split(budget, sizes, sizes))
+        badness = self._badness(candidates.number(self.by), groups.codes, sizes)
+        choice = best_of_groups(badness, groups, split(budget, sizes, sizes))
         if self.ceiling is None:
             return choice
+        values = candidates.number(self.by)
         above = values > self.ceiling  # (N,)
         over = joined(f"{self.by} = ", shown(values), f" is above {self.ceiling:.6g}: ")
         reasons = joined(either(above, over, ""), choice.reasons)
