@@ -80,10 +80,11 @@ def digest(column: Any) -> str:
 
 
 def _feed(found: Any, values: Any) -> None:
+    nested = pa.types.is_list(values.type)  # whose type has a name for its elements, which files give it as they like
     there = values.is_valid().to_numpy(zero_copy_only=False)  # (n,)
-    found.update(f"{values.type} {len(values)} ".encode() + np.packbits(there).tobytes())
+    found.update(f"{'list' if nested else values.type} {len(values)} ".encode() + np.packbits(there).tobytes())
     dense = values.drop_null()
-    if pa.types.is_list(values.type):
+    if nested:
         found.update(pc.list_value_length(dense).to_numpy().astype("<i4").tobytes())
         _feed(found, dense.flatten())
     elif pa.types.is_string(values.type):
