@@ -3,9 +3,10 @@
     python benchmarks/parts_loss.py
 
 Draws pools of 8,000 vectors of width 64 in 200 bundles of very unequal size (3 seeds), and keeps 5 and 20 % of each:
-from the whole, in 4 and in 8 parts with the merge (`partitions.in_parts`; at 20 % the shortlist is too long for one, and
-nothing is merged), in 4 and 8 parts without, and at random. Prints, mean and standard deviation over the seeds: for facility location the mean cosine of each row to its nearest kept row,
-over all pairs; for k-center the largest distance of a row to its nearest kept row.
+from the whole, in 4 and in 8 parts with the merge (`partitions.in_parts`; at 20 % the shortlist is longer than a part,
+and nothing is merged), in 4 and 8 parts without, and at random. Prints, mean and standard deviation over the seeds: for
+facility location the mean cosine of each row to its nearest kept row, over all pairs; for k-center the largest distance
+of a row to its nearest kept row.
 """
 
 from __future__ import annotations
