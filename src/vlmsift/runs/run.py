@@ -226,8 +226,11 @@ class Run:
 
     def batches(self, columns: Sequence[str]) -> Iterator[Any]:
         """Those columns of all finished parts in the pool's order, as `pyarrow.RecordBatch`es of a part at most."""
+        files = self._files()
         with self._readable():
-            yield from self._dataset(self.schema).to_batches(columns=list(columns), batch_size=2**17)
+            for at in range(0, len(files), 128):  # Arrow keeps 90 kB of each file until a data set's last is read
+                some = self._dataset(self.schema, files[at : at + 128])
+                yield from some.to_batches(columns=list(columns), batch_size=2**17)
 
     def query(self, where: str) -> NDArray[np.int64]:
         """Rows of the pool, ascending, for which the SQL condition `where` over the scalar columns holds (DuckDB).
