@@ -14,15 +14,15 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.answers import answers_moved
 from vlmsift.choosing.budget import CLEAN, parse_keep
-from vlmsift.choosing.candidates import Candidates, Cause, Selector, seeded_order
-from vlmsift.choosing.decisions import Decisions
+from vlmsift.choosing.candidates import Candidates, Cause, Places, Selector
+from vlmsift.choosing.decisions import OWN, Decisions
+from vlmsift.choosing.order import place_type, seeded_order
 from vlmsift.choosing.quota import split
-from vlmsift.choosing.run_columns import Source, open_source
+from vlmsift.choosing.run_columns import open_columns
 from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Seed, check_value
@@ -37,7 +37,7 @@ PACKAGES = ("vlmsift", "numpy", "pyarrow", "scikit-learn")
 class Stratum(NamedTuple):
     """Rows that are chosen among themselves."""
 
-    places: NDArray[np.int64]  # (n,) among all rows
+    places: Places  # (n,) among all rows
     candidates: Candidates  # n
     selector: Selector  # who chooses
 
@@ -76,19 +76,18 @@ def select(
     if keep == CLEAN:
         selector.check_clean()
     run = Run.open(run) if isinstance(run, (str, Path)) else run
-    source = open_source(run, selector.reads, getattr(selector, "vector", None))
-    budget = None if keep == CLEAN else parse_keep(keep, len(source.table))
+    columns = open_columns(run, selector.reads, getattr(selector, "vector", None))
+    budget = None if keep == CLEAN else parse_keep(keep, len(columns))
     # random, yet the same however the pool was mixed: who breaks ties by the order of rows breaks them fairly
-    order = seeded_order(source.table["id"], seed)  # (N,)
+    order = seeded_order(columns, seed)  # (N,)
     told = read_spoiled(run.place) if isinstance(run, Run) else None
     spoiled = told.share if told is not None else None
-    rows = Candidates(source.table.take(order), "images", seed, order, source.vectors, spoiled)
+    rows = Candidates(columns, "images", seed, order, spoiled)
 
-    decisions = Decisions(rows)
-    failed = pc.not_equal(rows.table["status"], "ok").to_numpy()  # (N,)
-    decisions.rule_out([Cause("error rows", failed, rows.table["reason"])])
+    decisions = Decisions(rows, next((name for name in selector.columns[:1] if name not in columns.vectors), None))
+    decisions.rule_out([Cause("error rows", columns.failed[order], OWN)])
     if where is not None:
-        missed = ~np.isin(rows.table["index"].to_numpy(), source.matching(where))
+        missed = ~columns.matching(where)[order]
         decisions.rule_out([Cause(f"not ({where})", missed, f"not ({where})")])
     strata = _strata(rows, selector, decisions, text_only)
     shares = _shares(budget, strata, decisions, text_only)
@@ -102,7 +101,6 @@ def select(
         kept[places[choice.kept]] = True
         facts = {"stratum": candidates.stratum, "selector": chooser.name, "rows": len(places), "keeps": share}
         records.append({**facts, **choice.details})
-    table = decisions.table(_values(rows, source, selector))
     made_by = {
         "selector": selector.name,
         **asdict(selector),
@@ -114,23 +112,17 @@ def select(
         "seed": seed,
         "ruled_out": decisions.ruled_out,
         "strata": records,
-        "signals": source.digest,
+        "signals": run.signals_hash() if isinstance(run, Run) else None,
         "spoiled": spoiled,
         "answers_moved": answers_moved(rows, kept),
         "versions": {name: version(name) for name in PACKAGES},
     }
-    return Selection(table, made_by, run if isinstance(run, Run) else None)
-
-
-def _values(rows: Candidates, source: Source, selector: Selector) -> NDArray[Any]:
-    """(N,) the number that ranked, in the candidates' order; NaN where it was none."""
-    scalar = [name for name in selector.columns[:1] if name not in source.vectors]
-    return rows.number(scalar[0]) if scalar else np.full(len(rows), np.nan)
+    return Selection(decisions, made_by, run if isinstance(run, Run) else None)
 
 
 def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_only: str) -> list[Stratum]:
     """The strata that are not empty, after all that rules rows out."""
-    text = rows.table["images"].to_numpy() == 0  # (N,)
+    text = rows.text_only  # (N,)
     if text_only == "drop":
         decisions.rule_out([Cause("text-only", text, "text-only, and text_only='drop'")])
     defined = {name: rows.defined(name, partly=selector.partly_defined) for name in selector.columns}
@@ -145,7 +137,8 @@ def _strata(rows: Candidates, selector: Selector, decisions: Decisions, text_onl
         (decisions.open & text & ranked, "text-only", selector),
         (decisions.open & text & ~ranked, "text-only", Random()),  # nothing tells them apart
     ]
-    filled = [(np.flatnonzero(mask), name, chooser) for mask, name, chooser in strata if mask.any()]
+    kind = place_type(len(rows))
+    filled = [(np.flatnonzero(mask).astype(kind), name, chooser) for mask, name, chooser in strata if mask.any()]
     return [Stratum(places, rows.take(places, name), chooser) for places, name, chooser in filled]
 
 

@@ -93,8 +93,12 @@ class EngineSpec(Parameters):
         Meta(description="Processes that read and encode; 0 = none beside this (default: cores - 1, at most 8)."),
     ] = None
     part_size: Annotated[
-        Count, Meta(description="Rows per file of signals; a stopped run loses at most one file's work.")
-    ] = 512
+        Count | None,
+        Meta(
+            description="Rows per file of signals; a stopped run loses at most one file's work (default: 512, in a "
+            "pool of over a million rows 4096)."
+        ),
+    ] = None
     devices: Annotated[
         str | None, Meta(description="Share the work between devices, a process for each: 0,1,2,3 (GPUs), or cpu,cpu.")
     ] = None
@@ -125,6 +129,10 @@ class EngineSpec(Parameters):
         if self.engine == "ray" and (self.devices or self.shard):
             given = f"devices={self.devices!r}" if self.devices else f"shard={self.shard!r}"
             raise UsageError(f"{given} cannot be meant with engine ray, which shares the work itself; leave one out")
+
+    def rows_per_part(self, rows: int) -> int:
+        """`part_size`, or what a pool of so many `rows` takes: more rows are not to mean a hundred thousand files."""
+        return self.part_size or (512 if rows <= 1_000_000 else 4096)
 
     def device_names(self) -> list[str]:
         """`devices` as torch names them; empty where none are given."""

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.sample_runs import make_table
+from tests.selectors.parts import of_table
 from vlmsift.choosing.answers import answers_moved
 from vlmsift.choosing.candidates import Candidates
 from vlmsift.selecting import select
@@ -15,7 +16,7 @@ from vlmsift.selecting import select
 
 def rows_of(questions: list[str | None], answers: list[str | None]) -> Candidates:
     table = make_table({"loss": np.zeros(len(answers))}, question=questions, answer_key=answers)
-    return Candidates(table, "images", 0, np.arange(len(answers)), {})
+    return of_table(table)
 
 
 def test_a_flip_inside_one_form_is_found_though_all_answers_together_keep_their_shares() -> None:

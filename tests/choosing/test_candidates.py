@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from tests.selectors.parts import candidates
-from vlmsift.choosing.candidates import Candidates, Selector, seeded_order
+from vlmsift.choosing.candidates import Candidates, Selector
 from vlmsift.errors import UsageError
 from vlmsift.selectors import Coincide, Random, Top
 
@@ -27,7 +26,7 @@ def test_taken_rows_take_their_vectors_along() -> None:
     rows = candidates({"states": [[1, 1], [2, 2], [3, NAN]]}).take(np.array([2, 0]), "text-only")
     assert len(rows) == 2
     assert rows.stratum == "text-only"
-    assert rows.table["id"].to_pylist() == ["s2", "s0"]
+    assert rows.ids(np.arange(2)).to_pylist() == ["s2", "s0"]
     np.testing.assert_array_equal(rows.vector("states"), [[3, NAN], [1, 1]])
     assert rows.defined("states").tolist() == [False, True]
     with pytest.raises(UsageError, match=r"lacks the vector signal 'spectra' .*has: states.*a run of its own"):
@@ -66,24 +65,6 @@ def test_columns_are_renamed_in_the_fields_that_name_them() -> None:
     assert top.with_columns({"states": "loss", "loss": "states"}) == Top("states", "lowest", vector="loss")
     assert Coincide(clusters=3).with_columns({"concept_states": "c2"}) == Coincide("c2", clusters=3)
     assert Random().with_columns({"random": "x"}) == Random()
-
-
-def test_the_order_is_of_the_ids_not_of_the_pool() -> None:
-    ids = [f"s{row}" for row in range(1000)]
-    order = seeded_order(pa.chunked_array([ids]), 7)
-    shuffled = np.random.default_rng(0).permutation(1000)
-    again = seeded_order(pa.chunked_array([[ids[row] for row in shuffled]]), 7)
-    assert sorted(order) == list(range(1000))
-    assert shuffled[again].tolist() == order.tolist()
-    assert seeded_order(pa.chunked_array([ids]), 8).tolist() != order.tolist()
-    assert abs(np.corrcoef(order, np.arange(1000))[0, 1]) < 0.1
-
-
-def test_the_order_is_the_same_on_every_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = pa.chunked_array([["a", "b"], ["c", "d", "é"]])
-    assert seeded_order(ids, 1).tolist() == [0, 3, 4, 2, 1]
-    monkeypatch.setattr("vlmsift.choosing.candidates._CHUNK", 2)
-    assert seeded_order(ids, 1).tolist() == [0, 3, 4, 2, 1]
 
 
 def test_a_bare_selector_chooses_nothing() -> None:

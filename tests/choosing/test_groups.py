@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from tests.sample_runs import make_table
-from tests.selectors.parts import candidates
+from tests.sample_runs import make_run, make_table
+from tests.selectors.parts import candidates, of_table
+from vlmsift.choosing import run_columns
 from vlmsift.choosing.candidates import Candidates
-from vlmsift.choosing.groups import OTHER, Groups, by_answer, by_clusters, by_form, by_source, forms, group, one_group
+from vlmsift.choosing.forms import forms
+from vlmsift.choosing.groups import OTHER, Groups, by_answer, by_clusters, by_form, by_source, group, one_group
+from vlmsift.choosing.run_columns import open_columns
 
 NAN = float("nan")
 
@@ -78,7 +82,7 @@ def asked(questions: list[str | None], answers: list[str | None], source: list[s
     fixed: dict[str, Any] = {"question": questions, "answer_key": answers}
     fixed |= {} if source is None else {"source": source}
     table = make_table({"loss": np.zeros(len(answers))}, **fixed)
-    return Candidates(table, "images", 0, np.arange(len(answers)), {})
+    return of_table(table)
 
 
 def test_a_form_is_the_question_without_its_rare_words() -> None:
@@ -107,3 +111,25 @@ def test_runs_from_before_have_no_questions_and_fall_back_on_answers() -> None:
     groups = by_form(asked([None] * 20, answers), min_group=3)
     assert sorted(groups.names) == ["no", "yes"]
     assert np.array_equal(groups.codes, by_answer(asked([None] * 20, answers), 3).codes)
+
+
+def test_clusters_of_a_column_too_large_to_be_held_are_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    states = rng.integers(0, 4, (60, 3)).astype(np.float32)
+    states[[3, 20, 21, 59]] = np.nan
+    run = make_run(tmp_path, {"states": states}, part_size=7)
+    places = rng.permutation(60)[:50]
+    found = []
+    for most in (10**9, 0):
+        monkeypatch.setattr(run_columns, "WHOLE", most)
+        monkeypatch.setattr("vlmsift.choosing.groups.CHUNK", 5)
+        columns = open_columns(run, ["states"])
+        assert columns.in_pieces("states") == (most == 0)
+        rows = Candidates(columns, "images", 0, places)
+        np.testing.assert_array_equal(rows.vector("states"), states[places])
+        assert rows.defined("states").tolist() == np.isfinite(states[places]).all(axis=1).tolist()
+        found.append(by_clusters(rows, "states", 4))
+    assert found[0].codes.tolist() == found[1].codes.tolist()
+    assert found[0].names == found[1].names == [*(f"cluster {code}" for code in range(4)), "no states"]

@@ -69,6 +69,6 @@ def test_the_best_of_each_group_best_first_over_all() -> None:
     choice = best_of_groups(np.array([3.0, 1, 2, 0, 9]), groups, np.array([2, 1]))
     assert choice.kept.tolist() == [3, 1, 2]
     assert choice.groups.to_pylist() == ["cats", "cats", "cats", "dogs", "dogs"]
-    assert choice.reasons[0].as_py() == "rank 3 of 3 in group 'cats', the group keeps 2"
-    assert choice.reasons[4].as_py() == "rank 2 of 2 in group 'dogs', the group keeps 1"
+    assert choice.reasons.to_pylist()[0] == "rank 3 of 3 in group 'cats', the group keeps 2"
+    assert choice.reasons.to_pylist()[4] == "rank 2 of 2 in group 'dogs', the group keeps 1"
     assert choice.details == {"balance": "source", "groups": 2}

@@ -163,6 +163,18 @@ def copy(home: Path, run: Run, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+def test_a_run_goes_on_with_parts_of_its_size_where_none_is_asked_for(copy: Path, model: vlmsift.Adapter) -> None:
+    (copy / "the run" / "signals" / "part-000001.parquet").unlink()
+    again = scored(copy / "pool.json", model, copy / "the run", **{**SCORING, "part_size": None})
+    assert again.part_size == 16
+    assert len(again.table()) == ROWS
+
+
+def test_parts_are_larger_in_a_large_pool() -> None:
+    assert [EngineSpec().rows_per_part(rows) for rows in (1, 1_000_000, 1_000_001)] == [512, 512, 4096]
+    assert EngineSpec(part_size=7).rows_per_part(2_000_000) == 7
+
+
 @pytest.mark.parametrize(
     ("changes", "told"),
     [

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 
 from tests.sample_runs import make_table
-from vlmsift.runs.query import as_vectors
+from vlmsift.choosing.run_columns import open_columns
 from vlmsift.selectors import Candidates
 
 
 def candidates(signals: dict[str, Any], seed: int = 0, **fixed: Any) -> Candidates:
     """Candidates with those columns (see `tests.sample_runs.make_table`), not reordered."""
-    table = make_table(signals, **fixed)
-    nested = [name for name, values in signals.items() if np.ndim(values) > 1]
-    vectors = {name: partial(as_vectors, table[name]) for name in nested}
-    return Candidates(table.drop_columns(nested), "images", seed, np.arange(len(table)), vectors)
+    return of_table(make_table(signals, **fixed), seed)
+
+
+def of_table(table: pa.Table, seed: int = 0) -> Candidates:
+    """All rows of a table as candidates, not reordered."""
+    return Candidates(open_columns(table, []), "images", seed, np.arange(len(table)))

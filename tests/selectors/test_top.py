@@ -18,7 +18,7 @@ VALUES = [3.0, 9.0, 1.0, 7.0, 5.0, 8.0]
 
 def kept(top: Top, budget: int, **fixed: Any) -> list[str]:
     rows = candidates({"loss": VALUES, "states": np.repeat(np.eye(2), 3, axis=0)}, **fixed)
-    return rows.table["id"].take(top(rows, budget).kept).to_pylist()
+    return rows.ids(top(rows, budget).kept).to_pylist()
 
 
 @pytest.mark.parametrize(

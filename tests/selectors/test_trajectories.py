@@ -72,7 +72,7 @@ def test_quotas_add_up(sizes: list[int], data: Any) -> None:
 def test_the_steadiest_of_each_cluster(budget: int, ids: list[str]) -> None:
     rows = candidates({"trajectory": PATHS})
     choice = Trajectories(clusters=2)(rows, budget)
-    assert rows.table["id"].take(choice.kept).to_pylist() == ids
+    assert rows.ids(choice.kept).to_pylist() == ids
     assert choice.details["clusters_found"] == 2
 
 

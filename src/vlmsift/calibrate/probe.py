@@ -201,7 +201,7 @@ def _chosen(run: Run, figures: Judged, rows: Ints, budget: int, seed: int) -> tu
 
     where = f'"index" IN ({", ".join(map(str, rows.tolist()))})'
     word = f"top:by={figures.candidate.column},pick={figures.candidate.good}"
-    return select(run, word, budget, where=where, seed=seed).ids
+    return tuple(select(run, word, budget, where=where, seed=seed).ids)
 
 
 def conclude(

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates
-from vlmsift.choosing.groups import answer_codes, forms
+from vlmsift.choosing.forms import forms
+from vlmsift.choosing.groups import distinct, paired
 
 MUCH = 0.15  # by which an answer's share inside a form may move before a user is warned
 LEAST = 20  # kept rows of a form that is judged
@@ -26,15 +27,15 @@ def answers_moved(rows: Candidates, kept: NDArray[np.bool_]) -> dict[str, Any] |
         `form`, `answer`, its share `before` and `after`, `rows` of the form and how many are `kept`; None where no form
         has `LEAST` kept rows with short answers, or nothing moves by more than a random draw would.
     """
-    answer, answers = answer_codes(rows)  # (N,), beyond the last where it is long
+    answer, answers = rows.coded("answer_key")  # (N,), beyond the last where it is long
     short = answer < len(answers)
     if not short.any():
         return None
-    form, names = forms(rows)
-    pair = form * (len(answers) + 1) + answer  # (N,)
-    whole, chosen = (np.bincount(form[mask], minlength=len(names)) for mask in (short, short & kept))  # (F,) each
-    pairs, place = np.unique(pair[short], return_inverse=True)  # (P,)
-    given, taken = np.bincount(place), np.bincount(place, weights=kept[short])
+    form, names = forms(rows, among=short)
+    form, answer, kept = form[short], answer[short], kept[short]  # (n,) each
+    whole, chosen = (np.bincount(some, minlength=len(names)) for some in (form, form[kept]))  # (F,) each
+    pairs, place = distinct(paired(form, answer, len(answers) + 1))  # (P,), (n,)
+    given, taken = (np.bincount(some, minlength=len(pairs)) for some in (place, place[kept]))
     of = pairs // (len(answers) + 1)
     with np.errstate(divide="ignore", invalid="ignore"):
         before, after = given / whole[of], taken / chosen[of]

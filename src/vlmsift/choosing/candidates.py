@@ -6,70 +6,108 @@ ties, draws or fits clusters by the order in which the rows come is random, repe
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from hashlib import blake2b
 from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from vlmsift.choosing.columns import Coded, Columns
+from vlmsift.choosing.order import place_type
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Parameters
 
 COLUMN_FIELDS = ("by", "also", "vector")
-_CHUNK = 2**18  # ids that are Python strings at a time
 _Made = TypeVar("_Made")
+Places = NDArray[np.integer[Any]]
 
 
 @dataclass(frozen=True)
 class Candidates:
     """N rows of a run that may be chosen."""
 
-    table: Any  # N rows, the scalar columns: `runs.FIXED` and the signals that the selector asked for
+    columns: Columns  # of all rows of the run
     stratum: str  # what they have in common, for people: "images" or "text-only"
     seed: int  # for generators; 0 to 2**32 - 1
-    rows: NDArray[np.int64]  # (N,), each row's place in what `vectors` return
-    vectors: Mapping[str, Callable[[], NDArray[np.float32]]]  # column -> loads (all rows of the run, K)
+    rows: Places  # (N,), each row's place among all rows of the run
     spoiled: float | None = None  # share of the pool that looks spoiled, where plants have told it
     memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)  # what `once` keeps
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def take(self, places: NDArray[np.int64], stratum: str) -> Candidates:
-        """Those at `places` (int64), in that order."""
-        rows = self.table.take(pa.array(places)), stratum, self.seed, self.rows[places], self.vectors
-        return Candidates(*rows, self.spoiled)
+    def take(self, places: Places, stratum: str) -> Candidates:
+        """Those at `places`, in that order."""
+        return Candidates(self.columns, stratum, self.seed, self.rows[places], self.spoiled)
+
+    @property
+    def vectors(self) -> Mapping[str, Callable[[], NDArray[np.float32]]]:
+        """The run's vector columns -> what loads them, for all rows of the run."""
+        return self.columns.vectors
+
+    @property
+    def text_only(self) -> NDArray[np.bool_]:
+        """(N,) True where a row has no image."""
+        return np.asarray(self.columns.text_only[self.rows], np.bool_)
+
+    def coded(self, column: str) -> Coded:
+        """`source` or `answer_key` of each row, as codes; of the names some may be of other rows only."""
+        codes, names = self.columns.coded(column)
+        return Coded(codes[self.rows], names)
+
+    def ids(self, places: Places) -> Any:
+        """The ids of those at `places`, as a `pyarrow.Array`. Reads all ids of the run, once."""
+        return self.columns.ids.take(pa.array(self.rows[places])).combine_chunks()
 
     def number(self, column: str) -> NDArray[np.floating[Any]]:
         """(N,) float values of a scalar column, in its own precision; NaN where undefined."""
-        if column in self.vectors:
-            raise UsageError(f"the signal {column!r} is a vector; choose by a signal that is one number per sample")
-        kind = self.table.schema.field(column).type
-        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
-            raise UsageError(f"column {column!r} holds {kind}, not numbers; it cannot rank samples.")
-        values: NDArray[Any] = self.table[column].to_numpy()
-        return values if values.dtype.kind == "f" else values.astype(np.float64)
+        return self.columns.number(column)[self.rows]
 
     def vector(self, column: str) -> NDArray[np.float32]:
         """(N, K) float32 of a vector column; NaN where undefined. The caller's to change."""
+        self.check_vector(column)
+        return self.columns.vector(column, self.rows)
+
+    def vector_pieces(self, column: str, places: Places, size: int) -> Iterator[tuple[Places, NDArray[np.float32]]]:
+        """The vectors of the candidates at `places`, at most `size` at a time, and which places they are of.
+
+        In that order; of a column too large to be held, in the pool's order.
+        """
+        if not self.columns.in_pieces(column):
+            for at in range(0, len(places), size):
+                some = places[at : at + size]
+                yield some, self.columns.vector(column, self.rows[some])
+            return
+        holder = np.full(len(self.columns), -1, place_type(len(self.columns)))  # row of the run -> candidate
+        holder[self.rows[places]] = places
+        for start, piece in self.columns.vector_pieces(column):
+            for at in range(0, len(piece), size):
+                here = holder[start + at : start + min(at + size, len(piece))]
+                mine = np.flatnonzero(here >= 0)
+                yield here[mine], piece[at + mine]
+
+    def check_vector(self, column: str) -> None:
+        """Raise UsageError where the run has no such vector column."""
         if column not in self.vectors:
             known = f"(vector signals it has: {', '.join(self.vectors) or 'none'})"
-            if column in self.table.column_names:
+            if column in self.columns.schema.names:
                 raise UsageError(f"the signal {column!r} is one number per sample, a vector is wanted {known}.")
             cure = f"or score with --signal {column} as well (one forward per sample), into a run of its own."
             cure = f"Choose a rule that does without (such as balance='answer'), {cure}"
             raise UsageError(f"the run lacks the vector signal {column!r} {known}. {cure}")
-        return self.vectors[column]()[self.rows]  # a copy
 
     def defined(self, column: str, *, partly: bool = False) -> NDArray[np.bool_]:
         """(N,) True where the scalar or vector column is finite; `partly`: where at least one of its numbers is."""
-        scalar = column in self.table.column_names
-        finite = np.isfinite(self.number(column)[:, None] if scalar else self.vector(column))  # (N, 1) or (N, K)
-        return np.asarray(finite.any(axis=1) if partly else finite.all(axis=1), np.bool_)
+        if column in self.columns.schema.names and column not in self.vectors:
+            return np.asarray(np.isfinite(self.number(column)), np.bool_)
+        self.check_vector(column)
+        found = np.zeros(len(self.columns), np.bool_)
+        for start, piece in self.columns.vector_pieces(column):
+            finite = np.isfinite(piece)  # (n, K)
+            found[start : start + len(piece)] = finite.any(axis=1) if partly else finite.all(axis=1)
+        return np.asarray(found[self.rows], np.bool_)
 
     def once(self, work: Callable[[Candidates], _Made]) -> _Made:
         """`work(self)`, done when it is first asked for: `survivors` and the choice share what is dear."""
@@ -83,8 +121,8 @@ class Choice(NamedTuple):
     """What a selector did with N candidates and a budget."""
 
     kept: NDArray[np.int64]  # (budget,) places of the kept candidates, best first
-    groups: Any  # N strings (`pyarrow.Array`), the group of each
-    reasons: Any  # N strings (`pyarrow.Array`), why each was dropped; ignored for kept ones
+    groups: Any  # N strings (see `words`), the group of each
+    reasons: Any  # N strings (see `words`), why each was dropped; ignored for kept ones
     details: Mapping[str, Any]  # JSON values for `Selection.made_by`: a rule that was worked out, a number of clusters
 
 
@@ -92,8 +130,8 @@ class Verdict(NamedTuple):
     """What a selector that judges found of N candidates."""
 
     left: NDArray[np.int64]  # (n,) places of those that stay, in the candidates' order
-    groups: Any  # N strings (`pyarrow.Array`), the group of each
-    reasons: Any  # N strings (`pyarrow.Array`), why each was dropped; ignored for those that stay
+    groups: Any  # N strings (see `words`), the group of each
+    reasons: Any  # N strings (see `words`), why each was dropped; ignored for those that stay
     details: Mapping[str, Any]  # as of a `Choice`
 
     def stays(self, count: int) -> NDArray[np.bool_]:
@@ -108,7 +146,7 @@ class Cause(NamedTuple):
 
     label: str  # for the summary
     mask: NDArray[np.bool_]  # (N,)
-    reason: Any  # one, or N strings (`pyarrow.Array`)
+    reason: Any  # one, or N strings (see `words`); None = what the run says of each row itself
 
 
 @dataclass(frozen=True)
@@ -184,18 +222,3 @@ class Selector(Parameters):
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         """Choose exactly `budget` (0 to N) of the N candidates (N at least 1)."""
         raise NotImplementedError
-
-
-def seeded_order(ids: Any, seed: int) -> NDArray[np.int64]:
-    """(N,) int64 places of the `ids` (`pyarrow` strings, unique) in random order by BLAKE2b of seed and id.
-
-    The same ids come in the same order, however they were mixed: up to two ids of one 64-bit hash (for 10^6 ids, one
-    pool in 4 * 10^7).
-    """
-    salt = struct.pack("<Q", seed)
-    hashes = np.empty(len(ids), np.uint64)
-    for start in range(0, len(ids), _CHUNK):
-        words = ids.slice(start, _CHUNK).to_pylist()
-        digest = b"".join([blake2b(word.encode(), digest_size=8, salt=salt).digest() for word in words])
-        hashes[start : start + len(words)] = np.frombuffer(digest, "<u8")
-    return np.argsort(hashes, kind="stable")

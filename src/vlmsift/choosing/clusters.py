@@ -7,6 +7,7 @@ so that 10^6 rows of width 1,024 need little beyond the vectors themselves.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,10 @@ MOST = 1000  # clusters by default, at most
 FITTED_PER_CLUSTER = 256  # rows that a centre is fitted on; more hardly moves it
 SMALL = 10_000  # rows up to which full k-means is cheap
 CHUNK = 16_384  # rows assigned at a time
+
+
+Nearest = Callable[[NDArray[np.float32]], NDArray[np.int32]]
+"""(n, K) vectors -> (n,) numbers of their nearest centres."""
 
 
 def one_thread() -> Any:
@@ -40,14 +45,25 @@ def k_means(
         spherical: compare directions from the mean vector. Hidden states share a large common part, and lengths that
             say little, which would drown the rest. False: plain Euclidean distance.
     """
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-
-    count = len(vectors)
-    if count == 0:
+    if len(vectors) == 0:
         return np.zeros(0, np.int64)
+    clusters, fitted = sizes(len(vectors), clusters)
+    nearest = fit_k_means(vectors[:fitted], clusters, seed, spherical=spherical)
+    return np.unique(nearest(vectors), return_inverse=True)[1].astype(np.int64)
+
+
+def sizes(count: int, clusters: int | None) -> tuple[int, int]:
+    """How many clusters `k_means` makes of `count` vectors, and on how many of them it fits."""
     if clusters is None or clusters > count:
         clusters = default_clusters(count)
-    fitted = vectors[: max(SMALL, clusters * FITTED_PER_CLUSTER)]  # (n, K)
+    return clusters, min(count, max(SMALL, clusters * FITTED_PER_CLUSTER))
+
+
+def fit_k_means(fitted: NDArray[np.float32], clusters: int, seed: int, *, spherical: bool = True) -> Nearest:
+    """k-means on the vectors `fitted` (n, K). Returns what tells the nearest centre of any others, some of which may be
+    nobody's."""
+    from sklearn.cluster import KMeans, MiniBatchKMeans
+
     centre = fitted.mean(axis=0, dtype=np.float64).astype(np.float32) if spherical else None
     fitted = _prepare(fitted, centre)
     common = {"n_clusters": clusters, "random_state": seed}
@@ -58,8 +74,13 @@ def k_means(
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # "fewer distinct points than clusters" is answered by the renumbering below
         model.fit(fitted)
-        found = [model.predict(_prepare(vectors[at : at + CHUNK], centre)) for at in range(0, count, CHUNK)]
-    return np.unique(np.concatenate(found), return_inverse=True)[1].astype(np.int64)
+
+    def nearest(vectors: NDArray[np.float32]) -> NDArray[np.int32]:
+        with one_thread():
+            found = [model.predict(_prepare(vectors[at : at + CHUNK], centre)) for at in range(0, len(vectors), CHUNK)]
+        return np.concatenate([np.zeros(0, np.int32), *found])
+
+    return nearest
 
 
 def search_cells(vectors: NDArray[np.float32], whole: int, seed: int = 0) -> NDArray[np.int64]:

@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import ArrayLike, NDArray
 
 from vlmsift.choosing.candidates import Choice
 from vlmsift.choosing.groups import Groups
+from vlmsift.choosing.order import place_type
+from vlmsift.choosing.words import Words, coded, joined
 
 _RESOLUTION = 2**31  # steps of a weight; times 10^9 rows still an int64
+_CHUNK = 2**20
 
 
 def split(budget: int, weights: ArrayLike, room: ArrayLike) -> NDArray[np.int64]:
@@ -55,20 +57,21 @@ def best_of_groups(badness: NDArray[np.floating[Any]], groups: Groups, quotas: N
     codes, count = groups.codes, len(groups.names)
     sizes = np.bincount(codes, minlength=count)  # (G,)
     ranks = ranks_within(badness, codes)  # (N,)
-    kept = np.flatnonzero(ranks < quotas[codes])
+    kept = np.flatnonzero(ranks < quotas.astype(ranks.dtype)[codes])
     kept = kept[np.argsort(badness[kept], kind="stable")]
-    rows, names = pa.array(codes), pa.array(groups.names, pa.string())
     shares = zip(sizes, groups.names, quotas, strict=True)  # one ending for each group
-    endings = pa.array([f" of {size} in group {name!r}, the group keeps {quota}" for size, name, quota in shares])
-    places = pc.cast(pa.array(ranks + 1), pa.string())
-    reasons = pc.binary_join_element_wise("rank ", places, endings.take(rows), "")
-    return Choice(kept, names.take(rows), reasons, {**groups.details, "groups": count})
+    endings = [f" of {size} in group {name!r}, the group keeps {quota}" for size, name, quota in shares]
+    places = Words(len(ranks), lambda at: pa.array(ranks[at] + 1))
+    reasons = joined("rank ", places, coded(codes, endings))
+    return Choice(kept, coded(codes, groups.names), reasons, {**groups.details, "groups": count})
 
 
-def ranks_within(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+def ranks_within(values: NDArray[np.floating[Any]], codes: NDArray[np.integer[Any]]) -> NDArray[np.integer[Any]]:
     """(N,) rank from 0 of each of `values` (N,), ascending, within its group; equal ones in the order given."""
     order = np.lexsort((values, codes))
     starts = np.concatenate([[0], np.cumsum(np.bincount(codes))])  # (G + 1,)
-    ranks = np.empty(len(codes), np.int64)
-    ranks[order] = np.arange(len(codes)) - starts[codes[order]]
+    ranks = np.empty(len(codes), place_type(len(codes)))
+    for start in range(0, len(order), _CHUNK):  # temporaries as long as a piece
+        part = order[start : start + _CHUNK]
+        ranks[part] = np.arange(start, start + len(part)) - starts[codes[part]]
     return ranks

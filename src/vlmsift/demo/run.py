@@ -187,7 +187,7 @@ def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float
     return shares, next(iter(picks.values()))[0]
 
 
-def _share(names: tuple[str, ...], truth: dict[str, str], *kinds: str) -> float:
+def _share(names: Sequence[str], truth: dict[str, str], *kinds: str) -> float:
     """Share of the named samples that are of these kinds."""
     return sum(truth[name] in kinds for name in names) / len(names)
 

@@ -110,4 +110,4 @@ class Choosing:
             "status": ["ok" if name in shown else "error" for name in names],
             "reason": [self.data.skipped.get(name) for name in names],
         }
-        return select(pa.table(columns), "random", cell.keep, seed=cell.seed).ids
+        return tuple(select(pa.table(columns), "random", cell.keep, seed=cell.seed).ids)

@@ -12,7 +12,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vlmsift.errors import SampleError
 from vlmsift.places import Place
@@ -59,9 +61,9 @@ class ArrowRows(ABC):
             return (row for batch in self.batches(present) for row in _values(batch))
         return ({} for _ in range(len(self)))
 
-    def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
+    def copy(self, indices: NDArray[np.int64], out: Path, container: str) -> None:
         """Write rows to a Parquet file or a saved data set, as tables. Raises FormatError for a type it cannot hold."""
-        chunks = (indices[at : at + CHUNK] for at in range(0, len(indices), CHUNK))
+        chunks = (indices[at : at + CHUNK].tolist() for at in range(0, len(indices), CHUNK))
         write_tables((self.take(chunk) for chunk in chunks), self.schema, out, container, self.about())
 
     def about(self) -> Path | None:

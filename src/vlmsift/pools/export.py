@@ -11,12 +11,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlmsift.errors import FormatError, SampleError, UsageError
 from vlmsift.files import check_output
 from vlmsift.places import Place, as_place, writing
 from vlmsift.pools.images import image_bytes
 from vlmsift.pools.known import FORMATS
-from vlmsift.pools.rows import FAMILIES, SUFFIXES, Rows, open_rows
+from vlmsift.pools.rows import FAMILIES, SUFFIXES, Rows, numbers, open_rows
 from vlmsift.pools.writing import ImageFolder, write_text
 from vlmsift.types import ImageRef, Sample
 
@@ -29,11 +32,11 @@ _SAVED = re.compile(r"state\.json|dataset_info\.json|data-\d+-of-\d+\.arrow|cach
 
 
 def export_rows(
-    pool: Pool, rows: Rows, chosen: list[int], out: str | Place, format: str | None, container: str | None
+    pool: Pool, rows: Rows, chosen: NDArray[np.int64], out: str | Place, format: str | None, container: str | None
 ) -> Place:
     """Write the rows `chosen` (existing row numbers, in this order); see `Pool.export`, also for what it raises."""
     target, container, format = checked_target(pool, out, format, container)
-    if not chosen:
+    if not len(chosen):
         raise UsageError(f"nothing to write to {out}: no row was chosen")
     values = _Values(pool, rows, chosen, format)
     with writing(target, _is_saved, last=_LAST) as temporary:
@@ -102,18 +105,18 @@ def _container_of(out: str | Place, target: Place) -> str | None:
 class _Values:
     """The chosen rows as Python values, as often as they are gone through: untouched, or written anew in a format."""
 
-    def __init__(self, pool: Pool, rows: Rows, chosen: list[int], format: str) -> None:
+    def __init__(self, pool: Pool, rows: Rows, chosen: NDArray[np.int64], format: str) -> None:
         self._pool, self._rows, self._chosen, self._format = pool, rows, chosen, format
         self._untouched, self._in_bytes = format == pool.format, False
 
     def decide_storage(self) -> None:
         """Arrow has one type per field: if any image to be converted lies in its row, store all as {bytes, path}."""
         if not self._untouched:
-            samples = (self._read(self._pool, index) for index in self._chosen)
+            samples = (self._read(self._pool, index) for index in numbers(self._chosen))
             self._in_bytes = any(isinstance(image, bytes) for sample in samples for image in sample.images)
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
-        for index in self._chosen:
+        for index in numbers(self._chosen):
             if self._untouched:
                 yield self._read(self._rows, index)
             else:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.places import Place
@@ -11,7 +17,9 @@ from vlmsift.pools.export import checked_target, export_rows
 from vlmsift.pools.fingerprint import fingerprint
 from vlmsift.pools.ids import ID_FIELDS, own_id, text_of, unique_ids
 from vlmsift.pools.known import FORMATS
+from vlmsift.pools.remembered import LARGE, remembered
 from vlmsift.pools.rows import Rows
+from vlmsift.texts import Texts
 from vlmsift.types import Sample
 
 SOURCE_FIELDS = ("source", "task", "dataset")
@@ -66,7 +74,15 @@ class Pool:
         return index % len(self)
 
     @cached_property
-    def _labels(self) -> tuple[list[str], list[str | None]]:
+    def _labels(self) -> tuple[Sequence[str], Any]:
+        """Ids and sources, by `index`."""
+        if len(self) < LARGE:
+            return self._read_labels()
+        what = f"labels {json.dumps(self._source_fields)}"
+        table = remembered(what, self._rows.files, len(self), lambda: _as_table(*self._read_labels()))
+        return Texts(table["id"].chunk(0)), Texts(table["source"].chunk(0))
+
+    def _read_labels(self) -> tuple[list[str], list[str | None]]:
         """Ids and sources in one go over the file, in which nothing else is decoded."""
         own: list[str | None] = []
         sources: list[str | None] = []
@@ -85,17 +101,26 @@ class Pool:
 
     def source(self, index: int) -> str | None:
         """Sub-data-set or task: the field asked for, else the first of `source`, `task`, `dataset` that the row has."""
-        return self._labels[1][index]
+        found: str | None = self._labels[1][index]
+        return found
 
     def fingerprint(self) -> str:
         """Which data it is: a digest of the rows' files, in order (see `vlmsift.pools.fingerprint`).
 
         Images that lie in files of their own are not read.
         """
-        return fingerprint(self._rows.files)
+        files = self._rows.files
+        if len(self) < LARGE:
+            return fingerprint(files)
+        told = remembered("fingerprint", files, len(self), lambda: pa.table({"digest": [fingerprint(files)]}))
+        return str(told["digest"][0])
 
     def export(
-        self, indices: Sequence[int], out: str | Place, format: str | None = None, container: str | None = None
+        self,
+        indices: Sequence[int] | NDArray[np.int64],
+        out: str | Place,
+        format: str | None = None,
+        container: str | None = None,
     ) -> Place:
         """Write the rows `indices`, in that order, to a file or folder that appears whole or not at all.
 
@@ -123,12 +148,19 @@ class Pool:
                 (`check_export` tells before).
             FormatError: a row that the target cannot hold.
         """
-        try:
-            chosen = [self._checked(int(index)) for index in indices]
-        except IndexError as error:
-            raise UsageError(f"{error}; nothing was written to {out}") from None
-        return export_rows(self, self._rows, chosen, out, format, container)
+        chosen = np.asarray(indices, np.int64)
+        if len(wrong := np.flatnonzero((chosen < -len(self)) | (chosen >= len(self)))):
+            there = f"row {chosen[wrong[0]]} of a pool with {len(self)} rows"
+            raise UsageError(f"{there}; nothing was written to {out}")
+        return export_rows(self, self._rows, chosen % len(self), out, format, container)
 
     def check_export(self, out: str | Place, format: str | None = None, container: str | None = None) -> Place:
         """Where `export` would write. Raises UsageError where it would refuse to, whatever the rows; writes nothing."""
         return checked_target(self, out, format, container)[0]
+
+
+def _as_table(ids: Sequence[str], sources: Sequence[str | None]) -> pa.Table:
+    """(N, 2): ids, and sources, of which many are the same."""
+    return pa.table(
+        {"id": pa.array(ids, pa.large_string()), "source": pa.array(sources, pa.string()).dictionary_encode()}
+    )

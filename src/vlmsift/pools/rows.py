@@ -9,6 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vlmsift.errors import FormatError, StoreError
 from vlmsift.places import Place, StorePath
 
@@ -32,8 +35,14 @@ class Rows(Protocol):
     def fields(self, names: Sequence[str]) -> Iterator[dict[str, Any]]:
         """For every row in order, those of the named fields that it has; an unreadable row has none."""
 
-    def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
+    def copy(self, indices: NDArray[np.int64], out: Path, container: str) -> None:
         """Write the rows `indices`, in that order and unchanged, to `out` in a container of the same kind."""
+
+
+def numbers(indices: NDArray[np.int64]) -> Iterator[int]:
+    """The row numbers one by one, of which few are Python's at a time."""
+    for start in range(0, len(indices), 2**16):
+        yield from indices[start : start + 2**16].tolist()
 
 
 def open_rows(path: Place) -> Rows:

@@ -28,6 +28,7 @@ from vlmsift.errors import FormatError, SampleError
 from vlmsift.places import Place, StorePath
 from vlmsift.pools.ids import ID_FIELDS
 from vlmsift.pools.local_copies import local_files
+from vlmsift.pools.rows import numbers
 from vlmsift.types import IMAGE_MARK
 
 TEXTS = frozenset({"json", "txt"})
@@ -108,10 +109,10 @@ class TarRows:
                 row = _named(key, {})
             yield {name: row[name] for name in names if name in row}
 
-    def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
+    def copy(self, indices: NDArray[np.int64], out: Path, container: str) -> None:
         """Write the rows' members to one archive, headers and all."""
         with out.open("wb") as file:
-            for index in indices:
+            for index in numbers(indices):
                 number, row = self._place(index)
                 shard = self._shards[number]
                 first, last = shard.starts[row], shard.starts[row + 1] - 1

@@ -17,17 +17,22 @@ from typing import Any
 
 import msgspec
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from vlmsift.errors import FormatError, SampleError
 from vlmsift.places import Place
 from vlmsift.pools.json_faults import Buffer, Spans
 from vlmsift.pools.json_spans import array_spans, is_lines, line_spans
 from vlmsift.pools.local_copies import local_files
+from vlmsift.pools.remembered import remembered
+from vlmsift.pools.rows import numbers
 from vlmsift.pools.writing import LAYOUTS, write_joined
 
 # A raw line break cannot stand inside a JSON string, so the white space around one is never part of a value. A match
 # begins where white space does: tried from each of a million spaces, the search would take a million times as long.
 _BREAK = re.compile(rb"(?<!\s)\s*[\r\n]\s*")
+LEAST_ROW = 256  # bytes; what a conversation takes at least, to tell a large file from a small one
 
 
 class TextRows:
@@ -42,20 +47,27 @@ class TextRows:
         self.files, self.container = files, "jsonl"
         self._local = local_files(files)
         self._maps: dict[int, Buffer] = {}
-        self._spans: list[Spans] = []  # per file (rows, 2)
-        for number, path in enumerate(files):
-            buffer = self._buffer(number)
-            begin = 3 if buffer[:3] == b"\xef\xbb\xbf" else 0
-            begin += len(buffer[begin : begin + 4096]) - len(buffer[begin : begin + 4096].lstrip())
-            listed = buffer[begin : begin + 1] == b"["
-            if listed or (path.suffix == ".json" and buffer[begin : begin + 1] and not is_lines(buffer, begin)):
-                if len(files) > 1:
-                    raise FormatError(f"{path}: holds a list, but a part must hold one object per line.")
-                self.container = "json"
-                self._spans.append(array_spans(buffer, begin, path))
-            else:
-                self._spans.append(line_spans(buffer, begin))
+        self._spans = [self._found(number) for number in range(len(files))]  # per file (rows, 2)
         self._first_rows = np.cumsum([0, *map(len, self._spans)]).tolist()
+
+    def _found(self, number: int) -> Spans:
+        """(rows, 2) of one file; sets the container where that is a list."""
+        path, buffer = self.files[number], self._buffer(number)
+        begin = 3 if buffer[:3] == b"\xef\xbb\xbf" else 0
+        begin += len(buffer[begin : begin + 4096]) - len(buffer[begin : begin + 4096].lstrip())
+        listed = buffer[begin : begin + 1] == b"["
+        listed = listed or bool(path.suffix == ".json" and buffer[begin : begin + 1] and not is_lines(buffer, begin))
+        if listed and len(self.files) > 1:
+            raise FormatError(f"{path}: holds a list, but a part must hold one object per line.")
+        self.container = "json" if listed else self.container
+
+        def work_out() -> pa.Table:
+            spans = array_spans(buffer, begin, path) if listed else line_spans(buffer, begin)
+            return pa.table({"span": spans.ravel()})
+
+        likely = len(buffer) // LEAST_ROW  # of so many rows the file may be
+        spans = remembered("spans", [path], likely, work_out)["span"]
+        return np.asarray(spans.chunk(0).to_numpy()).reshape(-1, 2)
 
     def __len__(self) -> int:
         return int(self._first_rows[-1])
@@ -107,16 +119,16 @@ class TextRows:
             return {}
         return {name: row[name] for name in names if name in row}
 
-    def copy(self, indices: Sequence[int], out: Path, container: str) -> None:
+    def copy(self, indices: NDArray[np.int64], out: Path, container: str) -> None:
         """Write rows to a JSON or JSONL file, their text unchanged. A JSON list keeps the indentation of its source.
 
         Raises FormatError where a broken line is to become part of a JSON list, which no reader could open.
         """
-        raws: Iterator[bytes | memoryview] = map(self.raw, indices)
+        raws: Iterator[bytes | memoryview] = map(self.raw, numbers(indices))
         if container == "jsonl" and self.container == "json":
             raws = (_BREAK.sub(b"", raw) for raw in raws)
         elif container == "json" and self.container == "jsonl":
-            raws = map(_whole, indices, raws)
+            raws = map(_whole, numbers(indices), raws)
         own = container == self.container == "json"
         write_joined(raws, out, self._layout() if own else LAYOUTS[container])
 

@@ -16,8 +16,8 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -30,7 +30,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from vlmsift.errors import RunMismatch, UsageError, split_reason
+from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.files import (
     as_json,
     check_output,
@@ -41,7 +41,8 @@ from vlmsift.files import (
 )
 from vlmsift.folders import Folder, LocalFolder, open_folder
 from vlmsift.runs.columns import FIXED, LATER, Column, to_arrow
-from vlmsift.runs.query import as_vectors, matching
+from vlmsift.runs.part_facts import KEY, PartFacts, facts_in, facts_of, summed
+from vlmsift.runs.query import SECONDS, SECONDS_PER_ROW, as_vectors, matching
 from vlmsift.runs.record import (
     RECORD,
     SCHEMA,
@@ -206,7 +207,8 @@ class Run:
         lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
             raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
-        table = table.replace_schema_metadata({**(table.schema.metadata or {}), IDENTITY: self._digest})
+        facts = facts_of(table, list(widths))
+        table = table.replace_schema_metadata({IDENTITY: self._digest, KEY: facts.encode()})
         buffer = pa.BufferOutputStream()
         pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
         self.home.put(_name(part), memoryview(buffer.getvalue()))
@@ -222,22 +224,46 @@ class Run:
                 raise UsageError(f"the run has no column {name!r}. It has: {', '.join(self.schema.names)}.")
         return self._scan(columns)
 
+    def batches(self, columns: Sequence[str]) -> Iterator[Any]:
+        """Those columns of all finished parts in the pool's order, as `pyarrow.RecordBatch`es of a part at most."""
+        files = self._files()
+        with self._readable():
+            for at in range(0, len(files), 128):  # Arrow keeps 90 kB of each file until a data set's last is read
+                some = self._dataset(self.schema, files[at : at + 128])
+                yield from some.to_batches(columns=list(columns), batch_size=2**17)
+
     def query(self, where: str) -> NDArray[np.int64]:
-        """Rows of the pool, ascending, for which the SQL condition `where` over the scalar columns holds (DuckDB)."""
-        return matching(self.table([field.name for field in self.schema if not pa.types.is_nested(field.type)]), where)
+        """Rows of the pool, ascending, for which the SQL condition `where` over the scalar columns holds (DuckDB).
+
+        The columns that it names are read a piece at a time.
+        """
+        scalars = pa.schema([field for field in self.schema if not pa.types.is_nested(field.type)])
+        with self._readable():
+            return matching(self._dataset(scalars), where, max(SECONDS, self.stored_rows * SECONDS_PER_ROW))
 
     def vector(self, column: str) -> NDArray[np.float32]:
         """(N, K) float32 of a vector signal, in the pool's order; rows of NaN where it is undefined."""
         widths = {one.name: one.width for one in self.columns() if one.is_list}
         if column not in widths:
             raise UsageError(f"{self.place} has no vector signal {column!r}. It has: {', '.join(self.schema.names)}.")
-        vectors = np.empty((len(self.table(["index"])), widths[column]), np.float32)  # (N, K)
+        vectors = np.empty((self.stored_rows, widths[column]), np.float32)  # (N, K)
         start = 0
-        for file in self._files():  # part by part: Arrow's copy of them all would take the memory twice
-            part = as_vectors(self._scan([column], files=[file])[column])
-            vectors[start : start + len(part)] = part  # (n, K); (n, 1) where all are undefined, whose NaN spreads
+        for part in self.vector_pieces(column):  # Arrow's copy of them all would take the memory twice
+            vectors[start : start + len(part)] = part
             start += len(part)
         return vectors
+
+    def vector_pieces(self, column: str) -> Iterator[NDArray[np.float32]]:
+        """(n, K) float32 of each finished part, in the pool's order; rows of NaN where it is undefined."""
+        width = next(one.width for one in self.columns() if one.name == column)
+        for file in self._files():
+            part = as_vectors(self._scan([column], files=[file])[column])
+            yield part if part.shape[1] == width else np.full((len(part), width), np.nan, np.float32)  # all undefined
+
+    @property
+    def stored_rows(self) -> int:
+        """How many rows the finished parts hold, by their numbers alone."""
+        return sum(len(self.rows_of(part)) for part in self.finished_parts())
 
     def summary(self) -> dict[str, Any]:
         """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal.
@@ -245,25 +271,22 @@ class Run:
         Raises RunMismatch where a part is not of this run.
         """
         self.check_parts()
-        rows = self._scan(["status", "reason", "images"])
-        names = [column.name for column in self.columns()]
-        undefined = self._scan({name: ds.field(name).is_null() for name in names}, ds.field("status") == "ok")
-        reasons = rows.filter(pc.equal(rows["status"], "error"))["reason"].to_pylist()
-        return {
-            "rows": len(rows),
-            "missing": self.pool_rows - len(rows),
-            "ok": len(rows) - len(reasons),
-            "text_only": int(np.sum(rows["images"].to_numpy() == 0)),
-            "errors": dict(Counter(split_reason(reason)[0] for reason in reasons).most_common()),
-            "undefined": {name: int(np.sum(undefined[name].to_numpy())) for name in names},
-        }
+        return summed((facts for _, facts in self.facts()), [column.name for column in self.columns()], self.pool_rows)
 
     def signals_hash(self) -> str:
-        """sha256 (hex) over names and contents of the finished parts."""
-        digest = hashlib.sha256()
-        for file in self._files():
-            digest.update(file.rpartition("/")[2].encode() + hashlib.sha256(self.home.read(file)).digest())
-        return digest.hexdigest()
+        """sha256 (hex) over names and contents of the finished parts, as each tells them of itself."""
+        found = hashlib.sha256()
+        for name, facts in self.facts():
+            found.update(f"{name} {facts.digests}\n".encode())
+        return found.hexdigest()
+
+    def facts(self) -> Iterator[tuple[str, PartFacts]]:
+        """File name and facts of each finished part, in order; the rows are read only where a part has none."""
+        names = [column.name for column in self.columns()]
+        with self._readable():
+            for file in self._files():
+                told = facts_in(pq.read_metadata(file, filesystem=self.home.arrow).metadata)
+                yield file.rpartition("/")[2], told or facts_of(self._scan(None, files=[file]), names)
 
     def check_parts(self) -> None:
         """Look at what every finished part says of itself. Raises RunMismatch for one that is not of this run."""
@@ -298,11 +321,18 @@ class Run:
     def _digest(self) -> bytes:
         return digest_of(self.settings["identity"]).encode()
 
-    def _scan(self, columns: Any, condition: Any = None, files: Sequence[str] | None = None) -> Any:
+    def _scan(self, columns: Any, files: Sequence[str] | None = None) -> Any:
+        with self._readable():
+            return self._dataset(self.schema, files).to_table(columns=columns)
+
+    def _dataset(self, schema: Any, files: Sequence[str] | None = None) -> Any:
+        chosen = list(self._files() if files is None else files)
+        return ds.dataset(chosen, schema=schema, filesystem=self.home.arrow, format=_CHECKED)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
         try:
-            chosen = list(self._files() if files is None else files)
-            found = ds.dataset(chosen, schema=self.schema, filesystem=self.home.arrow, format=_CHECKED)
-            return found.to_table(columns=columns, filter=condition)
+            yield
         except (OSError, pa.ArrowInvalid) as error:
             raise self._unreadable(error) from error
 

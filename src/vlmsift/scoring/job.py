@@ -42,6 +42,7 @@ class ScoreJob:
     overwrite: bool
     data: Mapping[str, str | None]  # the pool's identity, as a run records it
     shard: Shard  # which of several workers this is
+    part_size: int  # rows per file of signals
 
     def opened(self) -> ScoreJob:
         """The same job with its one model open, for who needs it afterwards too."""
@@ -99,9 +100,12 @@ def check_score(
         raise UsageError(f"{told}: one process would throw away what another has measured. Remove the folder yourself")
     # all bytes of the pool are read for this: after all that costs less
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
+    part_size = engine.rows_per_part(len(pool))
     if not overwrite:
-        check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size)
-    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data, shard)
+        if engine.part_size is None:  # nobody asked for another: a run goes on as it was begun
+            part_size = recorded(out).get("part_size", part_size)
+        check_resumable(out, len(pool), data["fingerprint"], chosen, part_size)
+    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data, shard, part_size)
 
 
 def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | Path | None) -> dict[str, Signal]:

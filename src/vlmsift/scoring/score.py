@@ -187,7 +187,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "model": made_by,
         "data": job.data,
         "rows": len(job.pool),
-        "part_size": job.engine.part_size,
+        "part_size": job.part_size,
         "signals": {
             column: {
                 "signal": signal.name,

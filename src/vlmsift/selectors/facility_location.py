@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
+from vlmsift.choosing.partitions import in_parts
 from vlmsift.choosing.spherical import members_of, to_units
+from vlmsift.choosing.words import either, same
 from vlmsift.parameters import Count
 
 
@@ -32,14 +32,19 @@ class FacilityLocation(Selector):
         vector: the signal, (N, K).
         neighbours: how many of each sample's nearest others count.
         whole: pools up to this size are searched whole for neighbours.
+        most: from larger pools is chosen in random parts of at most so many, then among what these chose (see
+            `partitions.in_parts`).
     """
 
     vector: str = "hidden_mean"
     neighbours: Count = 64
     whole: Count = 20_000
+    most: Count = 1_000_000
     name: ClassVar[str] = "facility_location"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        if len(candidates) > self.most:
+            return in_parts(candidates, budget, self.most, self)
         units = candidates.vector(self.vector)  # (N, K)
         units -= units.mean(axis=0, dtype=np.float64).astype(np.float32)
         to_units(units)
@@ -47,9 +52,9 @@ class FacilityLocation(Selector):
         kept, likeness, nearest = greedy(neighbour_graph(units, cells, self.neighbours), budget)
         near = named(candidates, "stood for: similarity", likeness, nearest)
         alone = "no kept sample is among its neighbours, and others stand for more"
-        reasons = pc.if_else(pa.array(likeness > 0), near, pa.repeat(alone, len(units)))
+        reasons = either(likeness > 0, near, alone)
         details = {"cells": int(cells.max()) + 1, "mean_similarity_to_kept": float(likeness.mean())}
-        return Choice(kept, pa.repeat(candidates.stratum, len(units)), reasons, details)
+        return Choice(kept, same(candidates.stratum, len(units)), reasons, details)
 
 
 def neighbour_graph(units: NDArray[np.float32], cells: NDArray[np.int64], neighbours: int) -> Any:

@@ -7,13 +7,12 @@ from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector, Verdict
 from vlmsift.choosing.groups import Balance, group
 from vlmsift.choosing.quota import ranks_within, split
+from vlmsift.choosing.words import coded, either, joined, shown
 from vlmsift.parameters import Count
 
 Part = Annotated[float, msgspec.Meta(ge=0, le=1)]
@@ -78,7 +77,7 @@ class Judge(Selector):
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         verdict = self.judge(candidates, budget)
-        reasons = pc.if_else(pa.array(verdict.stays(len(candidates))), "good enough, but not drawn", verdict.reasons)
+        reasons = either(verdict.stays(len(candidates)), "good enough, but not drawn", verdict.reasons)
         return Choice(verdict.left[:budget], verdict.groups, reasons, verdict.details)
 
     def judge(self, candidates: Candidates, budget: int | None) -> Verdict:
@@ -89,15 +88,12 @@ class Judge(Selector):
         stay = count - _whole(share, count)
         left = _guarded(criterion, groups.codes, stay, self.guard)  # (N,)
         place = ranks_within(-criterion, np.zeros(count, np.int64)) + 1  # (N,), 1 is the best
-        shown = [pc.cast(pa.array(values), pa.string()) for values in (np.round(criterion, 4), place)]
         columns: list[Any] = []
         for name in self.reads:
-            values = pc.cast(pa.array(np.round(candidates.number(name).astype(np.float64), 4)), pa.string())
-            columns += ["; " + name + " = ", values]
-        reasons = pc.binary_join_element_wise(
-            "judged: c = ", shown[0], ", rank ", shown[1], f" of {count}, {stay} stay", *columns, ""
-        )
-        labels = pa.array(groups.names, pa.string()).take(pa.array(groups.codes))
+            columns += ["; " + name + " = ", shown(candidates.number(name), 4, exact=True)]
+        rank = f" of {count}, {stay} stay"
+        reasons = joined("judged: c = ", shown(criterion, 4), ", rank ", shown(place), rank, *columns)
+        labels = coded(groups.codes, groups.names)
         sizes, kept = np.bincount(groups.codes), np.bincount(groups.codes[left], minlength=len(groups.names))
         details = {
             **groups.details,
@@ -126,7 +122,7 @@ class Judge(Selector):
                 wanted, why = room, f"{why}; the budget leaves no more"
         return wanted, why
 
-    def _criterion(self, candidates: Candidates, codes: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _criterion(self, candidates: Candidates, codes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
         """(N,), 0 to 1 + weight; the higher the better."""
         everyone = np.zeros(len(candidates), np.int64)
         value = _rank_share(-candidates.number(self.by), everyone)
@@ -143,7 +139,7 @@ def _whole(share: float, count: int) -> int:
     return int(share * count + 1e-9)
 
 
-def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> NDArray[np.float64]:
+def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
     """(N,) middle of each row's place among its group's, ascending, as a share of it; equal values share a place."""
     order = np.lexsort((values, codes))
     keys, sorted_values = codes[order], values[order]
@@ -158,7 +154,9 @@ def _rank_share(values: NDArray[np.floating[Any]], codes: NDArray[np.int64]) -> 
     return found
 
 
-def _guarded(criterion: NDArray[np.float64], codes: NDArray[np.int64], stay: int, guard: float) -> NDArray[np.bool_]:
+def _guarded(
+    criterion: NDArray[np.float64], codes: NDArray[np.integer[Any]], stay: int, guard: float
+) -> NDArray[np.bool_]:
     """(N,) True for the `stay` rows that stay: each group's best up to its guarded part, then the best of all."""
     sizes = np.bincount(codes)  # (G,)
     first = split(int(guard * stay), sizes, sizes)

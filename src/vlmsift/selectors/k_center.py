@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread, search_cells
 from vlmsift.choosing.nearest_kept import named
+from vlmsift.choosing.partitions import in_parts
 from vlmsift.choosing.spherical import members_of
+from vlmsift.choosing.words import either, same
 from vlmsift.parameters import Count
 
 
@@ -30,25 +30,30 @@ class KCenter(Selector):
         vector: the signal, (N, K); Euclidean distance.
         start: who is first: "farthest" from the mean, or "random" by seed.
         whole: pools up to this size are traversed whole.
+        most: from larger pools is chosen in random parts of at most so many, then among what these chose (see
+            `partitions.in_parts`).
     """
 
     vector: str = "hidden_mean"
     start: Literal["farthest", "random"] = "farthest"
     whole: Count = 20_000
+    most: Count = 1_000_000
     name: ClassVar[str] = "k_center"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
+        if len(candidates) > self.most:
+            return in_parts(candidates, budget, self.most, self)
         points = candidates.vector(self.vector)  # (N, K)
         points -= points.mean(axis=0, dtype=np.float64).astype(np.float32)  # small numbers lose less in a difference
         cells = search_cells(points, self.whole, candidates.seed)
         with one_thread():
             kept, distance, nearest = farthest_first(points, cells, budget, from_mean=self.start == "farthest")
         reached = nearest >= 0
-        far = pa.repeat("the budget ends before its cluster keeps one", len(points))
-        reasons = pc.if_else(pa.array(reached), named(candidates, "distance", distance, np.maximum(nearest, 0)), far)
+        far = "the budget ends before its cluster keeps one"
+        reasons = either(reached, named(candidates, "distance", distance, np.maximum(nearest, 0)), far)
         largest = float(np.max(distance[reached], initial=0))
         details = {"cells": int(cells.max()) + 1, "largest_distance_to_kept": largest}
-        return Choice(kept, pa.repeat(candidates.stratum, len(points)), reasons, details)
+        return Choice(kept, same(candidates.stratum, len(points)), reasons, details)
 
 
 def farthest_first(

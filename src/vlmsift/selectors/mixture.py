@@ -8,14 +8,13 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread
 from vlmsift.choosing.groups import Groups
 from vlmsift.choosing.quota import best_of_groups
+from vlmsift.choosing.words import either, joined, shown
 from vlmsift.parameters import Positive
 
 FITTED = 100_000  # rows that they are fitted on, at most
@@ -109,11 +108,10 @@ class Mixture(Selector):
         choice = best_of_groups(badness, groups, quotas)
         if not suspect.any():
             return choice
-        shown = pc.cast(pa.array(score.astype(np.float32)), pa.string())
         layers = f"{self.vector} over layers {', '.join(map(str, known['sensitive_layers']))}: "
         means = " is of the lower of two Gaussians, around {:.4g} and {:.4g}".format(*known["means"])
-        told = pc.binary_join_element_wise(layers, shown, means, "")
-        return choice._replace(reasons=pc.if_else(pa.array(suspect), told, choice.reasons))
+        told = joined(layers, shown(score.astype(np.float32)), means)
+        return choice._replace(reasons=either(suspect, told, choice.reasons))
 
     def _splits(self, means: NDArray[np.float64], spreads: NDArray[np.float64]) -> bool:
         if self.gate == "released":

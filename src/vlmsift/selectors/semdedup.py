@@ -7,16 +7,15 @@ from typing import Annotated, ClassVar, Literal, NamedTuple
 
 import msgspec
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
 from vlmsift.choosing.clusters import one_thread
 from vlmsift.choosing.groups import Groups
-from vlmsift.choosing.nearest_kept import named
+from vlmsift.choosing.nearest_kept import ids_of, named
 from vlmsift.choosing.quota import best_of_groups
 from vlmsift.choosing.spherical import Clusters, spherical_k_means, to_units
+from vlmsift.choosing.words import either, joined, shown
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Count
 
@@ -85,15 +84,15 @@ class SemDeDup(Selector):
             keeper[farther] = keeper[keeper[farther]]
         bound = float(np.max(badness[kept], initial=-1.0))
         like = named(candidates, "similarity", likes.similarity, likes.earlier)
-        ids = candidates.table["id"].take(pa.array(keeper)).combine_chunks()
-        beaten = pc.binary_join_element_wise(like, f" is not below {bound:.6g}; its keeper is '", ids, "'", "")
-        clusters = pc.cast(pa.array(likes.codes), pa.string())
-        nobody = pc.binary_join_element_wise("the budget ends before cluster ", clusters, " keeps one", "")
-        over = pa.repeat(f"survives, but the budget of {budget} is full", count)
+        ids = ids_of(candidates, keeper)
+        beaten = joined(like, f" is not below {bound:.6g}; its keeper is '", ids, "'")
+        clusters = shown(likes.codes)
+        nobody = joined("the budget ends before cluster ", clusters, " keeps one")
+        over = f"survives, but the budget of {budget} is full"
         spare = np.isfinite(likes.similarity) & (likes.similarity <= bound) & (self.eps is not None)
-        reasons = pc.if_else(pa.array(spare), over, pc.if_else(pa.array(keeps[keeper]), beaten, nobody))
+        reasons = either(spare, over, either(keeps[keeper], beaten, nobody))
         details = {"clusters_found": int(likes.codes.max()) + 1, "keeps_up_to_similarity": bound, "eps": 1 - bound}
-        return Choice(kept, pc.binary_join_element_wise("cluster ", clusters, ""), reasons, details)
+        return Choice(kept, joined("cluster ", clusters), reasons, details)
 
     def _likes(self, candidates: Candidates) -> Likes:
         units = to_units(candidates.vector(self.vector))  # (N, K)

@@ -6,10 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
 from vlmsift.choosing.candidates import Candidates, Choice, Selector
+from vlmsift.choosing.words import either, joined, moved
 
 
 @dataclass(frozen=True)
@@ -68,10 +67,10 @@ class Then(Selector):
         verdict = self.first.judge(candidates, budget)
         left = verdict.left  # (n,)
         chosen = self.second(candidates.take(left, candidates.stratum), budget)
-        place = np.full(len(candidates), -1)
+        place = np.full(len(candidates), -1)  # among those that stay
         place[left] = np.arange(len(left))
         stays = place >= 0
-        after = pc.binary_join_element_wise(f"{self.second.name}: ", chosen.reasons, "")
-        reasons = pc.if_else(pa.array(stays), after.take(pa.array(np.maximum(place, 0))), verdict.reasons)
-        groups = pc.if_else(pa.array(stays), chosen.groups.take(pa.array(np.maximum(place, 0))), verdict.groups)
+        after = joined(f"{self.second.name}: ", moved(chosen.reasons, np.maximum(place, 0)))
+        reasons = either(stays, after, verdict.reasons)
+        groups = either(stays, moved(chosen.groups, np.maximum(place, 0)), verdict.groups)
         return Choice(left[chosen.kept], groups, reasons, {**chosen.details, **verdict.details})

@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.choosing.candidates import Candidates, Cause, Choice, Selector
 from vlmsift.choosing.groups import Balance, group
 from vlmsift.choosing.quota import best_of_groups, ranks_within, split
+from vlmsift.choosing.words import either, joined, shown
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Count
 
@@ -64,24 +63,25 @@ class Top(Selector):
         if low > high:
             raise UsageError(f"the band is empty: low={self.low!r} is {low:.6g}, above high={self.high!r}, {high:.6g}.")
         band = f"outside the band {low:.6g} to {high:.6g}"
-        reasons = pc.binary_join_element_wise(f"{self.by} = ", _shown(values), f" is {band}", "")
+        reasons = joined(f"{self.by} = ", shown(values), f" is {band}")
         return [Cause(f"{self.by} is {band}", (values < low) | (values > high), reasons)]
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         groups = group(candidates, self.balance, min_group=self.min_group, vector=self.vector, clusters=self.clusters)
         sizes = np.bincount(groups.codes)  # (G,)
-        values = candidates.number(self.by)
-        choice = best_of_groups(self._badness(values, groups.codes, sizes), groups, split(budget, sizes, sizes))
+        badness = self._badness(candidates.number(self.by), groups.codes, sizes)
+        choice = best_of_groups(badness, groups, split(budget, sizes, sizes))
         if self.ceiling is None:
             return choice
+        values = candidates.number(self.by)
         above = values > self.ceiling  # (N,)
-        over = pc.binary_join_element_wise(f"{self.by} = ", _shown(values), f" is above {self.ceiling:.6g}: ", "")
-        reasons = pc.binary_join_element_wise(pc.if_else(pa.array(above), over, ""), choice.reasons, "")
+        over = joined(f"{self.by} = ", shown(values), f" is above {self.ceiling:.6g}: ")
+        reasons = joined(either(above, over, ""), choice.reasons)
         kept_above = int(np.sum(above[choice.kept]))
         details = {**choice.details, "above_ceiling": int(above.sum()), "kept_above_ceiling": kept_above}
         return choice._replace(reasons=reasons, details=details)
 
-    def _badness(self, values: Floats, codes: NDArray[np.int64], sizes: NDArray[np.int64]) -> Floats:
+    def _badness(self, values: Floats, codes: NDArray[np.integer[Any]], sizes: NDArray[np.int64]) -> Floats:
         """(N,) what to keep the least of."""
         if self.pick == "lowest":
             return values
@@ -99,10 +99,6 @@ def _below_first(values: Floats, ceiling: float) -> Floats:
     distinct, place = np.unique(values, return_inverse=True)
     below = int(np.sum(distinct <= ceiling))
     return np.where(place < below, below - 1 - place, place).astype(np.float64)
-
-
-def _shown(values: Floats) -> Any:
-    return pc.cast(pa.array(values), pa.string())
 
 
 def _bound(word: str, end: float | str | None, values: Floats, default: float) -> float:

@@ -64,7 +64,7 @@ class Trajectories(Selector):
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
         paths = self._paths(candidates)
-        text = (candidates.table["images"].to_numpy() == 0) & self.takes_text  # (N,)
+        text = candidates.text_only & self.takes_text  # (N,)
         over = by_source(candidates) if self.balance == "source" else one_group(candidates)
         codes = np.empty(len(paths), np.int64)  # (N,) clusters over all sources
         names: list[str] = []

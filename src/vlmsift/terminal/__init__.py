@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
@@ -128,7 +128,7 @@ def show_run(run: Run, state: Progress | None) -> None:
         say(f"  {summary['text_only']:,} rows have no image")
     if summary["errors"]:
         say(f"  {sum(summary['errors'].values()):,} error rows, which are never selected:")
-        examples = _examples(run)
+        examples = _examples(run, summary["errors"])
         for kind, count in summary["errors"].items():
             say(f"    {count:,} x {kind}; the first is {examples[kind]}")
     for name, count in summary["undefined"].items():
@@ -141,20 +141,24 @@ def show_run(run: Run, state: Progress | None) -> None:
         say(f"next: vlmsift select {shlex.quote(run.place)} --selector {word} --keep 20%")
 
 
-def _examples(run: Run) -> dict[str, str]:
-    """Kind of error -> the first sample of that kind, with the rest of its reason."""
+def _examples(run: Run, kinds: Collection[str]) -> dict[str, str]:
+    """Each of the kinds of error -> the first sample of that kind, with the rest of its reason."""
+    import pyarrow.compute as pc
+
     found: dict[str, str] = {}
-    for row in run.table(["id", "status", "reason"]).to_pylist():
-        if row["status"] == "error":
+    for batch in run.batches(["id", "status", "reason"]):
+        for row in batch.filter(pc.equal(batch["status"], "error")).to_pylist():
             kind, detail = split_reason(row["reason"])
             found.setdefault(kind, f"{row['id']!r}{': ' if detail else ''}{detail}")
+        if len(found) == len(kinds):
+            break
     return found
 
 
 def show_selection(selection: Selection, ending: str) -> None:
     """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
     made = selection.made_by
-    kept, total = len(selection.ids), len(selection.ids) + len(selection.dropped)
+    kept, total = made["budget"], made["rows"]
     say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
     for stratum in made["strata"]:
         rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
@@ -197,9 +201,10 @@ def _by(made: Any) -> str:
 
 def _values(selection: Selection) -> str:
     """The range of the kept values, and of all."""
+    import pyarrow as pa
     import pyarrow.compute as pc
 
-    rows = selection.decisions
+    rows = pa.Table.from_batches(selection.batches(["kept", "value"]))
     ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
     if ends[0]["min"] is None:  # nothing is kept, or nothing was ranked
         return ""
