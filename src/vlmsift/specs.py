@@ -84,9 +84,13 @@ class EngineSpec(Parameters):
     """How the work is cut and shared; it changes no number beyond rounding, and who does it changes none at all."""
 
     name: ClassVar[str] = "engine"
-    tokens_per_batch: Annotated[Count, Meta(description="Tokens per batch; halved by itself when memory runs out.")] = (
-        8192
-    )
+    tokens_per_batch: Annotated[
+        Count | None,
+        Meta(
+            description="Tokens per batch; halved by itself when memory runs out (default: 8192, on a CPU 2048: larger "
+            "ones are slower there)."
+        ),
+    ] = None
     workers: Annotated[
         Natural | None,
         Meta(description="Processes that read and encode; 0 = none beside this (default: cores - 1, at most 8)."),
@@ -157,6 +161,10 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (slash and first.isdecimal() and count.isdecimal() and int(first) < int(count)):
         raise UsageError(f"shard={text!r} cannot be meant; give i/n with 0 <= i < n, such as 0/2 and 1/2")
     return int(first), int(count)
+
+    def budget(self, device: str) -> int:
+        """Tokens per batch on a type of device, such as "cpu"."""
+        return self.tokens_per_batch or (2048 if device == "cpu" else 8192)
 
 
 def as_spec(cls: Any, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Items in pool order, whatever reads them; and batches under a budget."""
+"""Items in pool order, whatever reads them."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.sample_pools import llava_rows, write_pool
 from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Encoded
 from vlmsift.pools import Pool, open_pool
 from vlmsift.scoring import feed as feed_module
-from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, pack, question_key
+from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, question_key
 from vlmsift.types import Sample, Turn
 
 COUNT = 14
@@ -130,28 +128,6 @@ def test_nothing_asked_for_is_nothing(workers: int, pool: Pool) -> None:
 def test_answer_keys(answer: str, key: str | None) -> None:
     turns = (Turn("user", "q"), Turn("assistant", answer))
     assert answer_key(Sample("a", 0, turns, (), None, {})) == key
-
-
-LENGTHS = st.lists(st.integers(1, 300), max_size=60)
-
-
-@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
-def test_batches_hold_each_place_once_within_the_budget(lengths: list[int], budget: int, most: int) -> None:
-    batches = pack(lengths, budget, most)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-    for batch in batches:
-        longest = max(lengths[place] for place in batch)
-        assert len(batch) == 1 or (longest * len(batch) <= budget and len(batch) <= most)
-    assert batches == pack(list(lengths), budget, most)
-
-
-@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
-def test_batches_hold_like_lengths_and_are_full(lengths: list[int], budget: int, most: int) -> None:
-    batches = pack(lengths, budget, most)
-    ordered = [lengths[place] for batch in batches for place in batch]
-    assert ordered == sorted(lengths, reverse=True)
-    for batch in batches[:-1]:
-        assert len(batch) == most or lengths[batch[0]] * (len(batch) + 1) > budget
 
 
 @pytest.mark.parametrize(

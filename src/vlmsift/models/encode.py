@@ -39,6 +39,12 @@ class Encoded:
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
 
+    @property
+    def nbytes(self) -> int:
+        """Of all its tensors."""
+        tensors = (self.input_ids, self.labels, self.image_index, *self.rows.values(), *self.images.values())
+        return sum(tensor.nbytes for tensor in tensors)
+
 
 @dataclass
 class Encoder:

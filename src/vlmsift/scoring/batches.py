@@ -23,11 +23,10 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.measure import measure
 from vlmsift.proofs import prove_sample
-from vlmsift.scoring.feed import Item, pack
+from vlmsift.scoring.feed import Item
+from vlmsift.scoring.packing import WINDOW, WINDOW_BYTES, pack
 from vlmsift.types import Signal
 
-WINDOW = 128  # samples that are held encoded and sorted by length together; a multiple of it makes a part
-MOST = 256  # samples in a batch, whatever the budget
 GIVE_UP = 8  # so many failures, and a window without a success, mean that the model, not the samples, is at fault
 # kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample
 _REFUSED = ("refused by the processor", "refused by the chat template")
@@ -57,10 +56,11 @@ class Scorer:
     def parts(self, items: Iterator[Item], sizes: Iterable[int]) -> Iterator[Columns]:
         """Columns of one part after another, as many items each as `sizes` says."""
         for size in sizes:
-            part = self._error_rows(size)
-            for start in range(0, size, WINDOW):
-                window = {name: column[start : start + WINDOW] for name, column in part.items()}  # views
-                self._window([next(items) for _ in window["index"]], window)
+            part, start = self._error_rows(size), 0
+            while start < size:
+                window = read_window(items, size - start)
+                self._window(window, {name: column[start : start + len(window)] for name, column in part.items()})
+                start += len(window)
             yield part
 
     def _error_rows(self, count: int) -> Columns:
@@ -86,7 +86,7 @@ class Scorer:
         self.tick(len(window) - len(ready), len(window) - len(ready))
         self._prove([item for item in window if item.encoded is not None])
         with Capture(self.adapter) as capture:
-            for members in pack([len(encoded) for _, encoded in ready], self.budget, MOST):
+            for members in pack([len(encoded) for _, encoded in ready], self.budget):
                 failed = self._measure(capture, [ready[member] for member in members], rows)
                 self.tick(len(members), failed)
         self._blame(window, rows)
@@ -171,6 +171,19 @@ class Scorer:
 
     def _needs(self) -> list[Any]:
         return [need for signal in self.signals.values() for need in signal.needs]
+
+
+def read_window(items: Iterator[Item], most: int) -> list[Item]:
+    """The next items of a part: `most`, or fewer where the bounds of a window are reached; what they are decides it.
+
+    So a run that is killed and started again makes the same windows, the same batches and the same numbers.
+    """
+    window: list[Item] = []
+    held = 0  # bytes
+    while len(window) < min(most, WINDOW) and held < WINDOW_BYTES:
+        window.append(item := next(items))
+        held += 0 if item.encoded is None else item.encoded.nbytes
+    return window
 
 
 def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-"""Samples in pool order -> batches of like length, encoded by worker processes.
+"""Samples in pool order, encoded by worker processes.
 
-In: a pool, an encoder, and which rows are wanted. Out: encoded samples (or the reason why not) in order, and batches
-under a token budget. What a batch holds depends on the window's samples alone, so a run that is killed and started
-again makes the same batches.
+In: a pool, an encoder, and which rows are wanted. Out: encoded samples (or the reason why not) in order.
 """
 
 from __future__ import annotations
@@ -153,18 +151,3 @@ def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
 
 def _quiet_worker(number: int) -> None:
     torch.set_num_threads(1)  # they work side by side already
-
-
-def pack(lengths: Sequence[int], budget: int, most: int) -> list[list[int]]:
-    """Places of samples grouped into batches: like lengths together, longest x count within `budget` tokens.
-
-    A sample longer than the budget is a batch of its own. Deterministic; longest first, so that the largest batch
-    comes early and a lack of memory shows at once.
-    """
-    batches: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batches and len(batches[-1]) < most and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches

@@ -154,7 +154,8 @@ def _score_with(
             progress(state)
 
     tick(0, 0)
-    scorer = Scorer(model, encoder, chosen, job.engine.tokens_per_batch, tick, run.note_proof, measured)
+    budget = job.engine.budget(model.device.type)
+    scorer = Scorer(model, encoder, chosen, budget, tick, run.note_proof, measured)
     sizes, written = tee(taken)
     for columns in scorer.parts(iter(feed), (len(run.rows_of(part)) for part in sizes)):
         run.write_part(part := next(written), columns)
@@ -203,7 +204,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "images": str(job.pool.image_root.resolve()),
         "device": str(model.device),
         "source_field": job.pool.source_field,
-        "tokens_per_batch": job.engine.tokens_per_batch,
+        "tokens_per_batch": job.engine.budget(model.device.type),
         # so that a training can mask the same tokens, see `masked_states(like=...)`
         "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
         "versions": _versions(),
