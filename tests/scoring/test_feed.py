@@ -5,17 +5,17 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from tests.sample_pools import llava_rows, write_pool
+from tests.scoring.large import feed as large_feed
 from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Encoded
 from vlmsift.pools import Pool, open_pool
-from vlmsift.scoring import feed as feed_module
+from vlmsift.scoring import shared
 from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, question_key
 from vlmsift.types import Sample, Turn
 
@@ -76,6 +76,25 @@ def test_every_tensor_arrives_as_it_is(workers: int, pool: Pool) -> None:
             assert ours[name].dtype == value.dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("pages", "shared_ones"), [(0, 0), (6, 2), (999, 12)])
+def test_large_tensors_are_shared_as_far_as_there_is_room(
+    dtype: torch.dtype, pages: int, shared_ones: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes two pages; all are held to the end."""
+    found: list[int] = []
+    get = shared.Room.get
+    monkeypatch.setattr(shared.Room, "get", lambda room, place: found.append(place.page) or get(room, place))
+    size = shared.LARGE * (4 if dtype == torch.bfloat16 else 2)
+    many = {"size": size, "dtype": dtype, "count": 12}
+    items = list(large_feed(2, **many, shared_bytes=pages * shared.PAGE))
+    for item, alone in zip(items, large_feed(0, **many), strict=True):
+        ours, theirs = vars_of(item.encoded), vars_of(alone.encoded)
+        assert ours["pixels"].dtype == dtype
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert len(found) == shared_ones
+
+
 def vars_of(encoded: Encoded | None) -> dict[str, torch.Tensor]:
     """All tensors by name."""
     assert encoded is not None
@@ -92,21 +111,6 @@ def test_a_rows_surprise_becomes_its_reason(workers: int, pool: Pool) -> None:
 def test_a_dead_worker_is_a_sentence(pool: Pool) -> None:
     with pytest.raises(VlmsiftError, match=r"has died.* Start the same command again, with fewer than --workers 1"):
         list(Feed(pool, LengthEncoder(dies="r2"), range(4), 1))
-
-
-def test_the_time_waited_is_measured(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    class SlowEncoder(LengthEncoder):
-        def encode(self, sample: Sample) -> Encoded:
-            now[0] += 2.0
-            return super().encode(sample)
-
-    monkeypatch.setattr(feed_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    feed = Feed(pool, SlowEncoder(), range(3), workers=0)
-    for _ in feed:
-        now[0] += 100.0  # the reader's own time, which does not count
-    assert feed.waited == 6.0
 
 
 @pytest.mark.parametrize("workers", [0, 2])

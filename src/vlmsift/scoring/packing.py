@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 WINDOW = 512  # samples that are held encoded and sorted by length together; as many make a part
-WINDOW_BYTES = 2 << 30  # of their tensors, where that is reached first
+WINDOW_BYTES = 1 << 30  # of their tensors, where that is reached first
 MOST = 256  # samples in a batch, whatever the budget
 FORWARD = 128
 """What a forward costs beside its tokens, as tokens: 12 ms against 0.08 ms a token for the embedded model on one core
