@@ -30,7 +30,7 @@ from tests.scoring.large import feed
 
 from vlmsift.models import Encoded
 from vlmsift.models.encode import concatenate
-from vlmsift.scoring.batches import keep_memory
+from vlmsift.scoring.memory import keep_memory
 
 SIZES = {"LLaVA, 1.3 MiB": int(1.3 * 2**20), "Qwen, 13.5 MiB": int(13.5 * 2**20)}
 Steps = dict[str, float]
@@ -60,7 +60,7 @@ def spend(told: Connection, size: int, dtype: torch.dtype, after: bool, count: i
         clock.append(time.process_time())
         for name, start, end in zip(("receive", "collate", "cast"), clock, clock[1:], strict=False):
             steps[name] = steps.get(name, 0.0) + 1e3 * (end - start) / count if number else 0.0
-        digest.update(joined.view(torch.uint8).numpy())
+        digest.update(joined.view(torch.uint8).numpy().data)
         del images, joined
     told.send((steps, digest.hexdigest()))
 

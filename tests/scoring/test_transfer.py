@@ -1,4 +1,4 @@
-"""What goes on beside the model's work changes no number: batches made ahead, windows gathered ahead, numbers read late.
+"""What goes on beside the model changes no number: batches made ahead, windows gathered ahead, numbers read late.
 
 No device is needed: a stand-in for the way to it keeps account of what happens when.
 """

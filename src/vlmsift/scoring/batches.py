@@ -29,6 +29,7 @@ from vlmsift.passes.measure import measure
 from vlmsift.proofs import prove_sample
 from vlmsift.scoring.ahead import ahead
 from vlmsift.scoring.feed import Item
+from vlmsift.scoring.memory import keep_memory
 from vlmsift.scoring.packing import WINDOW, WINDOW_BYTES, pack
 from vlmsift.scoring.transfer import Sent, Transfer
 from vlmsift.types import Signal
@@ -266,15 +267,6 @@ def read_window(items: Iterator[Item], most: int) -> list[Item]:
         window.append(item := next(items))
         held += 0 if item.encoded is None else item.encoded.nbytes
     return window
-
-
-def keep_memory() -> None:
-    """Have glibc keep freed memory for the next batch: it raises its bounds to the largest block it has seen freed.
-
-    Else each layer's tensors go back to the kernel, and come anew from it, a page at a time. 32 MiB is the most that
-    it learns from (mallopt(3), M_MMAP_THRESHOLD); twice as much stays at hand. Elsewhere this does nothing.
-    """
-    torch.empty((32 << 20) - (64 << 10), dtype=torch.uint8)
 
 
 def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:
