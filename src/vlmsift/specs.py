@@ -129,6 +129,10 @@ class EngineSpec(Parameters):
             given = f"devices={self.devices!r}" if self.devices else f"shard={self.shard!r}"
             raise UsageError(f"{given} cannot be meant with engine ray, which shares the work itself; leave one out")
 
+    def budget(self, device: str) -> int:
+        """Tokens per batch on a type of device, such as "cpu"."""
+        return self.tokens_per_batch or (2048 if device == "cpu" else 8192)
+
     def device_names(self) -> list[str]:
         """`devices` as torch names them; empty where none are given."""
         words = [word.strip() for word in (self.devices or "").split(",")] if self.devices is not None else []
@@ -161,10 +165,6 @@ def parse_shard(text: str) -> tuple[int, int]:
     if not (slash and first.isdecimal() and count.isdecimal() and int(first) < int(count)):
         raise UsageError(f"shard={text!r} cannot be meant; give i/n with 0 <= i < n, such as 0/2 and 1/2")
     return int(first), int(count)
-
-    def budget(self, device: str) -> int:
-        """Tokens per batch on a type of device, such as "cpu"."""
-        return self.tokens_per_batch or (2048 if device == "cpu" else 8192)
 
 
 def as_spec(cls: Any, value: Any) -> Any:

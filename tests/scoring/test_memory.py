@@ -15,8 +15,8 @@ from vlmsift.scoring.memory import keep_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    for _ in range(20):
-        kept = [torch.ones(3 << 20, dtype=torch.uint8) for _ in range(6)]
+    for size, count in [(3, 15), (6, 9), (12, 4)] * 8:
+        kept = [torch.ones(size << 20, dtype=torch.uint8) for _ in range(count)]
         del kept
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
