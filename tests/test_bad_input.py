@@ -199,10 +199,10 @@ def test_a_sample_that_fails_inside_the_model(
 ) -> None:
     from vlmsift.scoring import batches
 
-    def failing(capture: Any, batch: Any, needs: Any, measure: Any = batches.measure) -> Any:
+    def failing(capture: Any, batch: Any, needs: Any, measure: Any = batches.measure, **how: Any) -> Any:
         if f"r{BAD}" in batch.ids:
             raise IndexError("index 7 is out of range")
-        return measure(capture, batch, needs)
+        return measure(capture, batch, needs, **how)
 
     monkeypatch.setattr(batches, "measure", failing)
     pool = write_pool(tmp_path, llava_rows(COUNT))

@@ -20,8 +20,6 @@ if TYPE_CHECKING:
 
 EVERYTHING = "all"
 """The task of samples that name none."""
-MOST = 256
-"""Largest batch, whatever the budget."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ def evaluate(
     from vlmsift.models import open_model
     from vlmsift.pools import open_image, open_pool
     from vlmsift.scoring.batches import GIVE_UP
-    from vlmsift.scoring.feed import pack
+    from vlmsift.scoring.packing import pack
     from vlmsift.train.data import EncodedData
 
     engine, named = engine or EngineSpec(), as_spec(ModelSpec, model)
@@ -73,7 +71,7 @@ def evaluate(
     training = model.model.training
     model.model.eval()
     try:
-        for places in pack(data.lengths, engine.tokens_per_batch, MOST):
+        for places in pack(data.lengths, engine.budget(model.device.type)):
             answers = _answers(model, data, [data[place] for place in places])
             for place, answer in zip(places, answers, strict=True):
                 task = data.sources[place] or EVERYTHING

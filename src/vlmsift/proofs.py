@@ -17,6 +17,7 @@ from torch import Tensor
 
 from vlmsift.errors import UnsupportedModel, VlmsiftError, is_out_of_memory
 from vlmsift.models import Adapter, Encoded, Encoder
+from vlmsift.models.prepare import POSITIONS
 from vlmsift.passes.attention import Rows, Seen
 from vlmsift.passes.capture import Capture, set_text_attention
 from vlmsift.passes.intervene import SCORING, states_of, with_states
@@ -123,7 +124,10 @@ def compare_loss(adapter: Adapter, batch: Batch) -> tuple[float, str]:
     """Our loss and entropy of one sample against the model's own. Source of the latter: its `forward` with labels."""
     labels = batch.labels.to(adapter.device)  # (1, T)
     with _own_attention(adapter):
-        given = adapter.model(**adapter.inputs(batch), labels=labels, use_cache=False)
+        theirs_alone = {
+            name: value for name, value in adapter.inputs(batch).items() if name != POSITIONS
+        }  # it finds them
+        given = adapter.model(**theirs_alone, labels=labels, use_cache=False)
     logs = given.logits[0, :-1][labels[0, 1:] != -100].float().log_softmax(-1)  # (T, V) to (n, V), n supervised
     theirs = {Head(): float(given.loss), Head("entropy"): -float((logs.exp() * logs).nan_to_num().sum(-1).mean())}
     with Capture(adapter) as capture:

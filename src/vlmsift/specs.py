@@ -85,9 +85,13 @@ class EngineSpec(Parameters):
     """How the work is cut and shared; it changes no number beyond rounding, and who does it changes none at all."""
 
     name: ClassVar[str] = "engine"
-    tokens_per_batch: Annotated[Count, Meta(description="Tokens per batch; halved by itself when memory runs out.")] = (
-        8192
-    )
+    tokens_per_batch: Annotated[
+        Count | None,
+        Meta(
+            description="Tokens per batch; halved by itself when memory runs out (default: 8192, on a CPU 2048: larger "
+            "ones are slower there)."
+        ),
+    ] = None
     workers: Annotated[
         Natural | None,
         Meta(description="Processes that read and encode; 0 = none beside this (default: cores - 1, at most 8)."),
@@ -133,6 +137,10 @@ class EngineSpec(Parameters):
     def rows_per_part(self, rows: int) -> int:
         """`part_size`, or what a pool of so many `rows` takes: more rows are not to mean a hundred thousand files."""
         return self.part_size or (512 if rows <= 1_000_000 else 4096)
+
+    def budget(self, device: str) -> int:
+        """Tokens per batch on a type of device, such as "cpu"."""
+        return self.tokens_per_batch or (2048 if device == "cpu" else 8192)
 
     def device_names(self) -> list[str]:
         """`devices` as torch names them; empty where none are given."""

@@ -79,12 +79,12 @@ class Failing:
         self.passed: list[tuple[int, int]] = []
         self.failed = 0
 
-    def __call__(self, capture: Capture, batch: Batch, needs: Any) -> Any:
+    def __call__(self, capture: Capture, batch: Batch, needs: Any, **how: Any) -> Any:
         if self.at(batch):
             self.failed += 1
             raise self.error
         self.passed.append((len(batch), batch.valid.numel()))
-        return MEASURE(capture, batch, needs)
+        return MEASURE(capture, batch, needs, **how)
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, at: Callable[[Batch], bool], error: Exception) -> Failing:
@@ -188,8 +188,8 @@ def test_a_model_that_fails_on_everything_is_at_fault(
 def test_a_model_whose_every_loss_is_no_number_is_at_fault(
     items: list[Item], scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def overflown(capture: Capture, batch: Batch, needs: Any) -> Any:
-        return {need: value * math.nan for need, value in MEASURE(capture, batch, needs).items()}
+    def overflown(capture: Capture, batch: Batch, needs: Any, **how: Any) -> Any:
+        return {need: value * math.nan for need, value in MEASURE(capture, batch, needs, **how).items()}
 
     monkeypatch.setattr(batches, "measure", overflown)
     with pytest.raises(UnsupportedModel, match=r"not a number: the answer's loss is nan \(try --dtype float32\)"):
@@ -255,8 +255,8 @@ def test_what_the_model_cannot_do_is_no_matter_of_samples(
 def test_an_infinite_signal_is_undefined(
     items: list[Item], usual: Table, scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def infinite(capture: Capture, batch: Batch, needs: Any) -> Any:
-        found = MEASURE(capture, batch, needs)
+    def infinite(capture: Capture, batch: Batch, needs: Any, **how: Any) -> Any:
+        found = MEASURE(capture, batch, needs, **how)
         return {need: value / 0 if type(need).__name__ == "MaskedLoss" else value for need, value in found.items()}
 
     monkeypatch.setattr(batches, "measure", infinite)

@@ -1,24 +1,22 @@
-"""Items in pool order, whatever reads them; and batches under a budget."""
+"""Items in pool order, whatever reads them."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from tests.sample_pools import llava_rows, write_pool
+from tests.scoring.large import feed as large_feed
 from vlmsift.errors import SampleError, VlmsiftError
 from vlmsift.models import Encoded
 from vlmsift.pools import Pool, open_pool
-from vlmsift.scoring import feed as feed_module
-from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, pack, question_key
+from vlmsift.scoring import shared
+from vlmsift.scoring.feed import LONG_QUESTION, SHORT_ANSWER, Feed, answer_key, question_key
 from vlmsift.types import Sample, Turn
 
 COUNT = 14
@@ -78,6 +76,25 @@ def test_every_tensor_arrives_as_it_is(workers: int, pool: Pool) -> None:
             assert ours[name].dtype == value.dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(("pages", "shared_ones"), [(0, 0), (6, 2), (999, 12)])
+def test_large_tensors_are_shared_as_far_as_there_is_room(
+    dtype: torch.dtype, pages: int, shared_ones: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes two pages; all are held to the end."""
+    found: list[int] = []
+    get = shared.Room.get
+    monkeypatch.setattr(shared.Room, "get", lambda room, place: found.append(place.page) or get(room, place))
+    size = shared.LARGE * (4 if dtype == torch.bfloat16 else 2)
+    many = {"size": size, "dtype": dtype, "count": 12}
+    items = list(large_feed(2, **many, shared_bytes=pages * shared.PAGE))
+    for item, alone in zip(items, large_feed(0, **many), strict=True):
+        ours, theirs = vars_of(item.encoded), vars_of(alone.encoded)
+        assert ours["pixels"].dtype == dtype
+        assert all(torch.equal(ours[name], value) for name, value in theirs.items())
+    assert len(found) == shared_ones
+
+
 def vars_of(encoded: Encoded | None) -> dict[str, torch.Tensor]:
     """All tensors by name."""
     assert encoded is not None
@@ -94,21 +111,6 @@ def test_a_rows_surprise_becomes_its_reason(workers: int, pool: Pool) -> None:
 def test_a_dead_worker_is_a_sentence(pool: Pool) -> None:
     with pytest.raises(VlmsiftError, match=r"has died.* Start the same command again, with fewer than --workers 1"):
         list(Feed(pool, LengthEncoder(dies="r2"), range(4), 1))
-
-
-def test_the_time_waited_is_measured(pool: Pool, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-
-    class SlowEncoder(LengthEncoder):
-        def encode(self, sample: Sample) -> Encoded:
-            now[0] += 2.0
-            return super().encode(sample)
-
-    monkeypatch.setattr(feed_module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
-    feed = Feed(pool, SlowEncoder(), range(3), workers=0)
-    for _ in feed:
-        now[0] += 100.0  # the reader's own time, which does not count
-    assert feed.waited == 6.0
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -130,28 +132,6 @@ def test_nothing_asked_for_is_nothing(workers: int, pool: Pool) -> None:
 def test_answer_keys(answer: str, key: str | None) -> None:
     turns = (Turn("user", "q"), Turn("assistant", answer))
     assert answer_key(Sample("a", 0, turns, (), None, {})) == key
-
-
-LENGTHS = st.lists(st.integers(1, 300), max_size=60)
-
-
-@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
-def test_batches_hold_each_place_once_within_the_budget(lengths: list[int], budget: int, most: int) -> None:
-    batches = pack(lengths, budget, most)
-    assert sorted(place for batch in batches for place in batch) == list(range(len(lengths)))
-    for batch in batches:
-        longest = max(lengths[place] for place in batch)
-        assert len(batch) == 1 or (longest * len(batch) <= budget and len(batch) <= most)
-    assert batches == pack(list(lengths), budget, most)
-
-
-@given(LENGTHS, st.integers(1, 900), st.integers(1, 9))
-def test_batches_hold_like_lengths_and_are_full(lengths: list[int], budget: int, most: int) -> None:
-    batches = pack(lengths, budget, most)
-    ordered = [lengths[place] for batch in batches for place in batch]
-    assert ordered == sorted(lengths, reverse=True)
-    for batch in batches[:-1]:
-        assert len(batch) == most or lengths[batch[0]] * (len(batch) + 1) > budget
 
 
 @pytest.mark.parametrize(

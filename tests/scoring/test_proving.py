@@ -157,11 +157,13 @@ def test_a_sample_that_cannot_be_measured_proves_nothing(
 ) -> None:
     measure = batches.measure
 
-    def failing(capture: Any, batch: Any, needs: Any) -> Any:
+    def failing(capture: Any, batch: Any, needs: Any, **how: Any) -> Any:
         if "r0" in batch.ids and kind == "failed in the model":
             raise IndexError("index 7 is out of range")
         faulty = torch.tensor([name == "r0" for name in batch.ids])
-        return {need: value.masked_fill(faulty, math.nan) for need, value in measure(capture, batch, needs).items()}
+        return {
+            need: value.masked_fill(faulty, math.nan) for need, value in measure(capture, batch, needs, **how).items()
+        }
 
     monkeypatch.setattr(batches, "measure", failing)
     run = score(pool, model, tmp_path / "run", signals=["answer_loss"])

@@ -33,11 +33,17 @@ class Encoded:
     input_ids: Tensor  # (T,)
     labels: Tensor  # (T,), IGNORED where unsupervised
     image_index: Tensor  # (T,), -1 for text
-    rows: dict[str, Tensor] = field(default_factory=dict)  # other (T,) inputs, e.g. token_type_ids
+    rows: dict[str, Tensor] = field(default_factory=dict)  # other (T,) or (3, T) inputs, e.g. token_type_ids
     images: dict[str, Tensor] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return int(self.input_ids.shape[0])
+
+    @property
+    def nbytes(self) -> int:
+        """Of all its tensors."""
+        tensors = (self.input_ids, self.labels, self.image_index, *self.rows.values(), *self.images.values())
+        return sum(tensor.nbytes for tensor in tensors)
 
 
 @dataclass
@@ -220,15 +226,19 @@ class Encoder:
             raise SampleError("refused by the processor", "its image tensors cannot be put together")
         return Encoded(sample.id, input_ids, labels, image_index, rows, images)
 
-    def collate(self, samples: Sequence[Encoded], padding_side: str = "right") -> Batch:
-        """Encoded samples as one batch, padded to the longest. A sample's numbers do not depend on the others."""
+    def collate(self, samples: Sequence[Encoded], padding_side: str = "right", pinned: bool = False) -> Batch:
+        """Encoded samples as one batch, padded to the longest. A sample's numbers do not depend on the others.
+
+        `pinned`: image tensors in memory that a device can copy from by itself.
+        """
         longest = max(len(sample) for sample in samples)
 
         def padded(values: Sequence[Tensor], fill: int) -> Tensor:
-            out = values[0].new_full((len(values), longest), fill)  # (B, T)
+            out = values[0].new_full((*values[0].shape[:-1], len(values), longest), fill)  # (B, T) or (3, B, T)
             for row, value in enumerate(values):
-                place = slice(0, len(value)) if padding_side == "right" else slice(longest - len(value), longest)
-                out[row, place] = value
+                length = value.shape[-1]
+                place = slice(0, length) if padding_side == "right" else slice(longest - length, longest)
+                out[..., row, place] = value
             return out
 
         input_ids = padded([sample.input_ids for sample in samples], self.pad_id)  # (B, T)
@@ -238,7 +248,7 @@ class Encoder:
         inputs = {"input_ids": input_ids, "attention_mask": valid.long()}
         for name in samples[0].rows:
             inputs[name] = padded([sample.rows[name] for sample in samples], 0)
-        inputs |= _join_images(samples, self.quirk)
+        inputs |= _join_images(samples, self.quirk, pinned)
         query_mask = torch.zeros_like(valid)
         query_mask[:, :-1] = labels[:, 1:] != IGNORED  # the row before a supervised token predicts it
         return Batch(
@@ -280,7 +290,7 @@ def _tensor(value: Any) -> Tensor | None:
         return None
 
 
-def _join_images(samples: Sequence[Encoded], quirk: Quirk) -> dict[str, Tensor]:
+def _join_images(samples: Sequence[Encoded], quirk: Quirk, pinned: bool = False) -> dict[str, Tensor]:
     """Image tensors of a batch: trailing sizes padded with zeros to the largest, then joined image by image.
 
     The padding is what every processor itself does for a batch (tiles, rows of images, canvases), and what models undo
@@ -293,11 +303,19 @@ def _join_images(samples: Sequence[Encoded], quirk: Quirk) -> dict[str, Tensor]:
         if quirk.images_per_row:  # a sample without images is a row of zeros
             empty = found[0].new_zeros((1, *size))
             found = [sample.images.get(name, empty) for sample in samples]
-        joined[name] = torch.cat([_grown(tensor, size) for tensor in found])  # (images or patches of the batch, *size)
+        joined[name] = concatenate(found, size, pinned)
     return joined
 
 
-def _grown(tensor: Tensor, size: list[int]) -> Tensor:
-    """The tensor with every axis but the first padded at its end to `size`."""
-    margins = [edge for axis in reversed(range(1, tensor.ndim)) for edge in (0, size[axis - 1] - tensor.shape[axis])]
-    return torch.nn.functional.pad(tensor, margins) if any(margins) else tensor
+def concatenate(tensors: Sequence[Tensor], size: list[int], pinned: bool) -> Tensor:
+    """(images or patches, *size) from several: each copied once, padded at the end of every axis but the first."""
+    even = all(list(tensor.shape[1:]) == size for tensor in tensors)
+    make = torch.empty if even else torch.zeros
+    count = sum(len(tensor) for tensor in tensors)
+    out = make((count, *size), dtype=tensors[0].dtype, pin_memory=pinned)
+    start = 0
+    for tensor in tensors:
+        end = start + len(tensor)
+        out[start:end][tuple(slice(edge) for edge in tensor.shape)].copy_(tensor)
+        start = end
+    return out

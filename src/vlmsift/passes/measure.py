@@ -22,8 +22,10 @@ from vlmsift.passes.outputs import watched
 from vlmsift.types import Batch, Need
 
 
-def measure(capture: Capture, batch: Batch, needs: Iterable[Need]) -> dict[Need, Tensor]:
+def measure(capture: Capture, batch: Batch, needs: Iterable[Need], wait: bool = True) -> dict[Need, Tensor]:
     """Run the passes that the needs ask for. Results are float32 on the CPU; `Head()` (the loss) is always among them.
+
+    `wait=False` leaves them on the model's device, which may not have come to them yet.
 
     Raises:
         UnsupportedModel: a text layer whose attention is needed or changed did not call our attention function, or a
@@ -65,7 +67,8 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Need]) -> dict[Need,
             loss = head_means(adapter, batch, capture.resume(trace, change), [Head()])[0]  # (B,)
             results[need] = loss if change.undefined is None else loss.masked_fill(change.undefined, math.nan)
     nothing = torch.full((len(batch),), math.nan)  # (B,), of a re-run that means nothing for this batch
-    return {need: results.get(need, nothing).float().cpu() for need in wanted}
+    found = {need: results.get(need, nothing).float() for need in wanted}
+    return {need: value.cpu() for need, value in found.items()} if wait else found
 
 
 def _shared_rows(batch: Batch, observers: dict[Observe, Observer]) -> list[tuple[Rows, list[Observer]]]:

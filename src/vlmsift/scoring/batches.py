@@ -2,15 +2,19 @@
 
 A batch that fails is halved until the sample at fault stands alone, which becomes an error row. A lack of memory makes
 all later batches smaller too. Before anything of a model is kept, it is proved on the first samples that it takes.
+While a device works on a batch, the next one is put together and copied to it, and the numbers of the one before are
+read; meanwhile the next window comes in. Which samples make a batch depends on the window's samples alone.
 """
 
 from __future__ import annotations
 
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -23,17 +27,29 @@ from vlmsift.passes.capture import Capture
 from vlmsift.passes.loss import Head
 from vlmsift.passes.measure import measure
 from vlmsift.proofs import prove_sample
-from vlmsift.scoring.feed import Item, pack
+from vlmsift.scoring.ahead import ahead
+from vlmsift.scoring.feed import Item
+from vlmsift.scoring.memory import keep_memory
+from vlmsift.scoring.packing import WINDOW, WINDOW_BYTES, pack
+from vlmsift.scoring.transfer import Sent, Transfer
 from vlmsift.types import Signal
 
-WINDOW = 128  # samples that are held encoded and sorted by length together; a multiple of it makes a part
-MOST = 256  # samples in a batch, whatever the budget
 GIVE_UP = 8  # so many failures, and a window without a success, mean that the model, not the samples, is at fault
 # kinds of reasons from the encoder that count as failures too: one sample may earn them, but hardly every sample
 _REFUSED = ("refused by the processor", "refused by the chat template")
 NOT_THE_DATA = ("unexpected", *_REFUSED, "answer not located", "images not located")
 
 Columns = dict[str, NDArray[Any]]  # name -> (n,) or (n, K) values of n rows
+Numbers = tuple[NDArray[np.float32], Columns]  # the (B,) losses in nats, and column -> (B,) or (B, K) values
+T = TypeVar("T")
+Group = list[tuple[int, Encoded]]  # (place in the window, sample), of one batch
+
+
+class Failure(NamedTuple):
+    """Why a group could not be measured."""
+
+    reason: str  # as of its first sample
+    of_memory: bool
 
 
 @dataclass
@@ -50,18 +66,31 @@ class Scorer:
     tick: Callable[[int, int], None] = lambda rows, errors: None  # whenever rows are done; errors among them
     record: Callable[[dict[str, Any]], None] = lambda proof: None  # of the model, before a row that it speaks for
     measured: set[bool] = field(default_factory=set)  # kinds: with an image, any
+    gather: bool = False  # the next window while this one is measured; for items that come from worker processes
+    waited: float = field(default=0.0, init=False)  # seconds, for windows
     halved: int = field(default=0, init=False)  # times that the budget was
     failed: Counter[bool] = field(default_factory=Counter, init=False)  # by kind: with an image, any
     proved: set[bool] = field(default_factory=set, init=False)  # kinds: with an image, without
 
+    def __post_init__(self) -> None:
+        self.transfer = Transfer(self.adapter.device)
+        if self.adapter.device.type == "cpu":
+            keep_memory()
+
     def parts(self, items: Iterator[Item], sizes: Iterable[int]) -> Iterator[Columns]:
         """Columns of one part after another, as many items each as `sizes` says."""
-        for size in sizes:
-            part = self._error_rows(size)
-            for start in range(0, size, WINDOW):
-                window = {name: column[start : start + WINDOW] for name, column in part.items()}  # views
-                self._window([next(items) for _ in window["index"]], window)
-            yield part
+        windows = read_windows(items, sizes)
+        windows = ahead(windows) if self.gather else windows
+        part: Columns = {}
+        started = time.perf_counter()
+        for size, start, window in windows:
+            self.waited += time.perf_counter() - started
+            part = self._error_rows(size) if start == 0 else part
+            end = start + len(window)
+            self._window(window, {name: column[start:end] for name, column in part.items()})  # views
+            if end == size:
+                yield part
+            started = time.perf_counter()
 
     def _error_rows(self, count: int) -> Columns:
         """Rows of which nothing is known yet: errors, their signals undefined."""
@@ -85,11 +114,31 @@ class Scorer:
         ready = [(place, item.encoded) for place, item in enumerate(window) if item.encoded is not None]
         self.tick(len(window) - len(ready), len(window) - len(ready))
         self._prove([item for item in window if item.encoded is not None])
+        packed = pack([len(encoded) for _, encoded in ready], self.budget)
         with Capture(self.adapter) as capture:
-            for members in pack([len(encoded) for _, encoded in ready], self.budget, MOST):
-                failed = self._measure(capture, [ready[member] for member in members], rows)
-                self.tick(len(members), failed)
+            batches = self._sent([[ready[member] for member in members] for members in packed])
+            before: tuple[int, Callable[[], int]] | None = None  # samples, and what fills their rows in
+            for group, sent in ahead(batches) if self.transfer.beside else batches:
+                fill = self._begin(capture, group, rows, sent)
+                if before is not None:
+                    self.tick(before[0], before[1]())
+                before = len(group), fill
+            if before is not None:
+                self.tick(before[0], before[1]())
         self._blame(window, rows)
+
+    def _sent(self, groups: list[Group]) -> Iterator[tuple[Group, Sent | None]]:
+        """Each group as a batch on its way to the device; None where that fails, which is told when its turn comes."""
+        for group in groups:
+            try:
+                sent: Sent | None = self._send(group)
+            except Exception:
+                sent = None
+            yield group, sent
+
+    def _send(self, group: Group) -> Sent:
+        samples = [encoded for _, encoded in group]
+        return self.transfer.send(self.encoder.collate(samples, pinned=self.transfer.beside))
 
     def _prove(self, items: list[Item]) -> None:
         """Prove the model on the shortest sample with an image and the shortest without; once for each kind.
@@ -104,7 +153,7 @@ class Scorer:
             for encoded, answers in sorted(alike, key=lambda pair: len(pair[0]))[:GIVE_UP]:
                 try:
                     with Capture(self.adapter) as capture:
-                        loss, _ = self._batch(capture, [encoded])
+                        loss, _ = self._batch(capture, [(0, encoded)])()
                 except VlmsiftError:
                     raise
                 except Exception as error:
@@ -130,47 +179,94 @@ class Scorer:
                     "says more"
                 )
 
-    def _measure(self, capture: Capture, group: list[tuple[int, Encoded]], rows: Columns) -> int:
-        """Fill in the rows of the group's (place, sample) and count the errors; halves a group that fails."""
-        places, samples = [place for place, _ in group], [encoded for _, encoded in group]
+    def _begin(self, capture: Capture, group: Group, rows: Columns, sent: Sent | None = None) -> Callable[[], int]:
+        """Give the group to the device. Out: what fills in its rows and counts the errors, when the device is done."""
+        begun = self._attempt(partial(self._batch, capture, group, sent), group)
+        if isinstance(begun, Failure):
+            errors = self._halve(capture, group, rows, begun)
+            return lambda: errors
+        return partial(self._fill, capture, group, rows, begun)
+
+    def _fill(self, capture: Capture, group: Group, rows: Columns, numbers: Callable[[], Numbers]) -> int:
+        """Fill in the rows of the group and count the errors."""
+        found = self._attempt(numbers, group)
+        if isinstance(found, Failure):
+            return self._halve(capture, group, rows, found)
+        loss, values = found
+        places = [place for place, _ in group]
+        finite = np.isfinite(loss)  # where it is not, the row is an error, whatever else was measured
+        for name, value in values.items():  # each (B,) or (B, K)
+            defined = np.isfinite(value) & finite.reshape(-1, *[1] * (value.ndim - 1))  # as value
+            rows[name][places] = np.where(defined, value, np.nan).reshape(rows[name][places].shape)
+        rows["answer_tokens"][places] = [int((encoded.labels[1:] != -100).sum()) for _, encoded in group]
+        rows["status"][places] = np.where(finite, "ok", "error")
+        rows["reason"][places] = [None if math.isfinite(number) else _not_a_number(number) for number in loss]
+        return int((~finite).sum())
+
+    def _attempt(self, step: Callable[[], T], group: Group) -> T | Failure:
+        """What the step gives, or why it fails; with the error go the tensors that its traceback held."""
         try:
-            loss, values = self._batch(capture, samples)
+            return step()
         except VlmsiftError:  # not the sample's fault
             raise
         except Exception as error:
             stop_at_device_fault(error)
-            if len(group) == 1:
-                rows["reason"][places[0]] = failure(error, samples[0])
-                return 1
-            short_of_memory = is_out_of_memory(error)
-        else:
-            finite = np.isfinite(loss)  # where it is not, the row is an error, whatever else was measured
-            for name, value in values.items():  # each (B,) or (B, K)
-                defined = np.isfinite(value) & finite.reshape(-1, *[1] * (value.ndim - 1))  # as value
-                rows[name][places] = np.where(defined, value, np.nan).reshape(rows[name][places].shape)
-            rows["answer_tokens"][places] = [int((encoded.labels[1:] != -100).sum()) for encoded in samples]
-            rows["status"][places] = np.where(finite, "ok", "error")
-            rows["reason"][places] = [None if math.isfinite(number) else _not_a_number(number) for number in loss]
-            return int((~finite).sum())
-        if short_of_memory:  # here the error is gone, and with it the tensors that its traceback held
-            self.budget = max(1, min(self.budget, len(group) * max(map(len, samples))) // 2)
+            return Failure(failure(error, group[0][1]), is_out_of_memory(error))
+
+    def _halve(self, capture: Capture, group: Group, rows: Columns, why: Failure) -> int:
+        """Measure the halves of a group that failed, one after the other; count the errors."""
+        if len(group) == 1:
+            rows["reason"][group[0][0]] = why.reason
+            return 1
+        if why.of_memory:
+            self.budget = max(1, min(self.budget, len(group) * max(len(encoded) for _, encoded in group)) // 2)
             self.halved += 1
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
         middle = len(group) // 2
-        return self._measure(capture, group[:middle], rows) + self._measure(capture, group[middle:], rows)
+        return sum(self._begin(capture, half, rows)() for half in (group[:middle], group[middle:]))
 
-    def _batch(self, capture: Capture, samples: list[Encoded]) -> tuple[NDArray[np.float32], Columns]:
-        """The (B,) losses in nats, and column -> (B,) or (B, K) values."""
-        batch = self.encoder.collate(samples)
+    def _batch(self, capture: Capture, group: Group, sent: Sent | None = None) -> Callable[[], Numbers]:
+        """Begin to measure a batch. Out: what waits for its numbers."""
+        sent = sent or self._send(group)
         needs = self._needs()
         # lengths and draws need no forward, and then there is no loss to be checked
-        measured = measure(capture, batch, needs) if needs else {Head(): torch.zeros(len(batch))}
-        values: dict[str, Tensor] = {name: signal(batch, measured) for name, signal in self.signals.items()}
-        return measured[Head()].numpy(), {name: value.float().numpy() for name, value in values.items()}
+        batch = sent.host
+        found = measure(capture, sent.arrived(), needs, wait=False) if needs else {Head(): torch.zeros(len(batch))}
+        arrived = self.transfer.fetch(found)
+
+        def numbers() -> Numbers:
+            measured = arrived()
+            values: dict[str, Tensor] = {name: signal(batch, measured) for name, signal in self.signals.items()}
+            return measured[Head()].numpy(), {name: value.float().numpy() for name, value in values.items()}
+
+        return numbers
 
     def _needs(self) -> list[Any]:
         return [need for signal in self.signals.values() for need in signal.needs]
+
+
+def read_windows(items: Iterator[Item], sizes: Iterable[int]) -> Iterator[tuple[int, int, list[Item]]]:
+    """(rows of the part, first row of the window in it, its items), part by part."""
+    for size in sizes:
+        start = 0
+        while start < size:
+            window = read_window(items, size - start)
+            yield size, start, window
+            start += len(window)
+
+
+def read_window(items: Iterator[Item], most: int) -> list[Item]:
+    """The next items of a part: `most`, or fewer where the bounds of a window are reached; what they are decides it.
+
+    So a run that is killed and started again makes the same windows, the same batches and the same numbers.
+    """
+    window: list[Item] = []
+    held = 0  # bytes
+    while len(window) < min(most, WINDOW) and held < WINDOW_BYTES:
+        window.append(item := next(items))
+        held += 0 if item.encoded is None else item.encoded.nbytes
+    return window
 
 
 def column_of(signal: Signal, adapter: Adapter) -> dict[str, Any]:

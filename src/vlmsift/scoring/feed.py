@@ -1,27 +1,27 @@
-"""Samples in pool order -> batches of like length, encoded by worker processes.
+"""Samples in pool order, encoded by worker processes.
 
-In: a pool, an encoder, and which rows are wanted. Out: encoded samples (or the reason why not) in order, and batches
-under a token budget. What a batch holds depends on the window's samples alone, so a run that is killed and started
-again makes the same batches.
+In: a pool, an encoder, and which rows are wanted. Out: encoded samples (or the reason why not) in order. Large tensors
+come through memory that is shared with the workers, small ones through the pipe.
 """
 
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
+from numpy.typing import NDArray
+from torch.utils.data import DataLoader, get_worker_info
 
 from vlmsift.errors import SampleError, VlmsiftError
-from vlmsift.models import Adapter, Encoded, Encoder
+from vlmsift.models import Adapter, Encoded, Encoder, Prepare
 from vlmsift.pools import Pool, open_image
+from vlmsift.scoring import shared
 from vlmsift.scoring.patience import patience
 from vlmsift.types import IMAGE_MARK, Batch, Sample
 
@@ -78,8 +78,8 @@ def draw_batches(pool: Pool, model: Adapter, count: int) -> Iterator[Batch]:
 class _Encoding:
     """A map-style data set: pool row -> Item. Everything a sample can do wrong becomes a reason."""
 
-    def __init__(self, pool: Pool, encoder: Encoder) -> None:
-        self.pool, self.encoder = pool, encoder
+    def __init__(self, pool: Pool, encoder: Encoder, prepare: Prepare | None) -> None:
+        self.pool, self.encoder, self.prepare = pool, encoder, prepare
 
     def __getitem__(self, index: int) -> Item:
         facts: dict[str, Any] = {"id": self.pool.ids[index], "source": self.pool.source(index), "images": 0}
@@ -89,7 +89,8 @@ class _Encoding:
                 facts["images"] = len(sample.images)
                 facts |= {"answer_key": answer_key(sample), "question": question_key(sample)}
                 answers = tuple(turn.text for turn in sample.turns if turn.role == "assistant")
-                return Item(index, facts, self.encoder.encode(sample), None, answers)
+                encoded = self.encoder.encode(sample)
+                return Item(index, facts, self.prepare(encoded) if self.prepare else encoded, None, answers)
         except SampleError as error:
             return Item(index, facts, None, str(error))
         except Exception as error:  # one row's surprise must not end a run of millions
@@ -98,24 +99,26 @@ class _Encoding:
 
 @dataclass
 class Feed:
-    """Iterates over items in the order of `indices` and keeps the time that its reader had to wait."""
+    """Iterates over items in the order of `indices`."""
 
     pool: Pool
     encoder: Encoder
     indices: Iterable[int]  # rows of the pool; asked for as late as the processes are to have work
     workers: int = 1  # processes that read and encode; 0 = in this process
-    waited: float = field(default=0.0, init=False)  # seconds
+    prepare: Prepare | None = None  # what the model needs beside; None = samples as they are encoded
+    shared_bytes: int = shared.MOST  # at most, with all workers together; 0 = everything goes through the pipe
 
     def __iter__(self) -> Iterator[Item]:
+        rooms = shared.make_rooms(self.workers, self.shared_bytes) if self.workers else []
         how: dict[str, Any] = {"num_workers": self.workers}
         if self.workers:
             # forked workers share the pool's memory map and the processor; they never touch the model or a device
             context = None if sys.platform == "win32" else "fork"
-            how |= {"collate_fn": _for_the_pipe, "prefetch_factor": 16, "multiprocessing_context": context}
-        rows: Any = _Encoding(self.pool, self.encoder)
+            send = partial(_for_the_pipe, rooms)
+            how |= {"collate_fn": send, "prefetch_factor": 16, "multiprocessing_context": context}
+        rows: Any = _Encoding(self.pool, self.encoder, self.prepare)
         items = iter(DataLoader(rows, batch_size=None, sampler=self.indices, worker_init_fn=_quiet_worker, **how))
         while True:
-            started = time.perf_counter()
             try:
                 item = next(items)
             except StopIteration:
@@ -127,22 +130,47 @@ class Feed:
                     f"a process that reads and encodes has died, often for want of memory ({error}). Start the same "
                     f"command again, with fewer than --workers {self.workers}"
                 ) from error
-            item = _from_the_pipe(item)
-            self.waited += time.perf_counter() - started
-            yield item
+            yield _converted(item, partial(_received, rooms))
 
 
-def _for_the_pipe(item: Item) -> Item:
-    """NumPy arrays for tensors: torch would send each tensor as a file descriptor of its own, which is slower."""
-    return _converted(item, lambda value: value if value.dtype is torch.bfloat16 else value.numpy())
+def _for_the_pipe(rooms: Sequence[shared.Room], item: Item) -> Item:
+    """NumPy arrays for small tensors, places in shared memory for large ones, as long as there is room.
+
+    As a tensor each would be sent as a file descriptor of its own, which is slower, and needs /dev/shm.
+    """
+    worker = get_worker_info()
+    room = rooms[worker.id] if rooms and worker else None
+
+    def sent(value: Any) -> Any:
+        place = room.put(value) if room is not None and value.nbytes >= shared.LARGE else None
+        if place is not None:
+            return place
+        return _Bits(value.view(torch.int16).numpy()) if value.dtype is torch.bfloat16 else value.numpy()
+
+    return _converted(item, sent)
 
 
-def _from_the_pipe(item: Item) -> Item:
-    return _converted(item, lambda value: value if isinstance(value, torch.Tensor) else torch.from_numpy(value))
+@dataclass(frozen=True, slots=True)
+class _Bits:
+    """A bfloat16 tensor, which NumPy does not know, as the integers that its bits are."""
+
+    values: NDArray[np.int16]
+
+
+def _received(rooms: Sequence[shared.Room], value: Any) -> Any:
+    match value:
+        case torch.Tensor():
+            return value
+        case shared.Place():
+            return rooms[value.worker].get(value)
+        case _Bits():
+            return torch.from_numpy(value.values).view(torch.bfloat16)
+        case _:
+            return torch.from_numpy(value)
 
 
 def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
-    """The item with `convert` applied to every tensor (or array) in it."""
+    """The item with `convert` applied to every tensor (or what it was sent as) in it."""
     if (encoded := item.encoded) is None:
         return item
     changed: dict[str, Any] = {name: convert(getattr(encoded, name)) for name in ("input_ids", "labels", "image_index")}
@@ -153,18 +181,3 @@ def _converted(item: Item, convert: Callable[[Any], Any]) -> Item:
 
 def _quiet_worker(number: int) -> None:
     torch.set_num_threads(1)  # they work side by side already
-
-
-def pack(lengths: Sequence[int], budget: int, most: int) -> list[list[int]]:
-    """Places of samples grouped into batches: like lengths together, longest x count within `budget` tokens.
-
-    A sample longer than the budget is a batch of its own. Deterministic; longest first, so that the largest batch
-    comes early and a lack of memory shows at once.
-    """
-    batches: list[list[int]] = []
-    for place in sorted(range(len(lengths)), key=lambda place: (-lengths[place], place)):
-        if batches and len(batches[-1]) < most and lengths[batches[-1][0]] * (len(batches[-1]) + 1) <= budget:
-            batches[-1].append(place)
-        else:
-            batches.append([place])
-    return batches

@@ -123,6 +123,7 @@ def _score_with(
     progress: Callable[[Progress], None] | None,
 ) -> Run:
     """Score one open model, which must not be one of the runs `before`."""
+    from vlmsift.models import prepare_for
     from vlmsift.pools import open_image
     from vlmsift.scoring.batches import Scorer
     from vlmsift.scoring.feed import Feed
@@ -143,7 +144,7 @@ def _score_with(
     workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if workers is None else workers
     encoder = model.encoder(partial(open_image, root=job.pool.image_root))
     indices = (index for part in ahead for index in run.rows_of(part))
-    feed = Feed(job.pool, encoder, indices, min(workers, missing))
+    feed = Feed(job.pool, encoder, indices, min(workers, missing), prepare_for(model))
     state, started = Progress(len(job.pool)), time.perf_counter()
     under_way: list[int] = []  # rows of the part that is measured now
 
@@ -151,12 +152,13 @@ def _score_with(
         under_way.append(done)
         state.done = max(state.done, parts.rows_done + sum(under_way))
         state.mine, state.errors = state.mine + done, state.errors + errors
-        state.waited, state.seconds = feed.waited, time.perf_counter() - started
+        state.waited, state.seconds = scorer.waited, time.perf_counter() - started
         if progress is not None:
             progress(state)
 
+    budget = job.engine.budget(model.device.type)
+    scorer = Scorer(model, encoder, chosen, budget, tick, run.note_proof, measured, gather=feed.workers > 0)
     tick(0, 0)
-    scorer = Scorer(model, encoder, chosen, job.engine.tokens_per_batch, tick, run.note_proof, measured)
     sizes, written = tee(taken)
     for columns in scorer.parts(iter(feed), (len(run.rows_of(part)) for part in sizes)):
         run.write_part(part := next(written), columns)
@@ -205,7 +207,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "images": str(job.pool.image_root.resolve()),
         "device": str(model.device),
         "source_field": job.pool.source_field,
-        "tokens_per_batch": job.engine.tokens_per_batch,
+        "tokens_per_batch": job.engine.budget(model.device.type),
         # so that a training can mask the same tokens, see `masked_states(like=...)`
         "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
         "versions": _versions(),

@@ -48,7 +48,7 @@ class _Store:
                 continue
             self.rows[name], self.lengths[name] = item.index, len(encoded)
             self.has_image[name] = bool((encoded.image_index >= 0).any())
-            free -= _bytes(encoded)
+            free -= encoded.nbytes
             if free >= 0:
                 self.kept[item.index] = encoded
 
@@ -170,8 +170,3 @@ class EncodedData(Dataset[Encoded]):
                 f"sample {name!r} could be read before, and now cannot ({error}); leave {self.pool.path} and its "
                 "images as they are while they are in use"
             ) from error
-
-
-def _bytes(encoded: Encoded) -> int:
-    tensors = (encoded.input_ids, encoded.labels, encoded.image_index)
-    return sum(tensor.nbytes for tensor in (*tensors, *encoded.rows.values(), *encoded.images.values()))
