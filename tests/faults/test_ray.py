@@ -94,8 +94,14 @@ def test_the_numbers_do_not_depend_on_the_actors(actors: int, home: Home, tmp_pa
     home.assert_whole(tmp_path / "run")
 
 
-def test_a_cluster_that_does_not_answer_is_told(home: Home, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"no Ray cluster answers at '127\.0\.0\.1:1'"):
+def test_a_cluster_that_does_not_answer_is_told(home: Home, tmp_path: Path, monkeypatch: Any) -> None:
+    """Ray itself takes minutes to say so."""
+
+    def refuse(address: str, **how: Any) -> None:
+        raise ConnectionError("nobody is there")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(UsageError, match=r"no Ray cluster answers at '127\.0\.0\.1:1' \(nobody is there\)"):
         home.score(tmp_path / "run", engine="ray", address="127.0.0.1:1")
 
 

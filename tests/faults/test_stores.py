@@ -55,7 +55,7 @@ def test_a_store_that_fails(kind: str, home: Home, tmp_path: Path, monkeypatch: 
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         home.here  # noqa: B018, made before anything fails
-        made[0].kind, made[0].every = kind, {"503": 3, "stalls": 23, "breaks": 5}[kind]
+        made[0].kind, made[0].every = kind, {"503": 3, "stalls": 23, "breaks": 11}[kind]
         place = f"s3://{BUCKET}/{kind}/run"
         run = home.score(place)
         made[0].kind = "none"
