@@ -79,7 +79,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "keys dropped": (module, "_changed_mask"),
     "choice of tokens": (interventions, "choose_tokens"),
     "re-run": (Capture, "resume"),
-    "loss": (loss.STATISTICS, "loss"),
+    "loss": (loss, "Tokens"),
 }
 
 

@@ -1,8 +1,8 @@
 """Vision towers that attend in windows, or image by image: one call for all windows of a length, not one for each.
 
 In: a model. Out: the same numbers. Such a tower (Qwen-VL's, GLM's) packs all images into one sequence and says where
-its windows end. Only to kernels named flash does it hand the sequence whole; with any other it calls attention window by
-window, in Qwen2.5-VL over a thousand times for one image. Ours is named so that it gets the sequence, and groups them.
+its windows end. Only to kernels named flash does it hand the sequence whole; with any other it calls attention window
+by window, in Qwen2.5-VL over a thousand times for one image. Ours is named so that it gets the whole, and groups them.
 """
 
 from __future__ import annotations
