@@ -46,9 +46,9 @@ def _looping(module: Any) -> Any:
     config = getattr(module, "config", None)
     if getattr(config, "_attn_implementation", None) != "sdpa":
         return None
-    code = getattr(inspect.unwrap(type(module).forward), "__code__", None)
-    knows = code is not None and "is_flash_attention_requested" in code.co_names
-    return config if knows and "cu_seqlens" in code.co_varnames[: code.co_argcount] else None
+    code: Any = getattr(inspect.unwrap(type(module).forward), "__code__", None)
+    asks = code is not None and "is_flash_attention_requested" in code.co_names
+    return config if asks and "cu_seqlens" in code.co_varnames[: code.co_argcount] else None
 
 
 def attend_in_windows(

@@ -167,9 +167,8 @@ def _all_visible(mask: Tensor | None, query: Tensor, causal: bool) -> Tensor:
     """(B, T, T) bool: which keys each position may attend to; `visible_keys` of all rows."""
     batch, _, length, _ = query.shape
     if mask is not None:
-        return (mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2)[:, 0].expand(
-            batch, -1, -1
-        )
+        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        return allowed[:, 0].expand(batch, -1, -1)
     seen = torch.ones((length, length), dtype=torch.bool, device=query.device)
     return (seen.tril() if causal else seen).expand(batch, -1, -1)
 

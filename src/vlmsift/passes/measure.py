@@ -74,7 +74,8 @@ def fetched(results: dict[Need, Tensor]) -> dict[Need, Tensor]:
     far = {need: tensor for need, tensor in results.items() if tensor.device.type != "cpu"}
     if not far:
         return results
-    pieces = torch.cat([tensor.flatten() for tensor in far.values()]).cpu().split([t.numel() for t in far.values()])
+    flat = torch.cat([tensor.flatten() for tensor in far.values()]).cpu()
+    pieces = torch.split(flat, [tensor.numel() for tensor in far.values()])
     return results | {need: piece.view(far[need].shape) for need, piece in zip(far, pieces, strict=True)}
 
 

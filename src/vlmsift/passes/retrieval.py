@@ -147,4 +147,5 @@ class _Copies:
         first = counts & ~alike.tril(-1).any(2)  # (B, n): a token's first place stands for all that hold the same
         hit = copied.gather(2, places[:, None].expand(-1, copied.shape[1], -1)) & counts[:, None]  # (B, L * H, n)
         once = (torch.bmm(hit.float(), alike.float()) > 0) & first[:, None]  # (B, L * H, n)
-        return once.sum(2) / first.sum(1, keepdim=True)  # (B, L * H); the mean of nothing is NaN
+        share: Tensor = once.sum(2) / first.sum(1, keepdim=True)  # (B, L * H); the mean of nothing is NaN
+        return share
