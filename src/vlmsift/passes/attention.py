@@ -122,7 +122,7 @@ def attention_chunks(
     """
     batch, heads, _, width = query.shape
     key_heads, length = key.shape[1], key.shape[2]
-    keys = key.float().reshape(batch * key_heads, length, width)  # (B * H_kv, T, d)
+    keys = key.float().transpose(2, 3)  # (B, H_kv, d, T)
     step = max(1, CHUNK_ELEMENTS // (batch * heads * length))
     for part, last in rows.parts(step):
         # under plain causality no row of this chunk sees past its last one, so later keys need not be touched
@@ -130,7 +130,8 @@ def attention_chunks(
         place = part.index[:, None, :, None].expand(-1, heads, -1, width)  # (B, H, R, d)
         chosen = query.gather(2, place).float().mul_(scaling)  # (B, H, R, d)
         grouped = chosen.view(batch * key_heads, -1, width)  # (B * H_kv, H / H_kv * R, d): heads that share a key
-        scores = torch.bmm(grouped, keys[:, :reach].mT).view(batch, heads, -1, reach)  # (B, H, R, T')
+        seen = keys[..., :reach].reshape(batch * key_heads, width, reach)  # (B * H_kv, d, T')
+        scores = torch.bmm(grouped, seen).view(batch, heads, -1, reach)  # (B, H, R, T')
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
         visible, hidden = part.sight(mask, reach, causal)  # (B, R, T'), (B, 1, R, T')
