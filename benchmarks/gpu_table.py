@@ -1,7 +1,7 @@
 """One unattended run on a GPU: scoring speed beside its predictions, every family's parity, training and snapshots.
 
     python -m benchmarks.gpu_table                        # needs one GPU with 40 GiB or more
-    python -m benchmarks.gpu_table --device cpu --tiny    # the whole script on tiny shapes: it runs, its speeds mean nothing
+    python -m benchmarks.gpu_table --device cpu --tiny    # the whole script on tiny shapes; its speeds mean nothing
 
 LLaVA-1.5-7B and Qwen2.5-VL-3B are built from their configurations with random weights in bfloat16, vision included.
 Use is the FLOPs below times samples/s, over 790 TFLOP/s (bf16 products on an H200). Predicted rates were computed
@@ -18,13 +18,15 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parent)]
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parent))
 
 import tests.conftest  # noqa: F401  before transformers: makes torchvision importable on a CPU
 
@@ -81,9 +83,20 @@ def llava(tiny: bool) -> Any:
 def qwen(tiny: bool) -> Any:
     from transformers import Qwen2_5_VLConfig
 
-    text = {"hidden_size": 2048, "intermediate_size": 11008, "num_hidden_layers": 36, "num_attention_heads": 16}
+    text: dict[str, Any] = {
+        "hidden_size": 2048,
+        "intermediate_size": 11008,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+    }
     text |= {"num_key_value_heads": 2, "vocab_size": 151936, "max_position_embeddings": 32768}
-    vision = {"hidden_size": 1280, "out_hidden_size": 2048, "num_heads": 16, "intermediate_size": 3420, "depth": 32}
+    vision: dict[str, Any] = {
+        "hidden_size": 1280,
+        "out_hidden_size": 2048,
+        "num_heads": 16,
+        "intermediate_size": 3420,
+        "depth": 32,
+    }
     if tiny:
         text = {**text, **TINY}
         vision = {"hidden_size": 64, "out_hidden_size": 64, "num_heads": 4, "intermediate_size": 96, "depth": 4}
@@ -227,7 +240,7 @@ def speeds(shape: Shape, options: argparse.Namespace) -> None:
         if name == "naive":
             flops = 2 * (shape.vision + shape.text + 2 * shape.attention + shape.whole_head)
         try:
-            seconds, memory = timed(lambda way=way, given=given: way(adapter, given), options.rounds, cuda)
+            seconds, memory = timed(partial(way, adapter, given), options.rounds, cuda)
         except Exception as error:  # out of memory, say: the other lines are wanted all the same
             print(f"| {name} | failed: {type(error).__name__}: {str(error).splitlines()[0][:80]} | | | |", flush=True)
             continue
@@ -292,9 +305,9 @@ def training(folder: Path, device: str, rows: int) -> None:
 
     where: Any = "cpu" if device == "cpu" else "cuda"
     pool, engine = make_pool(folder / "digits", rows, 0), EngineSpec(workers=0)
-    trained = train(
-        pool, ModelSpec(START_PATH, device=where, dtype="bfloat16"), folder / "trained", snapshots=2, recipe="llava-1.5"
-    )
+    start = ModelSpec(START_PATH, device=where, dtype="bfloat16")
+    changes = {"batch_size": rows // 8, "learning_rate": 1e-3}
+    trained = train(pool, start, folder / "trained", changes=changes, snapshots=2)
     print(f"\nTraining under bfloat16 on {device}: {rows} samples, {len(trained.snapshots)} snapshots")
     print("| model | mean answer loss of its pool, nats |\n|---|---|")
     for name, path in {"before": START_PATH, **{path.name: path for path in trained.snapshots}}.items():
@@ -309,16 +322,15 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=7)
     options = parser.parse_args()
-    shapes, families, rows = SHAPES, [], 512
     from tests.toys import FAMILIES
 
-    families = list(FAMILIES)
+    shapes, families, rows = SHAPES, list(FAMILIES), 512
     if options.tiny:
         options.samples, options.rounds, families, rows = 1, 1, ["llava", "qwen2_5_vl"], 64
-        shapes = (replace(SHAPES[0]), replace(SHAPES[1], length=200, image=60, answer=20))
+        shapes = (SHAPES[0], replace(SHAPES[1], length=200, image=60, answer=20))
     where = torch.cuda.get_device_name() if options.device == "cuda" else "CPU"
     print(f"{where}, torch {torch.__version__}")
-    stages: list[Callable[[], None]] = [lambda shape=shape: speeds(shape, options) for shape in shapes]
+    stages: list[Callable[[], None]] = [partial(speeds, shape, options) for shape in shapes]
     with tempfile.TemporaryDirectory() as name:
         stages += [lambda: parity(Path(name) / "toys", families, options.device)]
         stages += [lambda: training(Path(name), options.device, rows)]

@@ -1,7 +1,8 @@
 """A device that is not there: tensors that say they lie on it, computed on the CPU, and every wait for it is noted.
 
-In: a model that is moved `to(FAR)` inside `with FarDevice() as far`. Out: the model's own numbers, and `far.waits`: what
-would stop the host on an accelerator until all that it was told is done, each with the lines of ours that led there.
+In: a model, by `with on_far_device(model) as device`. Out: the model's own numbers, and `device.waits`: what would stop
+the host on an accelerator until all that it was told is done, each with the lines of ours that led there. What
+`torch.tensor` makes on the device of plain numbers has none here, so a model that does so (Qwen-VL) cannot be used.
 """
 
 from __future__ import annotations
