@@ -16,6 +16,7 @@ import time
 from typing import Any
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from passes import SHAPES, build
 from vlmsift.models import Adapter
@@ -58,6 +59,24 @@ def needs_of(words: list[str]) -> list[Any]:
     return [need for signal in build_signals(words).values() for need in signal.needs]
 
 
+def operators(adapter: Adapter, batch: Batch, needs: list[Any], forward: Any) -> tuple[float, int]:
+    """What `measure` dispatches beyond the forward and its share again, and how often a single number is read."""
+    seen: list[Any] = []
+
+    class Listed(TorchDispatchMode):  # type: ignore[no-untyped-call]
+        def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            seen.append(function)
+            return function(*args, **(kwargs or {}))
+
+    with Capture(adapter) as capture, Listed():  # type: ignore[no-untyped-call]
+        forward()
+        plain = len(seen)
+        seen.clear()
+        measure(capture, batch, needs)
+    again = sum(need.cost(adapter.depth) for need in dict.fromkeys(needs))
+    return len(seen) - plain * (1 + again), seen.count(torch.ops.aten._local_scalar_dense.default)
+
+
 def table(adapter: Adapter, rounds: int) -> None:
     """Print one line for each set of signals."""
     batch, depth = make_batch(), adapter.depth
@@ -77,11 +96,12 @@ def table(adapter: Adapter, rounds: int) -> None:
                 if number:  # the first round is not counted
                     again = sum(need.cost(depth) for need in dict.fromkeys(needs))
                     found[name].append((whole, whole - plain * (1 + again)))
+    counts = {name: operators(adapter, batch, needs, forward) for name, needs in sets.items()}
     print(f"{depth} layers, {SAMPLES} samples of {LENGTH} tokens, {rounds} rounds, CPU ms a batch")
-    print("| signals | measure | of it its own |\n|---|---|---|")
+    print("| signals | measure | of it its own | its own operators | reads of a number |\n|---|---|---|---|---|")
     for name, pairs in found.items():
         whole, own = (1e3 * statistics.median(column) for column in zip(*pairs, strict=True))
-        print(f"| {name} | {whole:.1f} | {own:.1f} |")
+        print(f"| {name} | {whole:.1f} | {own:.1f} | {counts[name][0]:.0f} | {counts[name][1]} |")
 
 
 def main() -> None:
