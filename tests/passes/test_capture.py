@@ -116,7 +116,7 @@ def test_an_open_capture_goes_on_after_a_fault(toy_path, monkeypatch):
     batch = batch_of(adapter, varied("llava")[:2])
     with Capture(adapter) as capture:
         sound = measure(capture, batch, NEEDS)
-        for place in ("_changed_mask", "visible_keys"):
+        for place in ("_changed_mask", "_all_visible"):
             with monkeypatch.context() as patched:
                 patched.setattr(module, place, lambda *positional: 1 / 0)
                 with pytest.raises(ZeroDivisionError):
