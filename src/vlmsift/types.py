@@ -60,6 +60,12 @@ class Batch:
     special_mask: Tensor  # (B, T): the position holds a special token (bos, end of turn, ...), images excluded
     valid: Tensor  # (B, T): the position is not padding
     query_mask: Tensor  # (B, T): the *next* position is supervised, so this row's output is what the loss reads
+    host: Batch | None = None  # the same with its masks in the host's memory, where these lie on a device
+
+    @property
+    def on_host(self) -> Batch:
+        """Where to read what decides shapes: a number read from a device waits until all that it was told is done."""
+        return self.host or self
 
     def __len__(self) -> int:
         return len(self.ids)

@@ -79,7 +79,7 @@ PLACES: dict[str, tuple[Any, str]] = {
     "keys dropped": (module, "_changed_mask"),
     "choice of tokens": (interventions, "choose_tokens"),
     "re-run": (Capture, "resume"),
-    "loss": (loss.STATISTICS, "loss"),
+    "loss": (loss, "Tokens"),
 }
 
 
@@ -116,7 +116,7 @@ def test_an_open_capture_goes_on_after_a_fault(toy_path, monkeypatch):
     batch = batch_of(adapter, varied("llava")[:2])
     with Capture(adapter) as capture:
         sound = measure(capture, batch, NEEDS)
-        for place in ("_changed_mask", "visible_keys"):
+        for place in ("_changed_mask", "_all_visible"):
             with monkeypatch.context() as patched:
                 patched.setattr(module, place, lambda *positional: 1 / 0)
                 with pytest.raises(ZeroDivisionError):

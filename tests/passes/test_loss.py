@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tests.models.helpers import hand_batch
 from vlmsift.passes import loss
-from vlmsift.passes.loss import STATISTICS, Head, cross_entropy, error_norm, head_means
+from vlmsift.passes.loss import STATISTICS, Head, Tokens, head_means
 
 VOCABULARY = 128  # letters are token ids, so the targets are "a"
 BATCH = hand_batch("spaa..", "spaapa", "sppp..")
@@ -101,8 +101,8 @@ def test_half_precision_states_are_judged_in_float32():
 )
 def test_closed_forms(logits, nats, norm):
     given, target = torch.tensor([logits]), torch.tensor([0])
-    assert cross_entropy(given, target).item() == pytest.approx(nats, abs=1e-6)
-    assert error_norm(given, target).item() == pytest.approx(norm, abs=1e-6)
+    assert Tokens(given, target).loss.item() == pytest.approx(nats, abs=1e-6)
+    assert Tokens(given, target).error_norm.item() == pytest.approx(norm, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -117,5 +117,5 @@ def test_closed_forms(logits, nats, norm):
 )
 def test_closed_forms_of_the_model_s_own_doubt(logits, entropy, variance):
     given, target = torch.tensor([logits]), torch.tensor([0])
-    assert STATISTICS["entropy"](given, target).item() == pytest.approx(entropy, abs=1e-6)
-    assert STATISTICS["variance"](given, target).item() == pytest.approx(variance, abs=1e-6)
+    assert Tokens(given, target).entropy.item() == pytest.approx(entropy, abs=1e-6)
+    assert Tokens(given, target).variance.item() == pytest.approx(variance, abs=1e-6)

@@ -112,12 +112,14 @@ class Adapter:
         A right-padded batch needs no padding mask: no position sees what comes after it. Leaving it out lets attention
         run its causal kernel. Models that attend in both directions build their own mask and keep it.
         """
-        weights = next(self.model.get_input_embeddings().parameters())  # of the dtype that the first layer expects
+        dtype = next(self.model.get_input_embeddings().parameters()).dtype  # that the first layer expects
+        device = self.device
         moved = {
-            name: value.to(self.device, weights.dtype) if value.is_floating_point() else value.to(self.device)
+            name: value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=True)
             for name, value in batch.inputs.items()
         }
-        right_padded = bool((batch.valid[:, :-1] >= batch.valid[:, 1:]).all())  # valid, then padding
+        valid = batch.on_host.valid
+        right_padded = bool((valid[:, :-1] >= valid[:, 1:]).all())  # valid, then padding
         if right_padded and "token_type_ids" not in moved:
             moved.pop("attention_mask", None)
         return moved

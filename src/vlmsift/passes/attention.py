@@ -7,7 +7,8 @@ are wanted. Out: float32 probabilities of those rows, a chunk at a time, for obs
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Protocol
 
 import torch
@@ -17,28 +18,66 @@ CHUNK_ELEMENTS = 1 << 23
 """Largest (B, H, R, T) chunk held at once, in elements: 32 MiB of float32."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rows:
     """Chosen query rows of a batch, each sample's in order, filled up to the largest count R."""
 
     index: Tensor  # (B, R) int64 positions
     chosen: Tensor  # (B, R) bool; False for filling
+    known: list[tuple[Tensor | None, bool, Tensor, Tensor]] = field(default_factory=list, compare=False)
+    """The last masks, and what was made of them: all layers of one kind are given the same mask."""
 
     @classmethod
-    def where(cls, mask: Tensor) -> Rows:
-        """The rows at which a (B, T) mask is True."""
+    def where(cls, mask: Tensor, device: torch.device | None = None) -> Rows:
+        """The rows at which a (B, T) mask is True, on `device`; the mask had best lie in the host's memory."""
         count = int(mask.sum(1).max())
         index = torch.argsort(~mask, dim=1, stable=True)[:, :count]  # (B, R); argsort is not stable by default
-        return cls(index, mask.gather(1, index))
+        rows = cls(index, mask.gather(1, index))
+        if device is None or device == mask.device:
+            return rows
+        placed = cls(index.to(device, non_blocking=True), rows.chosen.to(device, non_blocking=True))
+        placed.__dict__["farthest"] = rows.farthest  # read before it is out of reach
+        return placed
+
+    @cached_property
+    def farthest(self) -> list[int]:
+        """(R,) the largest position of any sample at each place."""
+        positions: list[int] = self.index.amax(0).tolist()
+        return positions
+
+    def parts(self, step: int) -> Iterator[tuple[Rows, int]]:
+        """At most `step` rows of each sample at a time, and their largest position."""
+        count = self.index.shape[1]
+        if 0 < count <= step:
+            yield self, max(self.farthest)
+            return
+        for start in range(0, count, step):
+            part = slice(start, start + step)
+            yield Rows(self.index[:, part], self.chosen[:, part]), max(self.farthest[part])
+
+    def sight(self, mask: Tensor | None, keys: int, causal: bool) -> tuple[Tensor, Tensor]:
+        """`visible_keys` (B, R, `keys`) bool of these rows, and (B, 1, R, `keys`) its opposite."""
+        for before, was_causal, visible, hidden in self.known:
+            if before is mask and was_causal == causal and visible.shape[2] == keys:
+                return visible, hidden
+        visible = visible_keys(mask, self, keys, causal)
+        hidden = ~visible[:, None]
+        self.known[:] = [*self.known[-1:], (mask, causal, visible, hidden)]  # two: of full layers, of sliding windows
+        return visible, hidden
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Seen:
     """What a chunk of query rows attends to in one layer."""
 
     probabilities: Tensor  # (B, H, R, T') float32; T' <= T, later keys are invisible to all these rows
-    visible: Tensor  # (B, R, T') bool, the keys that each row may see
+    visible: Tensor  # (B, R, T') bool, the keys that each row may see; the same tensor in all layers of a kind
     rows: Rows
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(B, R, T') mean over heads; several observers want it."""
+        return self.probabilities.mean(1)
 
 
 class Observer(Protocol):
@@ -85,18 +124,18 @@ def attention_chunks(
     key_heads, length = key.shape[1], key.shape[2]
     keys = key.float().transpose(2, 3)  # (B, H_kv, d, T)
     step = max(1, CHUNK_ELEMENTS // (batch * heads * length))
-    for start in range(0, rows.index.shape[1], step):
-        part = Rows(rows.index[:, start : start + step], rows.chosen[:, start : start + step])
+    for part, last in rows.parts(step):
         # under plain causality no row of this chunk sees past its last one, so later keys need not be touched
-        reach = int(part.index.max()) + 1 if mask is None and causal else length
+        reach = last + 1 if mask is None and causal else length
         place = part.index[:, None, :, None].expand(-1, heads, -1, width)  # (B, H, R, d)
         chosen = query.gather(2, place).float().mul_(scaling)  # (B, H, R, d)
-        grouped = chosen.view(batch, key_heads, -1, width)  # (B, H_kv, H / H_kv * R, d): heads that share a key
-        scores = (grouped @ keys[..., :reach]).view(batch, heads, -1, reach)  # (B, H, R, T')
+        grouped = chosen.view(batch * key_heads, -1, width)  # (B * H_kv, H / H_kv * R, d): heads that share a key
+        seen = keys[..., :reach].reshape(batch * key_heads, width, reach)  # (B * H_kv, d, T')
+        scores = torch.bmm(grouped, seen).view(batch, heads, -1, reach)  # (B, H, R, T')
         if softcap is not None:
             scores = torch.tanh(scores / softcap) * softcap
-        visible = visible_keys(mask, part, reach, causal)  # (B, R, T')
-        scores.masked_fill_(~visible[:, None], torch.finfo(scores.dtype).min)
+        visible, hidden = part.sight(mask, reach, causal)  # (B, R, T'), (B, 1, R, T')
+        scores.masked_fill_(hidden, torch.finfo(scores.dtype).min)
         yield Seen(torch.softmax(scores, -1), visible, part)
 
 
@@ -114,7 +153,8 @@ def visible_means(value: Tensor, mask: Tensor | None, heads: Sequence[int], *, c
         heads: of the H = `count` query heads; those that share a value head give out the same.
     """
     batch, value_heads, length, _ = value.shape
-    values = value[:, [head * value_heads // count for head in heads]].float()  # (B, len(heads), T, d)
+    shared = torch.tensor([head * value_heads // count for head in heads]).to(value.device, non_blocking=True)
+    values = value[:, shared].float()  # (B, len(heads), T, d)
     everything = torch.arange(length, device=value.device).expand(batch, -1)  # (B, T)
     step = max(1, CHUNK_ELEMENTS // (batch * length))
     parts = []

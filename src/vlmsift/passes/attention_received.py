@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Literal
 
 import torch
@@ -53,9 +54,9 @@ class _Received:
     def __init__(self, batch: Batch, layers: frozenset[int], heads: HeadsName) -> None:
         self.layers, self.heads = layers, heads
         self.total = torch.zeros(batch.valid.shape, dtype=torch.float32, device=batch.valid.device)  # (B, T)
-        self.layer_sum = torch.zeros_like(self.total)
-        self.count = torch.zeros_like(self.total)
         self.layer = -1
+        self.open: list[tuple[Tensor, Tensor]] = []  # this layer's chunks: (B, T') sums, and how many rows see each key
+        self.visible, self.weight, self.count = torch.empty(0), torch.empty(0), torch.empty(0)  # of the last chunk
 
     def see(self, layer: int, seen: Seen) -> None:
         if layer != self.layer:
@@ -63,15 +64,30 @@ class _Received:
             self.layer = layer
         probabilities = seen.probabilities if self.heads == "mean" else seen.probabilities.amax(1, keepdim=True)
         batch, heads, rows, reach = probabilities.shape  # heads: H, or 1 of the maximum
-        weight = (seen.rows.chosen.float() / heads)[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch, 1, -1)
+        if seen.visible is not self.visible:
+            chosen = seen.rows.chosen  # (B, R)
+            self.visible, self.count = seen.visible, (seen.visible & chosen[:, :, None]).sum(1)  # (B, R, T'), (B, T')
+            self.weight = (chosen.float() / heads)[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch, 1, -1)
         flat = probabilities.view(batch, heads * rows, reach)  # (B, H * R, T')
-        self.layer_sum[:, :reach] += (weight @ flat)[:, 0]  # one matrix product sums heads and rows
-        self.count[:, :reach] += (seen.visible & seen.rows.chosen[:, :, None]).sum(1)
+        # one matrix product sums heads and rows
+        self.open.append((torch.bmm(self.weight, flat).squeeze(1), self.count))
 
     def _close_layer(self) -> None:
-        self.total += self.layer_sum / self.count.clamp(min=1)
-        self.layer_sum.zero_()
-        self.count.zero_()
+        """Add what this layer's tokens received to the total, (B, T)."""
+        if not self.open:
+            return
+        received, count = self.open[0]
+        if len(self.open) > 1:  # later chunks reach further
+            received, count = (self._whole([chunk[number] for chunk in self.open]) for number in (0, 1))
+        self.total[:, : received.shape[1]] += received / count.clamp(min=1)
+        self.open.clear()
+
+    def _whole(self, parts: list[Tensor]) -> Tensor:
+        """(B, T), the sum of (B, T') each."""
+        whole = torch.zeros_like(self.total)
+        for part in parts:
+            whole[:, : part.shape[1]] += part
+        return whole
 
     def result(self) -> Tensor:
         self._close_layer()
@@ -98,23 +114,33 @@ class ImageAttention(Observe):
 class _OnImage:
     def __init__(self, batch: Batch, layers: frozenset[int]) -> None:
         self.layers = layers
-        self.image = batch.image_mask
+        self.image = batch.image_mask[:, None]  # (B, 1, T)
         self.patches = batch.image_mask.sum(1).float()  # (B,)
-        self.sum = torch.zeros((len(batch), 2), dtype=torch.float32, device=self.image.device)  # [mass, entropy]
-        self.count = torch.zeros_like(self.sum)
+        self.found: list[tuple[Tensor, Tensor, Tensor]] = []  # of each chunk (B, R) mass, -entropy in nats, chosen
 
     def see(self, layer: int, seen: Seen) -> None:
-        reach = seen.probabilities.shape[-1]
-        on_image = seen.probabilities.mean(1) * self.image[:, None, :reach]  # (B, R, T')
+        on_image = seen.mean * self.image[..., : seen.probabilities.shape[-1]]  # (B, R, T')
         mass = on_image.sum(-1)  # (B, R)
         share = on_image / mass.clamp(min=1e-12)[..., None]  # (B, R, T'), sums to 1
-        spread = self.patches.clamp(min=2).log()[:, None]  # (B, 1); one patch has entropy 0, whatever divides it
-        entropy = -(share * share.clamp(min=1e-12).log()).sum(-1) / spread  # (B, R)
-        chosen = seen.rows.chosen
-        looking = chosen & (mass > 0)  # (B, R)
-        self.sum += torch.stack([(mass * chosen).sum(1), (entropy * looking).sum(1)], 1)
-        self.count += torch.stack([chosen.sum(1), looking.sum(1)], 1)
+        self.found.append((mass, (share * share.clamp(min=1e-12).log()).sum(-1), seen.rows.chosen))
 
     def result(self) -> Tensor:
-        mean = self.sum / self.count  # 0 / 0 is NaN
+        total = torch.zeros((2, len(self.patches), 2), dtype=torch.float32, device=self.patches.device)
+        # a layer's chunks are of different rows; what is of the same rows in all layers is reduced at once
+        for _, chunks in groupby(self.found, key=lambda chunk: id(chunk[2])):
+            total = self._add(total, list(chunks))
+        mean = total[0] / total[1]  # (B, 2); 0 / 0 is NaN
         return mean.masked_fill((self.patches == 0)[:, None], math.nan)
+
+    def _add(self, total: Tensor, chunks: list[tuple[Tensor, Tensor, Tensor]]) -> Tensor:
+        """(2, B, 2) [sum, count] x [mass, entropy], with what these chunks (of k layers) have more."""
+        chosen = chunks[0][2]  # (B, R)
+        mass = torch.stack([mass for mass, _, _ in chunks])  # (k, B, R)
+        spread = self.patches.clamp(min=2).log()[:, None]  # (B, 1); one patch has entropy 0, whatever divides it
+        entropy = -torch.stack([negative for _, negative, _ in chunks]) / spread  # (k, B, R)
+        looking = chosen & (mass > 0)  # (k, B, R)
+        sums = torch.stack([(mass * chosen).sum(2), (entropy * looking).sum(2)], 2)  # (k, B, 2)
+        counts = torch.stack([chosen.sum(1).expand(len(mass), -1), looking.sum(2)], 2)  # (k, B, 2)
+        for layer in torch.stack([sums, counts.float()], 1):  # (2, B, 2), in the order of the layers
+            total = total + layer
+        return total

@@ -4,7 +4,8 @@ In: an adapter. While a `Capture` is open, the text layers' attention goes throu
 what the model would have computed and lets observers see it; hooks record what entered each layer, so that the decoder
 can be run again from any depth. On exit, also after an exception, everything is put back.
 
-The attention implementation is chosen for the text config alone: vision towers keep theirs.
+The attention implementation is chosen for the text config alone: vision towers keep theirs, but for those that would
+attend window by window (`models/towers.py`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 
 from vlmsift.errors import UnsupportedModel
 from vlmsift.models import Adapter
+from vlmsift.models.towers import grouped_windows
 from vlmsift.passes.intervene import OPEN, SCORING, Interception, Intervention, states_of, with_states
 
 
@@ -59,6 +61,7 @@ class Capture(Interception):
                     f"{self.adapter.name}: {type(model).__name__} does not let its text attention be replaced; its "
                     "code does not go through transformers' AttentionInterface"
                 )
+            undo.enter_context(grouped_windows(model))
             self._watch(undo)
             for module in model.modules():
                 if hasattr(module, "rope_deltas"):  # Qwen-VL leaves the last batch's here, for generation

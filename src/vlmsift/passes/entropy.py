@@ -40,7 +40,7 @@ class _Profile:
 
     def see(self, layer: int, seen: Seen) -> None:
         image = self.image[:, None, : seen.probabilities.shape[-1]]  # (B, 1, T')
-        on_image = (seen.probabilities.mean(1) * image)[:, 0]  # one row per sample: (B, T')
+        on_image = (seen.mean * image)[:, 0]  # one row per sample: (B, T')
         share = on_image / on_image.sum(1, keepdim=True)  # 0 / 0 is NaN, and so is its entropy
         entropy = torch.special.entr(share).sum(1)  # (B,) nats
         if self.normalise:

@@ -41,4 +41,4 @@ def pooled(batch: Batch, states: Tensor) -> Tensor:
     """(B, T, D) -> (B, D): mean over prompt and image positions, in float32."""
     inside = batch.valid & (batch.labels == -100)  # (B, T)
     weight = inside.float() / inside.sum(1, keepdim=True).clamp(min=1)  # (B, T), each sample's sums to 1
-    return torch.stack([row_weight @ row for row_weight, row in zip(weight, states.float(), strict=True)])
+    return torch.bmm(weight[:, None], states.float())[:, 0]

@@ -24,7 +24,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 from vlmsift.errors import UnsupportedModel, UsageError
-from vlmsift.passes.attention import Observer, Rows, Seen, attention_chunks, visible_keys, visible_means, without_keys
+from vlmsift.passes.attention import Observer, Rows, Seen, attention_chunks, visible_means, without_keys
 
 SCORING = "vlmsift"
 """The attention implementation while a model is scored; in training it is this and the name of the model's own."""
@@ -110,7 +110,8 @@ def intercept(own: Attention) -> Attention:
             attention_mask = _changed_mask(change.visible, layer, query, attention_mask, causal)
         output, weights = own(module, query, key, value, attention_mask, **kwargs)  # (B, T, H, d)
         if change is not None and (heads := change.uniform_heads.get(layer)):
-            output[:, :, list(heads)] = visible_means(value, attention_mask, heads, count=query.shape[1], causal=causal)
+            means = visible_means(value, attention_mask, heads, count=query.shape[1], causal=causal)
+            output.index_copy_(2, torch.tensor(heads).to(output.device, non_blocking=True), means)
         if change is not None and change.silent_heads is not None:
             output = output.masked_fill(change.silent_heads[layer].to(output.device)[:, None, :, None], 0)
         interception.layers_seen.add(layer)
@@ -130,7 +131,9 @@ def _seen(
 ) -> Iterator[Seen]:
     """What some rows attend to, on their device: where a model is spread over several, q and k come to the batch's."""
     place, length = rows.index.device, query.shape[2]
-    query, key, mask = query.detach().to(place), key.detach().to(place), None if mask is None else mask.to(place)
+    if query.requires_grad or key.requires_grad:
+        query, key = query.detach(), key.detach()
+    query, key, mask = query.to(place), key.to(place), None if mask is None else mask.to(place)
     if mask is not None and mask.ndim == 2:  # kernels that mask padding on their own are given (B, T)
         mask = mask.bool()[:, None, None, :].expand(-1, 1, length, -1)  # (B, 1, T, T)
         mask = mask.tril() if causal else mask
@@ -154,10 +157,20 @@ def _changed_mask(
         raise UnsupportedModel(
             "dropping keys needs an attention that takes a whole mask; load the model with attn_implementation='sdpa'"
         )
-    visible = change(layer, visible_keys(mask, _all_rows(query), query.shape[2], causal))[:, None]
+    visible = change(layer, _all_visible(mask, query, causal))[:, None]
     if mask is None or mask.dtype == torch.bool:
         return visible
     return mask.expand(len(query), -1, -1, -1).masked_fill(~visible, torch.finfo(mask.dtype).min)  # additive
+
+
+def _all_visible(mask: Tensor | None, query: Tensor, causal: bool) -> Tensor:
+    """(B, T, T) bool: which keys each position may attend to; `visible_keys` of all rows."""
+    batch, _, length, _ = query.shape
+    if mask is not None:
+        allowed = mask if mask.dtype == torch.bool else mask > torch.finfo(mask.dtype).min / 2
+        return allowed[:, 0].expand(batch, -1, -1)
+    seen = torch.ones((length, length), dtype=torch.bool, device=query.device)
+    return (seen.tril() if causal else seen).expand(batch, -1, -1)
 
 
 def _all_rows(query: Tensor) -> Rows:

@@ -32,7 +32,7 @@ class MaskedLoss(Rerun):
         return self.masking.ranking(depth)
 
     def applies(self, adapter: Adapter, batch: Batch) -> bool:
-        return self.masking.eligible != "image" or bool(batch.image_mask.any())
+        return self.masking.eligible != "image" or bool(batch.on_host.image_mask.any())
 
     def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
         assert received is not None
@@ -47,7 +47,7 @@ class BlindLoss(Rerun):
     """
 
     def applies(self, adapter: Adapter, batch: Batch) -> bool:
-        return bool(batch.image_mask.any())
+        return bool(batch.on_host.image_mask.any())
 
     def intervene(self, adapter: Adapter, batch: Batch, received: Tensor | None) -> Intervention:
         return _without(batch.image_mask)

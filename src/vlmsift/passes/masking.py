@@ -111,11 +111,13 @@ def choose_tokens(masking: Masking, batch: Batch, scores: Tensor) -> Tensor:
     """(B, T) bool: `ratio` of the eligible tokens, floor, at least one where any is; ties go to the lower position."""
     eligible = eligible_tokens(masking, batch, scores)
     if masking.choose == "random":
-        scores = torch.zeros_like(scores)
-        for row, name in enumerate(batch.ids):
-            places = batch.valid[row].nonzero()[:, 0]  # not padding: draws do not depend on the batch
-            drawn = torch.rand(len(places), generator=sample_generator(name, masking.seed))
-            scores[row, places] = drawn.to(scores)
+        lengths = batch.on_host.valid.sum(1).tolist()  # without padding: draws do not depend on the batch
+        drawn = [
+            torch.rand(length, generator=sample_generator(name, masking.seed))
+            for name, length in zip(batch.ids, lengths, strict=True)
+        ]
+        flat = torch.cat(drawn).to(scores, non_blocking=True)  # (valid positions,), sample by sample
+        scores = torch.zeros_like(scores).masked_scatter_(batch.valid, flat)
     elif masking.choose == "bottom":
         scores = -scores
     count = eligible.sum(1)  # (B,)
@@ -147,16 +149,20 @@ def replace_states(masking: Masking, batch: Batch, states: Tensor, chosen: Tenso
     valid = batch.valid[..., None].to(states.device)  # (B, T, 1)
     count = valid.sum(1, keepdim=True)  # (B, 1, 1)
     if masking.replace == "pool":
-        new = decode_state(masking.state, states.shape[-1]).to(states.device).expand_as(states)
+        new = decode_state(masking.state, states.shape[-1]).to(states.device, non_blocking=True).expand_as(states)
     elif masking.replace == "mean":
         new = ((states.float() * valid).sum(1, keepdim=True) / count).expand_as(states)  # (B, T, D)
     else:
         norm = (states.float().norm(dim=-1, keepdim=True) * valid).sum(1, keepdim=True) / count  # (B, 1, 1)
-        new = torch.zeros_like(states, dtype=torch.float32)  # (B, T, D)
-        for row, name in enumerate(batch.ids):
-            places = chosen[row].nonzero()[:, 0]  # (chosen of this sample,)
-            drawn = torch.randn(len(places), states.shape[-1], generator=sample_generator(name, masking.seed + 1))
-            new[row, places] = torch.nn.functional.normalize(drawn, dim=-1).to(new) * norm[row]
+        counts = chosen.sum(1).tolist()  # waits for the device: how much is drawn depends on what was chosen
+        drawn = torch.cat(
+            [
+                torch.randn(count, states.shape[-1], generator=sample_generator(name, masking.seed + 1))
+                for name, count in zip(batch.ids, counts, strict=True)
+            ]
+        )  # (chosen of all samples, D)
+        flat = torch.nn.functional.normalize(drawn, dim=-1).to(states.device, non_blocking=True)
+        new = torch.zeros_like(states, dtype=torch.float32).masked_scatter_(chosen[..., None], flat) * norm  # (B, T, D)
     return torch.where(chosen[..., None], new.to(states.dtype), states)
 
 

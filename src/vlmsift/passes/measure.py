@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -68,21 +69,31 @@ def measure(capture: Capture, batch: Batch, needs: Iterable[Need], wait: bool = 
             results[need] = loss if change.undefined is None else loss.masked_fill(change.undefined, math.nan)
     nothing = torch.full((len(batch),), math.nan)  # (B,), of a re-run that means nothing for this batch
     found = {need: results.get(need, nothing).float() for need in wanted}
-    return {need: value.cpu() for need, value in found.items()} if wait else found
+    return fetched(found) if wait else found
+
+
+def fetched(results: dict[Need, Tensor]) -> dict[Need, Tensor]:
+    """The same on the CPU, brought from the device in one piece: each fetch waits for all that the device has to do."""
+    far = {need: tensor for need, tensor in results.items() if tensor.device.type != "cpu"}
+    if not far:
+        return results
+    flat = torch.cat([tensor.flatten() for tensor in far.values()]).cpu()
+    pieces = torch.split(flat, [tensor.numel() for tensor in far.values()])
+    return results | {need: piece.view(far[need].shape) for need, piece in zip(far, pieces, strict=True)}
 
 
 def _shared_rows(batch: Batch, observers: dict[Observe, Observer]) -> list[tuple[Rows, list[Observer]]]:
     """Observers grouped by the query rows they look at, so that each row's probabilities are computed once."""
     groups: list[tuple[Tensor, list[Observer]]] = []
     for need, observer in observers.items():
-        mask = need.rows(batch)  # (B, T)
+        mask = need.rows(batch.on_host)  # (B, T)
         for known, members in groups:
             if torch.equal(known, mask):
                 members.append(observer)
                 break
         else:
             groups.append((mask, [observer]))
-    return [(Rows.where(mask), members) for mask, members in groups]
+    return [(Rows.where(mask, batch.valid.device), members) for mask, members in groups]
 
 
 def _all_seen(capture: Capture, needed: frozenset[int]) -> None:
@@ -96,5 +107,8 @@ def _all_seen(capture: Capture, needed: frozenset[int]) -> None:
 
 def on_device(batch: Batch, device: torch.device) -> Batch:
     """The batch with its masks on the model's device; `inputs` are moved by the adapter."""
+    if batch.valid.device == device:
+        return batch
     names = ("labels", "image_mask", "image_index", "special_mask", "valid", "query_mask")
-    return replace(batch, **{name: getattr(batch, name).to(device) for name in names})
+    moved: dict[str, Any] = {name: getattr(batch, name).to(device, non_blocking=True) for name in names}
+    return replace(batch, **moved, host=batch)

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from vlmsift.errors import UsageError
 from vlmsift.models.silence_transformers import silence_transformers
-from vlmsift.passes.attention import Observer, Seen
+from vlmsift.passes.attention import Observer, Rows, Seen
 from vlmsift.passes.capture import Capture
 from vlmsift.passes.measure import measure
 from vlmsift.passes.needles import image_probe, probe_picture, text_probe
@@ -121,9 +121,11 @@ class _Copies:
         self.layers, self.image = frozenset(range(depth)), image
         self.image_index = batch.image_index
         self.tokens = batch.inputs["input_ids"].to(batch.valid.device)
-        following = torch.zeros_like(batch.query_mask)
-        following[:, :-1] = batch.special_mask[:, 1:]  # (B, T): the next token is special
-        self.counting = batch.query_mask & ~following  # (B, T)
+        host = batch.on_host
+        following = torch.zeros_like(host.query_mask)
+        following[:, :-1] = host.special_mask[:, 1:]  # (B, T): the next token is special
+        self.counting = Rows.where(host.query_mask & ~following, batch.valid.device)  # (B, n)
+        self.shape = batch.valid.shape
         self.copied: dict[int, Tensor] = {}  # layer -> (B, H, T) bool
 
     def see(self, layer: int, seen: Seen) -> None:
@@ -133,16 +135,17 @@ class _Copies:
         looked = self.tokens if self.image is None else self.image_index
         held = looked.gather(1, top.reshape(batch, -1)).view(top.shape)  # (B, H, R)
         wanted = self.tokens.gather(1, index + 1)[:, None] if self.image is None else self.image  # (B, 1, R)
-        known = self.copied.setdefault(layer, torch.zeros_like(self.counting)[:, None].repeat(1, heads, 1))
-        known.scatter_(2, index[:, None].expand(-1, heads, -1), held == wanted)
+        if layer not in self.copied:
+            self.copied[layer] = torch.zeros((batch, heads, self.shape[1]), dtype=torch.bool, device=index.device)
+        self.copied[layer].scatter_(2, index[:, None].expand(-1, heads, -1), held == wanted)
 
     def result(self) -> Tensor:
         copied = torch.cat([self.copied[layer] for layer in sorted(self.copied)], 1)  # (B, L * H, T)
-        shares = []
-        for sample, counting in enumerate(self.counting):
-            places = counting.nonzero()[:, 0]  # (n,)
-            _, kind = self.tokens[sample, places + 1].unique(return_inverse=True)  # (n,)
-            once = torch.zeros((copied.shape[1], int(kind.max()) + 1 if len(kind) else 0), device=kind.device)
-            once.index_add_(1, kind, copied[sample][:, places].float())  # (L * H, distinct tokens)
-            shares.append((once > 0).float().mean(1))  # the mean of nothing is NaN
-        return torch.stack(shares)  # (B, L * H)
+        places, counts = self.counting.index, self.counting.chosen  # (B, n)
+        kind = self.tokens.gather(1, (places + 1).clamp(max=self.shape[1] - 1))  # (B, n)
+        alike = (kind[:, :, None] == kind[:, None]) & counts[:, :, None] & counts[:, None]  # (B, n, n)
+        first = counts & ~alike.tril(-1).any(2)  # (B, n): a token's first place stands for all that hold the same
+        hit = copied.gather(2, places[:, None].expand(-1, copied.shape[1], -1)) & counts[:, None]  # (B, L * H, n)
+        once = (torch.bmm(hit.float(), alike.float()) > 0) & first[:, None]  # (B, L * H, n)
+        share: Tensor = once.sum(2) / first.sum(1, keepdim=True)  # (B, L * H); the mean of nothing is NaN
+        return share

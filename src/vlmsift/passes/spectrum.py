@@ -42,8 +42,12 @@ def top_singular_sum(matrix: Tensor, count: int) -> float:
     return float(values[-count:].clamp(min=0).sqrt().sum())
 
 
-def _sums(matrices: list[Tensor], count: int) -> Tensor:
-    return torch.tensor([top_singular_sum(matrix, count) for matrix in matrices], dtype=torch.float32)
+def _sums(total: Tensor, rows: list[int], columns: list[int], count: int) -> Tensor:
+    """(B,) of (B, R, P), of which each sample has so many rows and columns; on the CPU, fetched at once."""
+    matrices = total.cpu()
+    sizes = zip(rows, columns, strict=True)
+    sums = [top_singular_sum(matrices[sample, :n, :m], count) for sample, (n, m) in enumerate(sizes)]
+    return torch.tensor(sums, dtype=torch.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,31 +61,43 @@ class ImageSpectrum(Observe):
         return look_rows(self.row_name, batch)
 
     def observer(self, batch: Batch, depth: int) -> Observer:
-        return _Spectrum(Rows.where(self.rows(batch)), Rows.where(batch.image_mask), frozenset(range(depth)), self.top)
+        return _Spectrum(_Matrix(batch, self.rows(batch.on_host)), frozenset(range(depth)), self.top)
+
+
+class _Matrix:
+    """Text rows x image columns of every sample, filled up to the largest: (B, R, P) zeros to add to."""
+
+    def __init__(self, batch: Batch, looking: Tensor) -> None:
+        image, device = batch.on_host.image_mask, batch.valid.device  # (B, T)
+        self.looking, self.patches = Rows.where(looking, device), Rows.where(image, device)
+        self.rows, self.columns = looking.sum(1).tolist(), image.sum(1).tolist()  # of each sample
+        shape = (*self.looking.index.shape, self.patches.index.shape[1])
+        self.total = torch.zeros(shape, dtype=torch.float32, device=device)
+
+    def top_sums(self, count: int) -> Tensor:
+        """(B,) see `top_singular_sum`."""
+        return _sums(self.total, self.rows, self.columns, count)
 
 
 class _Spectrum:
     """Sums (B, R, P) over layers, chunk of rows by chunk; P counts the image positions of the sample with most."""
 
-    def __init__(self, looking: Rows, patches: Rows, layers: frozenset[int], top: int) -> None:
-        self.looking, self.patches, self.layers, self.top = looking, patches, layers, top
-        shape = (*looking.index.shape, patches.index.shape[1])  # (B, R, P)
-        self.total = torch.zeros(shape, dtype=torch.float32, device=looking.index.device)
+    def __init__(self, matrix: _Matrix, layers: frozenset[int], top: int) -> None:
+        self.matrix, self.layers, self.top = matrix, layers, top
         self.layer, self.done = -1, 0  # rows of this layer that have come by
 
     def see(self, layer: int, seen: Seen) -> None:
         if layer != self.layer:
             self.layer, self.done = layer, 0
-        mean = seen.probabilities.mean(1)  # (B, R, T')
-        count, reach = mean.shape[1:]
-        place = self.patches.index.clamp(max=reach - 1)[:, None].expand(-1, count, -1)  # (B, R, P)
-        inside = (self.patches.index < reach)[:, None]  # patches after all these rows are not seen by them
-        self.total[:, self.done : self.done + count] += mean.gather(2, place) * inside
+        count, reach = seen.mean.shape[1:]
+        patches = self.matrix.patches.index  # (B, P)
+        place = patches.clamp(max=reach - 1)[:, None].expand(-1, count, -1)  # (B, R, P)
+        inside = (patches < reach)[:, None]  # patches after all these rows are not seen by them
+        self.matrix.total[:, self.done : self.done + count] += seen.mean.gather(2, place) * inside
         self.done += count
 
     def result(self) -> Tensor:
-        kept = zip(self.total, self.looking.chosen, self.patches.chosen, strict=True)
-        return _sums([matrix[rows][:, columns] for matrix, rows, columns in kept], self.top)
+        return self.matrix.top_sums(self.top)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,39 +118,38 @@ class ReleasedSpectrum(Watch):
     top: int = 5
 
     def watcher(self, adapter: Adapter, batch: Batch) -> Watcher:
-        return _Released(look_rows(self.row_name, batch), adapter, batch, self.top)
+        return _Released(look_rows(self.row_name, batch.on_host), adapter, batch, self.top)
 
 
 class _Released(Watcher):
     def __init__(self, looking: Tensor, adapter: Adapter, batch: Batch, top: int) -> None:
-        self.looking, self.image, self.valid, self.top = looking, batch.image_mask, batch.valid, top
+        self.matrix, self.valid, self.top = _Matrix(batch, looking), batch.valid, top
         self.modules: dict[tuple[int, str], nn.Module] = {
             (layer, name): projection(adapter, layer, name)
             for layer in range(adapter.depth)
             for name in ("q_proj", "k_proj")
         }
-        sizes = zip(looking.sum(1).tolist(), batch.image_mask.sum(1).tolist(), strict=True)
-        self.totals = [torch.zeros(size, dtype=torch.float32, device=looking.device) for size in sizes]  # (R, P)
         self.waiting: dict[str, Tensor] = {}
 
     def take(self, key: tuple[int, str], output: Tensor) -> None:
-        self.waiting[key[1]] = output.to(self.looking.device)  # (B, T, width)
+        self.waiting[key[1]] = output.to(self.valid.device)  # (B, T, width)
         if len(self.waiting) == 2:
             self._add(self.waiting.pop("q_proj"), self.waiting.pop("k_proj"))
 
     def _add(self, query: Tensor, key: Tensor) -> None:
         """Both (B, T, width): this layer's share of every sample's matrix, some rows at a time."""
-        width = query.shape[-1]
-        for sample, total in enumerate(self.totals):
-            if not total.numel():
-                continue
-            columns = self.image[sample][self.valid[sample]]  # (n,) bool: the image among the n valid tokens
-            queries = query[sample, self.valid[sample]].float() / math.sqrt(width)  # (n, W)
-            rows = key[sample, self.looking[sample]].float().repeat_interleave(width // key.shape[-1], -1)  # (R, W)
-            step = max(1, CHUNK_ELEMENTS // len(queries))
-            for start in range(0, len(rows), step):
-                weights = torch.softmax(rows[start : start + step] @ queries.T, -1)  # (step, n)
-                total[start : start + step] += weights[:, columns]  # (step, P)
+        batch, length, width = query.shape
+        queries = query.float() / math.sqrt(width)  # (B, T, W)
+        queries = queries.masked_fill(~self.valid[..., None], 0)  # padding's may be no numbers
+        step = max(1, CHUNK_ELEMENTS // (batch * length))
+        index, patches = self.matrix.looking.index, self.matrix.patches.index  # (B, R), (B, P)
+        for start in range(0, index.shape[1], step):
+            place = index[:, start : start + step, None]  # (B, step, 1)
+            rows = key.gather(1, place.expand(-1, -1, key.shape[-1])).float()
+            rows = rows.repeat_interleave(width // key.shape[-1], -1)  # (B, step, W)
+            scores = torch.bmm(rows, queries.mT).masked_fill(~self.valid[:, None], -math.inf)  # (B, step, T)
+            weights = torch.softmax(scores, -1).gather(2, patches[:, None].expand(-1, rows.shape[1], -1))
+            self.matrix.total[:, start : start + step] += weights  # (B, step, P)
 
     def result(self) -> Tensor:
-        return _sums(self.totals, self.top)
+        return self.matrix.top_sums(self.top)

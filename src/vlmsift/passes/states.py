@@ -61,8 +61,9 @@ def text_after_image(batch: Batch) -> Tensor:
 
 
 def _means(states: Tensor, inside: Tensor) -> Tensor:
-    """(B, T, D) -> (B, D): the mean of the positions inside, one sample at a time; NaN where there is none."""
-    return torch.stack([row[keep].mean(0) for row, keep in zip(states, inside, strict=True)])
+    """(B, T, D) -> (B, D): the mean of the positions inside; NaN where there is none."""
+    kept = states.masked_fill(~inside[..., None], 0)  # what stands elsewhere may be no number
+    return torch.bmm(inside[:, None].float(), kept)[:, 0] / inside.sum(1, keepdim=True)
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Transfer:
             moved = {name: value.to(self.device, non_blocking=True) for name, value in pinned.items()}
             masks = {name: value.to(self.device, non_blocking=True) for name, value in masks.items()}
             event = self.stream.record_event()
-        return Sent(host, replace(host, inputs=moved, **masks), event)
+        return Sent(host, replace(host, inputs=moved, host=host, **masks), event)
 
     def fetch(self, measured: Mapping[Any, Tensor]) -> Callable[[], dict[Any, Tensor]]:
         """Begin to copy results to the host's memory. Out: what waits for these alone, and gives them."""
