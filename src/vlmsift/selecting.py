@@ -1,6 +1,6 @@
 """The one way to choose. In: a run, a selector, a budget. Out: a Selection that accounts for every row.
 
-all rows -> ruled out (errors, `where`, undefined signals), each with its reason
+all rows -> ruled out (not asked, errors, `where`, undefined signals), each with its reason
          -> strata: with images | text-only with the signals | text-only without them
          -> the budget is split over the strata, and the selector chooses in each (uniformly in the last);
             without a budget (keep="clean"), each stratum keeps those that the selector finds good
@@ -26,7 +26,7 @@ from vlmsift.choosing.run_columns import Source, open_source
 from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Seed, check_value
-from vlmsift.runs.run import Run
+from vlmsift.runs.run import NOT_ASKED, Run
 from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.selectors import Random, build_selector
 
@@ -85,6 +85,8 @@ def select(
     rows = Candidates(source.table.take(order), "images", seed, order, source.vectors, spoiled)
 
     decisions = Decisions(rows)
+    not_asked = pc.equal(rows.table["status"], NOT_ASKED).to_numpy()  # (N,)
+    decisions.rule_out([Cause(NOT_ASKED, not_asked, rows.table["reason"])])
     failed = pc.not_equal(rows.table["status"], "ok").to_numpy()  # (N,)
     decisions.rule_out([Cause("error rows", failed, rows.table["reason"])])
     if where is not None:

@@ -40,7 +40,7 @@ from vlmsift.files import (
     remove_leftovers,
 )
 from vlmsift.folders import Folder, LocalFolder, open_folder
-from vlmsift.runs.columns import FIXED, LATER, Column, to_arrow
+from vlmsift.runs.columns import FIXED, LATER, NOT_ASKED, Column, to_arrow
 from vlmsift.runs.query import as_vectors, matching
 from vlmsift.runs.record import (
     RECORD,
@@ -203,7 +203,7 @@ class Run:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
         arrays = [to_arrow(rows, field, widths.get(field.name, 1), len(index)) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema).take(pa.array(order))  # (n, columns), in the pool's order
-        lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
+        lacking = pc.and_(pc.not_equal(table["status"], "ok"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
             raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
         table = table.replace_schema_metadata({**(table.schema.metadata or {}), IDENTITY: self._digest})
@@ -214,6 +214,12 @@ class Run:
     def part(self, part: int) -> Any:
         """One finished part as a `pyarrow.Table`, in the pool's order."""
         return self._scan(None, files=[_name(part)])
+
+    def rows(self, start: int, stop: int, columns: Sequence[str] | None = None) -> Any:
+        """The rows `start` to `stop` - 1 of the pool as one `pyarrow.Table`; of their parts alone is anything read."""
+        parts = range(start // self.part_size, -(-stop // self.part_size))
+        table = self._scan(columns, files=[_name(part) for part in parts])
+        return table.slice(start - parts.start * self.part_size, stop - start)
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
@@ -240,15 +246,17 @@ class Run:
         return vectors
 
     def summary(self) -> dict[str, Any]:
-        """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal."""
+        """Row counts: stored, missing, not asked, ok, text_only; `errors` per kind; `undefined` ok rows per signal."""
         rows = self._scan(["status", "reason", "images"])
         names = [column.name for column in self.columns()]
         undefined = self._scan({name: ds.field(name).is_null() for name in names}, ds.field("status") == "ok")
         reasons = rows.filter(pc.equal(rows["status"], "error"))["reason"].to_pylist()
+        not_asked = int(pc.sum(pc.equal(rows["status"], NOT_ASKED)).as_py() or 0)
         return {
             "rows": len(rows),
             "missing": self.pool_rows - len(rows),
-            "ok": len(rows) - len(reasons),
+            "not_asked": not_asked,
+            "ok": len(rows) - len(reasons) - not_asked,
             "text_only": int(np.sum(rows["images"].to_numpy() == 0)),
             "errors": dict(Counter(split_reason(reason)[0] for reason in reasons).most_common()),
             "undefined": {name: int(np.sum(undefined[name].to_numpy())) for name in names},

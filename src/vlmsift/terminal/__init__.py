@@ -124,6 +124,9 @@ def show_run(run: Run, state: Progress | None) -> None:
         share = state.waited / state.seconds
         speed = f" in {state.seconds:.1f} s; the model waited for samples {share:.0%} of the time"
     say(f"{summary['ok']:,} of {run.pool_rows:,} rows scored{speed}")
+    if summary["not_asked"]:
+        where = run.settings["identity"]["asked"]["where"]
+        say(f"  {summary['not_asked']:,} rows were not asked, as not ({where}); they are never selected")
     if summary["text_only"]:
         say(f"  {summary['text_only']:,} rows have no image")
     if summary["errors"]:
