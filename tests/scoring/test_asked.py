@@ -75,7 +75,8 @@ def test_the_asked_rows_are_those_of_a_full_run(
     for row, other in zip(rows, all_rows, strict=True):
         if row["index"] in asked:
             for name, value in other.items():  # batches differ, and with them the last bits
-                assert row[name] == pytest.approx(value, rel=1e-4, abs=1e-6), name
+                near = value if value is None or isinstance(value, str) else pytest.approx(value, rel=1e-4, abs=1e-6)
+                assert row[name] == near, name
         else:
             assert row["status"] == "not asked"
             assert row["reason"] == f"not asked: not ({where})"
@@ -141,7 +142,7 @@ def test_a_cascade_may_go_on(home: Path, model: vlmsift.Adapter, small: Run, tmp
     third = ask(home, model, tmp_path / "third", second, "status = 'not asked'")
     measured = [run.table(["status"])["status"].to_numpy(zero_copy_only=False) == "ok" for run in (second, third)]
     assert not np.any(measured[0] & measured[1])
-    assert third.table(["question"])["question"].null_count == 1  # of the row that cannot be read
+    assert third.table(["question"])["question"].null_count == 0, "known from the first run, by way of the second"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""In: a seed and a size. Out: an embedded LLaVA with random weights, and its processor with tokenizer and chat template.
+"""In: a seed and a size. Out: an embedded LLaVA with random weights, its processor with tokenizer and chat template.
 
 A CLIP tower that gives 16 image tokens, a projector and a Llama of 3 to 5 layers. Every class is transformers' own, so
 that the folder loads by the Auto classes like any published model. Nothing here knows how the model is trained.

@@ -66,7 +66,8 @@ class ScoreJob:
         asked = ask(self.pool, str(self.data["fingerprint"]), of, where, self.out)
         if not self.overwrite:
             size = self.engine.part_size
-            check_resumable(self.out, len(self.pool), self.data["fingerprint"], self.signals, size, asked)
+            named = asked.identity()
+            check_resumable(self.out, len(self.pool), self.data["fingerprint"], self.signals, size, named)
         return replace(self, asked=asked)
 
     def with_models(self, models: Sequence[str | Path]) -> ScoreJob:
@@ -85,10 +86,13 @@ def check_score(
     config: str | Path | None = None,
     where: str | None = None,
     of: str | Path | Run | None = None,
+    asks_later: bool = False,
     engine: EngineSpec | None = None,
     overwrite: bool = False,
 ) -> ScoreJob:
     """A scoring that can be begun; the arguments are explained at `score`.
+
+    `asks_later`: which rows is told by `asking`, once the run that they are named by is there.
 
     Raises:
         UsageError, FormatError: with what to change. RunMismatch: `out` holds a run of other data or signals.
@@ -123,7 +127,8 @@ def check_score(
     if where is not None and of is not None:
         return job.asking(where, of)
     if not overwrite:
-        check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size)
+        there = recorded(out).get("asked") if asks_later else None
+        check_resumable(out, len(pool), data["fingerprint"], chosen, engine.part_size, there)
     return job
 
 
@@ -161,11 +166,11 @@ def check_resumable(
     fingerprint: str | None,
     signals: Mapping[str, Signal],
     part_size: int,
-    asked: Asked | None = None,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
     """Raise RunMismatch where `out` holds a run of other data, rows or signals, before a model is opened or trained.
 
-    `rows` and `fingerprint` are the pool's.
+    `rows` and `fingerprint` are the pool's, `asked` is as a run records it.
     """
     if not (known := recorded(out)):
         return
@@ -174,7 +179,7 @@ def check_resumable(
     there["signals"] = {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()}
     wanted: dict[str, Any] = {"rows": rows, "part_size": part_size, "data": {"fingerprint": fingerprint}}
     wanted["signals"] = {column: {"signal": signal.name} for column, signal in signals.items()}
-    wanted["asked"] = asked and asked.identity()
+    wanted["asked"] = asked
     compare(Path(out), there, wanted)
 
 

@@ -176,6 +176,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.scoring.batches import column_of
     from vlmsift.scoring.feed import draw_batches
+    from vlmsift.signals import forwards
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
     if (images := getattr(model.processor, "image_processor", None)) is not None:
@@ -209,6 +210,8 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "pool": str(job.pool.path.resolve()),
         "images": str(job.pool.image_root.resolve()),
         "device": str(model.device),
+        "parameters": sum(weight.numel() for weight in model.model.parameters()),
+        "forwards": round(forwards(chosen.values(), model.depth), 4),  # of text, per sample
         "source_field": job.pool.source_field,
         "tokens_per_batch": job.engine.tokens_per_batch,
         **({} if job.asked is None else {"of": job.asked.of.place}),

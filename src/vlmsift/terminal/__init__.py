@@ -18,6 +18,7 @@ from rich.table import Table
 
 from vlmsift.choosing.answers import MUCH
 from vlmsift.errors import split_reason
+from vlmsift.proxy import Told
 from vlmsift.runs.spoiled import read_spoiled
 
 if TYPE_CHECKING:
@@ -164,6 +165,8 @@ def show_selection(selection: Selection, ending: str) -> None:
         say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
     if selection.run is not None and (told := read_spoiled(selection.run.place)) is not None:
         say(told.sentence())
+    for line in _told(selection.run):
+        say(line)
     for line in _moved(made.get("answers_moved")):
         say(line)
     ruled_out = dict(made["ruled_out"])
@@ -176,6 +179,20 @@ def show_selection(selection: Selection, ending: str) -> None:
     if why:
         say(f"dropped: {why}")
     say(ending)
+
+
+def _told(run: Run | None) -> list[str]:
+    """How a run came by numbers that a proxy told, and what it took."""
+    if run is None or "predicted" not in run.settings["identity"]:
+        return []
+    signals, cost = run.settings["identity"]["signals"], run.settings["info"]["cost"]
+    lines = [Told(**one["predicted"]).sentence(name) for name, one in signals.items() if "predicted" in one]
+    spent = " and ".join(
+        f"{cost[who]['forwards']:g} forwards of {cost[who]['rows']:,} rows by the {who}, "
+        f"{cost[who]['parameters']:,} parameters"
+        for who in ("proxy", "target")
+    )
+    return [*lines, f"scoring took {spent}: {cost['ratio']:.0%} of the target scoring every row"]
 
 
 def _moved(move: Any) -> list[str]:
