@@ -87,7 +87,8 @@ def predict(
         for name, fit in fits.items()
     }
     signals |= {name: own["signals"][name] for name in vectors}
-    signals[MEASURED] = {"signal": MEASURED, "width": 1, "unit": "none", "higher_means": "1: by the target itself"}
+    meaning = {"unit": "none", "higher_means": "1: by the target itself"}
+    signals[MEASURED] = {"signal": MEASURED, "parameters": {}, "width": 1, **meaning}
     identity = {
         "model": theirs["model"],
         **{name: own[name] for name in ("data", "rows", "part_size")},

@@ -20,6 +20,7 @@ from vlmsift.methods.pair import parse_share
 from vlmsift.proxy import MEASURED
 from vlmsift.runs.run import Run
 from vlmsift.runs.spoiled import read_spoiled
+from vlmsift.scoring.score import Progress
 from vlmsift.specs import EngineSpec, ModelSpec
 
 ROWS = 110
@@ -43,9 +44,17 @@ def large(toy_path: Callable[[str], Path]) -> ModelSpec:
 
 
 @pytest.fixture(scope="module")
-def made(pool: Path, small: ModelSpec, large: ModelSpec, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def made(
+    pool: Path, small: ModelSpec, large: ModelSpec, tmp_path_factory: pytest.TempPathFactory, states: list[Progress]
+) -> Any:
     out = tmp_path_factory.mktemp("made") / "kept.json"
-    return vlmsift.sift(pool, large, out, proxy=small, **{**LITTLE, "plants": True})
+    return vlmsift.sift(pool, large, out, proxy=small, progress=states.append, **{**LITTLE, "plants": True})
+
+
+@pytest.fixture(scope="module")
+def states() -> list[Progress]:
+    """What was told of the progress while the run was `made`."""
+    return []
 
 
 def test_the_run_holds_what_both_tell(made: vlmsift.Selection) -> None:
@@ -74,6 +83,14 @@ def test_the_run_holds_what_both_tell(made: vlmsift.Selection) -> None:
     assert cost["proxy"]["rows"] == ROWS
     assert cost["target"]["rows"] == len(asked)
     assert cost["proxy"]["parameters"] != cost["target"]["parameters"]
+
+
+def test_progress_is_told_of_both_as_one(made: vlmsift.Selection, states: list[Progress]) -> None:
+    assert made.run is not None
+    asked = made.run.settings["identity"]["predicted"]["asked"]["rows"]
+    assert (states[0].total, states[-1].total, states[-1].done) == (ROWS, ROWS + asked, ROWS + asked)
+    done = [state.done for state in states]
+    assert done == sorted(done)
 
 
 def hashed(name: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -125,20 +125,37 @@ def check_pair(
     return Pair(small, large, out, share.where, share.columns, vectors)
 
 
+@dataclass
+class _Both:
+    """Progress over two scorings as over one, which grows when the second begins."""
+
+    progress: Callable[[Progress], None]
+    before: Progress | None = None  # where the first stood in the end
+    last: Progress | None = None
+
+    def __call__(self, state: Progress) -> None:
+        first = {} if self.before is None else vars(self.before)
+        self.last = replace(state, **{name: value + getattr(state, name) for name, value in first.items()})
+        self.progress(self.last)
+
+
 def run_pair(pair: Pair, plants: bool, progress: Callable[[Progress], None] | None = None) -> Run:
     """Score both, and tell the rest. `plants`: let planted twins tell the spoiled share too, by the proxy."""
     from vlmsift.plants.share import tell_share
     from vlmsift.runs.spoiled import write_spoiled
     from vlmsift.scoring.score import run_score
 
+    both = None if progress is None else _Both(progress)
     small = pair.proxy if pair.proxy.engine.spreads else pair.proxy.opened()
-    scored = run_score(small, progress)
+    scored = run_score(small, both)
     told = None
     if plants:
         small = small.opened()
         told = tell_share(scored, small.pool, small.models[0], engine=small.engine)
     del small  # before the large one is opened
-    share = run_score(pair.target.asking(pair.where, scored), progress)
+    if both is not None:
+        both.before = both.last
+    share = run_score(pair.target.asking(pair.where, scored), both)
     made = predict(scored, share, pair.out, pair.columns, pair.vectors, overwrite=pair.target.overwrite)
     if told is not None:
         write_spoiled(made.folder, told)

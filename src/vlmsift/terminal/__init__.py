@@ -53,7 +53,7 @@ class Shown:
         if self.last is None:
             self._begin(state)
         elif self.bar is not None:
-            self.bar.update(self._task, completed=state.done, pace=self._pace(state))
+            self.bar.update(self._task, total=state.total, completed=state.done, pace=self._pace(state))
         elif state.done > self.last.done and (state.seconds - self._told >= self.every or state.done == state.total):
             self._told = state.seconds
             share = f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
