@@ -12,7 +12,8 @@ from scipy.stats import spearmanr
 from tests.sample_runs import rows_of, settings
 from vlmsift.errors import RunMismatch
 from vlmsift.proxy import FEWEST, LEAST, MEASURED, Told, check_predicted, cost, predict
-from vlmsift.runs.run import NOT_ASKED, Run
+from vlmsift.runs.columns import NOT_ASKED
+from vlmsift.runs.run import Run
 
 ROWS, PART = 900, 256
 NAN = float("nan")

@@ -19,8 +19,9 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.errors import RunMismatch
+from vlmsift.runs.columns import FIXED, NOT_ASKED
 from vlmsift.runs.query import as_vectors
-from vlmsift.runs.run import FIXED, NOT_ASKED, Run, recorded
+from vlmsift.runs.run import Run, recorded
 
 FOLDS = 5
 FEWEST = 50  # rows that both measured, below which nothing is learnt
@@ -77,7 +78,7 @@ def predict(
     """
     own, theirs = (run.settings["identity"] for run in (proxy, target))
     if own["data"]["fingerprint"] != theirs["data"]["fingerprint"]:
-        raise RunMismatch(f"{proxy.folder} and {target.folder} are of different data; score one pool by both")
+        raise RunMismatch(f"{proxy.place} and {target.place} are of different data; score one pool by both")
     asked = target.table(["index", "status", "reason", *columns])
     asked = asked.filter(pc.not_equal(asked["status"], NOT_ASKED))
     features = _Features(proxy, asked["index"].to_numpy())
@@ -100,7 +101,7 @@ def predict(
         },
         "signals": signals,
     }
-    info = {**target.settings["info"], "proxy": str(proxy.folder.resolve()), "target": str(target.folder.resolve())}
+    info = {**target.settings["info"], "proxy": proxy.place, "target": target.place}
     settings = {"identity": identity, "info": {**info, "cost": cost(proxy, target)}}
     made = Run.create_or_resume(out, settings, overwrite=overwrite)
     widths = {column.name: column.width for column in proxy.columns() if column.name in vectors}

@@ -26,7 +26,8 @@ from vlmsift.choosing.run_columns import Source, open_source
 from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Seed, check_value
-from vlmsift.runs.run import NOT_ASKED, Run
+from vlmsift.runs.columns import NOT_ASKED
+from vlmsift.runs.run import Run
 from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.selectors import Random, build_selector
 

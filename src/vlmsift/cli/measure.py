@@ -38,7 +38,7 @@ def score(
     where: Annotated[
         str | None, typer.Option(help="Measure only the rows of the run --of that fulfil this SQL condition.")
     ] = None,
-    of: Annotated[Path | None, typer.Option(help="An earlier run on the same data, as of a smaller model.")] = None,
+    of: Annotated[str | None, typer.Option(help="An earlier run on the same data, as of a smaller model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure signals of every sample. Stopped at any point, the same command goes on."""
