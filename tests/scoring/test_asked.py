@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from tests.forwards import counted_forwards
 from tests.sample_pools import llava_rows, write_pool
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.runs.run import Run
+from vlmsift.scoring.asked import ask as ask_rows
 from vlmsift.scoring.score import Progress
 from vlmsift.specs import EngineSpec, ModelSpec
 
@@ -135,6 +137,15 @@ def test_what_was_not_asked_is_never_chosen(home: Path, model: vlmsift.Adapter, 
         UsageError, match=rf"budget is 30 rows, but only {len(asked)} of 40 .*{ROWS - len(asked)} not as"
     ):
         vlmsift.select(run, "top:by=answer_loss,balance=none", 30)
+
+
+def test_what_is_asked_travels_to_other_processes(home: Path, small: Run) -> None:
+    fingerprint = small.settings["identity"]["data"]["fingerprint"]
+    asked = ask_rows(vlmsift.open_pool(home / "pool.json"), fingerprint, small, LOW, home / "elsewhere")
+    again = copy.deepcopy(asked)  # as a pickle does it
+    assert again.identity() == asked.identity()
+    assert again.within(range(16, 32)) == asked.within(range(16, 32)) != []
+    assert again.of.rows(14, 17, ["id"])["id"].to_pylist() == ["r14", "r15", "r16"]
 
 
 def test_a_cascade_may_go_on(home: Path, model: vlmsift.Adapter, small: Run, tmp_path: Path) -> None:
