@@ -33,6 +33,7 @@ MAY_IMPORT = {
     "check": "types errors models passes proofs",
     "runs": "types errors files folders places pools models",
     "scoring": "types errors files folders specs pools models passes signals proofs runs",
+    "proxy": "errors runs",
     "plants": "errors specs places pools runs scoring types",
     "choosing": "types errors texts parameters places runs",
     "selectors": "types errors parameters choosing",
@@ -40,13 +41,13 @@ MAY_IMPORT = {
     "augment": "types errors parameters files models passes runs",
     "train": "types errors parameters files specs places pools models proofs scoring",
     "evaluate": "types errors specs pools models scoring train",
-    "methods": "types errors parameters specs places pools models signals runs scoring plants choosing selectors "
+    "methods": "types errors parameters specs places pools models signals runs scoring proxy plants choosing selectors "
     "selecting train",
     "experiment": "types errors parameters tables specs files folders places pools models signals runs scoring plants "
     "choosing selectors selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
     "train experiment",
-    "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate",
+    "terminal": "types errors tables signals check runs scoring proxy choosing train methods experiment calibrate",
     "demo": "types errors specs files pools models runs scoring plants selectors selecting train evaluate methods "
     "terminal",
     "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
@@ -59,12 +60,12 @@ MAY_IMPORT = {
 ONLY_IN = {
     "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py",
     "transformers": "models/ passes/intervene.py train/",
-    "pyarrow": "folders.py places.py pools/ choosing/ selectors/ selecting.py runs/ augment/rankings.py calibrate/ "
-    "experiment/ terminal/",
+    "pyarrow": "folders.py places.py pools/ choosing/ selectors/ selecting.py runs/ proxy.py augment/rankings.py "
+    "calibrate/ experiment/ terminal/",
     "datasets": "pools/",
     "duckdb": "runs/",
-    "sklearn": "choosing/ selectors/ plants/ demo/",
-    "scipy": "choosing/ selectors/ calibrate/",
+    "sklearn": "choosing/ selectors/ plants/ proxy.py demo/",
+    "scipy": "choosing/ selectors/ proxy.py calibrate/",
     "matplotlib": "demo/ experiment/",
     "rich": "terminal/ demo/",
     "typer": "cli/",

@@ -1,6 +1,6 @@
 """The one way to choose. In: a run, a selector, a budget. Out: a Selection that accounts for every row.
 
-all rows -> ruled out (errors, `where`, undefined signals), each with its reason
+all rows -> ruled out (not asked, errors, `where`, undefined signals), each with its reason
          -> strata: with images | text-only with the signals | text-only without them
          -> the budget is split over the strata, and the selector chooses in each (uniformly in the last);
             without a budget (keep="clean"), each stratum keeps those that the selector finds good
@@ -26,6 +26,7 @@ from vlmsift.choosing.run_columns import open_columns
 from vlmsift.choosing.selection import Selection
 from vlmsift.errors import UsageError
 from vlmsift.parameters import Seed, check_value
+from vlmsift.runs.columns import NOT_ASKED
 from vlmsift.runs.run import Run
 from vlmsift.runs.spoiled import read_spoiled
 from vlmsift.selectors import Random, build_selector
@@ -85,6 +86,7 @@ def select(
     rows = Candidates(columns, "images", seed, order, spoiled)
 
     decisions = Decisions(rows, next((name for name in selector.columns[:1] if name not in columns.vectors), None))
+    decisions.rule_out([Cause(NOT_ASKED, columns.not_asked[order], OWN)])
     decisions.rule_out([Cause("error rows", columns.failed[order], OWN)])
     if where is not None:
         missed = ~columns.matching(where)[order]

@@ -361,6 +361,7 @@ def test_summary_counts(tmp_path: Path) -> None:
     expected = {
         "rows": 8,
         "missing": 0,
+        "not_asked": 0,
         "ok": 5,
         "text_only": 1,
         "errors": {"image cannot be read": 2, "no answer": 1},

@@ -57,6 +57,7 @@ def test_every_row_is_scored(run: Run) -> None:
     assert run.summary() == {
         "rows": ROWS,
         "missing": 0,
+        "not_asked": 0,
         "ok": ROWS,
         "text_only": 3,
         "errors": {},

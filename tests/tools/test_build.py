@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tools.embedded_model.build import IMAGE_TOKENS, SPECIAL, build
+from tools.embedded_model.build import IMAGE_TOKENS, SIZES, SPECIAL, build
 from tools.embedded_model.evaluate import messages
 
 from vlmsift.demo.digits import BLANK
@@ -70,6 +70,13 @@ def test_an_image_is_sixteen_tokens(built):
     inputs = processor(images=BLANK.picture(), text=text, return_tensors="pt")
     assert (inputs["input_ids"] == model.config.image_token_id).sum() == IMAGE_TOKENS == 16
     assert model(**inputs).logits.shape[:2] == inputs["input_ids"].shape
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("full", 1.3e6, 1.31e6), ("small", 4e5, 4.3e5), ("tiny", 1.2e5, 1.3e5)]
+)
+def test_sizes_are_what_they_are_called(name, least, most):
+    assert least < sum(weight.numel() for weight in build(0, size=SIZES[name])[0].parameters()) < most
 
 
 def test_query_and_key_heads_differ(built):

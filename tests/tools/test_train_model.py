@@ -56,6 +56,16 @@ def test_the_script_writes_a_folder_that_loads(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["a model"]
 
 
+def test_a_proxy_is_smaller_and_stored_in_half(tmp_path):
+    main(["--out", str(tmp_path / "tiny"), "--size", "tiny", "--half", "--learning-rate", "4e-3", *BRIEFLY])
+    stored = AutoModelForImageTextToText.from_pretrained(tmp_path / "tiny")
+    assert stored.dtype == torch.float16
+    assert sum(weight.numel() for weight in stored.parameters()) < 130_000
+    card = (tmp_path / "tiny" / "README.md").read_text()
+    assert "--size tiny --learning-rate 0.004 --vision-steps 1 --half --look-up-steps 1 --steps 1" in card
+    assert "heads, float16," in card
+
+
 def test_other_folders_are_not_replaced(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="other than a model"):

@@ -1,12 +1,13 @@
-"""In: a seed. Out: the embedded LLaVA with random weights, and its processor with tokenizer and chat template.
+"""In: a seed and a size. Out: an embedded LLaVA with random weights, its processor with tokenizer and chat template.
 
-A CLIP tower that gives 16 image tokens, a projector and a Llama of 5 layers. Every class is transformers' own, so that
-the folder loads by the Auto classes like any published model. Nothing here knows how the model is trained.
+A CLIP tower that gives 16 image tokens, a projector and a Llama of 3 to 5 layers. Every class is transformers' own, so
+that the folder loads by the Auto classes like any published model. Nothing here knows how the model is trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from vlmsift.demo.digits import IMAGE_PIXELS
@@ -26,6 +27,27 @@ SPECIAL = {
     "user_token": "<|user|>",
     "assistant_token": "<|assistant|>",
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """Widths and depths of tower and text model."""
+
+    vision_width: int = 96
+    vision_inner: int = 256
+    vision_layers: int = 4
+    width: int = 128
+    inner: int = 320
+    layers: int = 5
+
+
+SIZES = {
+    "full": Size(),  # 1.3 million parameters: the embedded model
+    "small": Size(64, 160, 3, 80, 184, 4),  # 0.4 million
+    "tiny": Size(40, 96, 2, 48, 112, 3),  # 0.13 million
+}
+"""The small ones are proxies: what scores in the place of the embedded model, at a third and a tenth of its price."""
+
 # Each turn is its role's token, its text and the end token. No blanks stand around the text, so that a question or an
 # answer has the same tokens wherever it stands.
 CHAT_TEMPLATE = (
@@ -43,12 +65,15 @@ CHAT_TEMPLATE = (
 )
 
 
-def build(seed: int = 0, pixels: int = IMAGE_PIXELS, texts: Iterable[str] | None = None) -> tuple[Any, Any]:
+def build(
+    seed: int = 0, pixels: int = IMAGE_PIXELS, texts: Iterable[str] | None = None, size: Size | None = None
+) -> tuple[Any, Any]:
     """The untrained embedded model in evaluation mode, and its processor; the same weights for the same seed.
 
     Args:
         pixels: side of the square picture, a multiple of 8; (pixels / 8)^2 image tokens.
         texts: what the tokenizer's merges are learnt from; None = the demo's own questions and answers.
+        size: widths and depths; None = the embedded model's.
 
     Returns:
         A `LlavaForConditionalGeneration` and a `LlavaProcessor`.
@@ -56,23 +81,23 @@ def build(seed: int = 0, pixels: int = IMAGE_PIXELS, texts: Iterable[str] | None
     import torch
     from transformers import CLIPVisionConfig, LlamaConfig, LlavaConfig, LlavaForConditionalGeneration
 
-    processor = build_processor(pixels, texts)
+    processor, size = build_processor(pixels, texts), size or Size()
     tokenizer = processor.tokenizer
     ids = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
     vision = CLIPVisionConfig(
         image_size=pixels,
         patch_size=PATCH,
-        hidden_size=96,
-        intermediate_size=256,
-        num_hidden_layers=4,
+        hidden_size=size.vision_width,
+        intermediate_size=size.vision_inner,
+        num_hidden_layers=size.vision_layers,
         num_attention_heads=4,
-        projection_dim=96,
+        projection_dim=size.vision_width,
     )
     text = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=320,
-        num_hidden_layers=5,
+        hidden_size=size.width,
+        intermediate_size=size.inner,
+        num_hidden_layers=size.layers,
         num_attention_heads=4,
         num_key_value_heads=2,
         max_position_embeddings=LONGEST,

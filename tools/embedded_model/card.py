@@ -25,7 +25,7 @@ digits. It is small enough to be shipped, and real enough to try data selection 
 errs. It is good for nothing else.
 
 * **Shape**: {vision} CLIP layers, {tokens} image tokens, {text} Llama layers with {heads} query and {shared} key/value
-  heads, float32, {size:.1f} MB in all.
+  heads, {dtype}, {size:.1f} MB in all.
 * **Data**: scenes composed from the 1,797 digits in scikit-learn's `load_digits` (the test set of "Optical Recognition
   of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI, CC BY 4.0). {train} digit images are for training, {pool} for
   demo pools, {test} for testing; none is in two of them. They are split by image: the same hand may have written digits
@@ -50,6 +50,7 @@ def write_card(
     threads: int,
     seconds: Mapping[str, float],
     vision_from: Path | None = None,
+    size: str = "full",
 ) -> str:
     """Write README.md into a model's folder.
 
@@ -63,17 +64,18 @@ def write_card(
         threads: CPU threads that trained.
         seconds: "wall" and "cpu" seconds of the training.
         vision_from: the model whose vision tower was taken over, if one was.
+        size: a name in `build.SIZES`.
 
     Returns:
         The card's table in Markdown.
     """
     parameters = sum(weight.numel() for weight in model.parameters())
-    size = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
+    megabytes = sum(file.stat().st_size for file in folder.iterdir()) / 1e6
     rows = [("task", "accuracy"), ("---", "---"), *((task, f"{share:.3f}") for task, share in accuracy.items())]
     rows += [
         ("**mean of tasks**", f"**{sum(accuracy.values()) / len(accuracy):.3f}**"),
         ("parameters", f"{parameters:,}"),
-        ("size of the folder", f"{size:.2f} MB"),
+        ("size of the folder", f"{megabytes:.2f} MB"),
         ("training", f"{seconds['wall']:.0f} s ({seconds['cpu']:.0f} s of CPU time, {threads} threads)"),
     ]
     table = "\n".join(f"| {name} | {value} |" for name, value in rows)
@@ -81,7 +83,11 @@ def write_card(
     vision_stage = (
         f"{plan.vision_steps} steps for the vision tower (place and digit at each patch, by a throw-away head)"
     )
-    options = f" --look-up-steps {plan.look_up_steps} --steps {plan.steps} --threads {threads}"
+    options = "" if size == "full" else f" --size {size} --learning-rate {plan.learning_rate:g}"
+    if vision_from is None:
+        options += f" --vision-steps {plan.vision_steps}"
+    options += " --half" if str(model.dtype) == "torch.float16" else ""
+    options += f" --look-up-steps {plan.look_up_steps} --steps {plan.steps} --threads {threads}"
     if vision_from is not None:
         vision_stage = f"the vision tower of `{vision_from.name}`"
         options += f" --vision-from {vision_from.as_posix()}"
@@ -94,7 +100,8 @@ def write_card(
         text=text.num_hidden_layers,
         heads=text.num_attention_heads,
         shared=text.num_key_value_heads,
-        size=size,
+        size=megabytes,
+        dtype=str(model.dtype).removeprefix("torch."),
         seed=seed,
         plan=plan,
         text_steps=plan.look_up_steps + plan.steps,

@@ -1,6 +1,7 @@
 """In: a seed. Out: the embedded model's folder, with a card whose numbers were measured by this script.
 
     python -m tools.embedded_model.train_model --out src/vlmsift/demo/model
+    python -m tools.embedded_model.train_model --out benchmarks/proxies/tiny --size tiny ...   # see benchmarks/proxies
 
 As published LLaVAs are made: first a vision tower that can see (each patch learns to tell its digit and its place, by a
 linear head that is then thrown away); it stays as it is while the projector and the text model learn to answer.
@@ -23,7 +24,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from tools.embedded_model.build import IMAGE_TOKENS, build
+from tools.embedded_model.build import IMAGE_TOKENS, SIZES, Size, build
 from tools.embedded_model.card import write_card
 from tools.embedded_model.evaluate import IGNORE, evaluate
 from tools.embedded_model.packing import Packer
@@ -57,6 +58,7 @@ def train(
     plan: Plan | None = None,
     log: Callable[[str], None] = print,
     vision_from: Path | None = None,
+    size: Size | None = None,
 ) -> tuple[Any, Any]:
     """Train the embedded model from scratch on the digits of the `train` split.
 
@@ -65,12 +67,13 @@ def train(
         plan: how long.
         vision_from: folder of a model whose vision tower is taken over instead of training one.
         log: told of the progress, with the accuracy on digits of the `pool` split.
+        size: widths and depths; None = the embedded model's.
 
     Returns:
         The model in evaluation mode, and its processor.
     """
     plan = plan or Plan()
-    model, processor = build(seed)
+    model, processor = build(seed, size=size)
     rng = np.random.default_rng(seed)
     if vision_from is None:
         _train_vision(model.model.vision_tower, processor, rng, plan, seed, log)
@@ -166,6 +169,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder to write; an older model there is replaced")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--size", choices=SIZES, default="full")
+    parser.add_argument("--half", action="store_true", help="store the weights as float16")
+    parser.add_argument("--learning-rate", type=float, default=Plan().learning_rate)
     for name in ("vision_steps", "look_up_steps", "steps"):
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=getattr(Plan(), name))
     parser.add_argument("--vision-from", type=Path, help="model folder whose vision tower is taken over")
@@ -175,18 +181,25 @@ def main(arguments: list[str] | None = None) -> None:
         raise UsageError(f"{str(options.out)!r} holds something other than a model; name a new or empty folder")
     torch.set_num_threads(options.threads)
     wall, cpu = time.perf_counter(), time.process_time()
-    plan = Plan(options.vision_steps, look_up_steps=options.look_up_steps, steps=options.steps)
-    model, processor = train(options.seed, plan, vision_from=options.vision_from)
+    plan = Plan(
+        options.vision_steps,
+        look_up_steps=options.look_up_steps,
+        steps=options.steps,
+        learning_rate=options.learning_rate,
+    )
+    model, processor = train(options.seed, plan, vision_from=options.vision_from, size=SIZES[options.size])
     seconds = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    if options.half:
+        model.half().float()  # what is stored is what is judged
     accuracy = evaluate(model, processor, draw_samples("test", options.test_samples, seed=2))
 
     options.out.parent.mkdir(parents=True, exist_ok=True)
     aside = Path(tempfile.mkdtemp(dir=options.out.parent, suffix=".tmp"))
     try:
-        model.save_pretrained(aside)
+        (model.half() if options.half else model).save_pretrained(aside)
         processor.save_pretrained(aside)
         counted = (options.test_samples, plan, options.seed, options.threads, seconds, options.vision_from)
-        print(write_card(aside, model, accuracy, *counted))
+        print(write_card(aside, model, accuracy, *counted, size=options.size))
         aside.chmod(0o755)
         for file in aside.iterdir():
             file.chmod(0o644)

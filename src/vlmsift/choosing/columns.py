@@ -15,9 +15,11 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.errors import UsageError
+from vlmsift.runs.columns import NOT_ASKED
 
 Codes = NDArray[np.int32]
 CODED = ("source", "answer_key")  # words of which many rows have the same
+_STATES = ("ok", "error", NOT_ASKED)
 WHOLE = 2**28  # numbers of a vector column that are held at once, 1 GB
 
 
@@ -79,7 +81,12 @@ class Columns:
     @property
     def failed(self) -> NDArray[np.bool_]:
         """(N,) True for error rows."""
-        return np.asarray(self._column("status"), np.bool_)
+        return np.asarray(self._column("status") == _STATES.index("error"), np.bool_)
+
+    @property
+    def not_asked(self) -> NDArray[np.bool_]:
+        """(N,) True for rows that the model was not to look at."""
+        return np.asarray(self._column("status") == _STATES.index(NOT_ASKED), np.bool_)
 
     def vector(self, name: str, rows: NDArray[np.integer[Any]]) -> NDArray[np.float32]:
         """(n, K) float32 of a vector column for those `rows` (n,), in that order; NaN where undefined. A copy.
@@ -145,10 +152,15 @@ class Columns:
         if name == "images":
             return _Numbers(self._count, np.bool_, lambda column: column.to_numpy(zero_copy_only=False) == 0)
         if name == "status":
-            return _Numbers(self._count, np.bool_, lambda column: pc.not_equal(column, "ok").to_numpy(False))
+            return _Numbers(self._count, np.int8, _state_codes)
         kind = self.schema.field(name).type
         dtype = kind.to_pandas_dtype() if pa.types.is_floating(kind) else np.float64
         return _Numbers(self._count, dtype, lambda column: column.to_numpy(zero_copy_only=False))
+
+
+def _state_codes(column: Any) -> NDArray[np.int8]:
+    """(n,) places in `_STATES`."""
+    return np.asarray(pc.index_in(column, pa.array(_STATES)).to_numpy(zero_copy_only=False), np.int8)
 
 
 def _among(index: NDArray[np.int64], found: NDArray[np.int64]) -> NDArray[np.bool_]:

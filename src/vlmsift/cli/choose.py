@@ -86,8 +86,15 @@ def sift(
     signal: Signals = None,
     selector: Annotated[str | None, typer.Option(help="Choose by this selector's word, not the method's.")] = None,
     proxy: Annotated[
-        str | None, typer.Option(help="A small model that is fine-tuned and scored in the place of --model.")
+        str | None, typer.Option(help="A small model that is scored (and fine-tuned) in the place of --model.")
     ] = None,
+    share: Annotated[
+        str,
+        typer.Option(
+            help="With --proxy: score so much of the pool, as 5%, with --model too, and learn from it to tell its "
+            "numbers; 0 = the proxy alone."
+        ),
+    ] = "0",
     trained: Annotated[
         bool, typer.Option("--trained", help="The model was fine-tuned on this pool already, as bye needs it.")
     ] = False,
@@ -120,6 +127,7 @@ def sift(
             method=chosen,
             keep=keep,
             proxy=proxy,
+            share=share,
             trained=trained,
             plants=plants,
             run=run,

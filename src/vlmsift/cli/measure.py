@@ -35,6 +35,10 @@ def score(
     engine: EngineSpec,
     signal: Signals = None,
     config: Config = None,
+    where: Annotated[
+        str | None, typer.Option(help="Measure only the rows of the run --of that fulfil this SQL condition.")
+    ] = None,
+    of: Annotated[str | None, typer.Option(help="An earlier run on the same data, as of a smaller model.")] = None,
     overwrite: Overwrite = False,
 ) -> None:
     """Measure signals of every sample. Stopped at any point, the same command goes on."""
@@ -45,7 +49,16 @@ def score(
     show_shard(find_shard(engine))
     with progress_bar() as progress:
         run = measure(
-            pool, model, out, signals=signal, config=config, engine=engine, overwrite=overwrite, progress=progress
+            pool,
+            model,
+            out,
+            signals=signal,
+            config=config,
+            where=where,
+            of=of,
+            engine=engine,
+            overwrite=overwrite,
+            progress=progress,
         )
     show_run(run, progress.last)
 

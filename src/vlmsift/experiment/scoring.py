@@ -202,10 +202,10 @@ def _columns(run: Run) -> dict[str, str]:
 
 
 def _usable(run: Run, ground: _Ground) -> bool:
-    """Whether the run is of this pool and this model, and finished."""
-    if len(run.finished_parts()) * run.part_size < run.pool_rows:
-        return False
+    """Whether the run is of all of this pool and of this model, and finished."""
     there, (data, model) = run.settings["identity"], ground.identity
+    if len(run.finished_parts()) * run.part_size < run.pool_rows or "asked" in there:
+        return False
     return bool(there["data"] == data) and all(there["model"].get(key) == value for key, value in model.items())
 
 

@@ -17,7 +17,9 @@ if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection
     from vlmsift.models import Adapter
     from vlmsift.pools import Pool
+    from vlmsift.runs.run import Run
     from vlmsift.scoring.score import Progress
+    from vlmsift.selectors import Selector
 
 DEFAULT = "judge-cover"
 
@@ -30,6 +32,7 @@ def sift(
     method: str | Method = DEFAULT,
     keep: str | int | float | None = None,
     proxy: str | Path | ModelSpec | None = None,
+    share: str | float = 0,
     trained: bool = False,
     plants: bool = True,
     run: str | Path | None = None,
@@ -51,8 +54,11 @@ def sift(
         method: a name in `METHODS`, or a method: one of the table with a changed field (`dataclasses.replace`), or
             what `make_method` makes of words and files.
         keep: a share (0.2, "20%"), a count, or "clean" for methods that judge; None = the method's own.
-        proxy: a small model that is fine-tuned and scored in the place of `model`, the one that will be trained; on
-            the same device, where it is a name alone.
+        proxy: a small model that is scored (and fine-tuned, where the method does that) in the place of `model`, the
+            one that will be trained; on the same device, where it is a name alone.
+        share: beside a proxy, the share of the rows that `model` scores too, such as "5%": from it is learnt to tell
+            `model`'s numbers from the proxy's (see `vlmsift.proxy`), and the run holds those. 0 = the proxy's own
+            numbers.
         trained: the model was fine-tuned on this pool already, for methods that need such a one.
         plants: let known-bad twins, planted in a sample of the pool, tell how much of it looks spoiled, where the
             method's selector asks for that (about 1,000 rows more to score). What they told stays in the run.
@@ -65,11 +71,11 @@ def sift(
     """
     from vlmsift.choosing.budget import CLEAN, parse_keep
     from vlmsift.methods import find_method
+    from vlmsift.methods.pair import check_pair, check_share, run_pair
     from vlmsift.methods.tuning import check_tuning, checkpoints, fine_tune, refuse_unmeasured, to_score
     from vlmsift.pools import open_pool
     from vlmsift.scoring.job import check_score
     from vlmsift.scoring.score import run_score
-    from vlmsift.selecting import select
 
     name = method if isinstance(method, str) else method.called or "this method"
     chosen = find_method(method) if isinstance(method, str) else method
@@ -87,6 +93,7 @@ def sift(
     spec = as_spec(ModelSpec, model if proxy is None else _in_place_of(model, proxy))
     models, tunes = to_score(name, chosen, spec.model if isinstance(spec, ModelSpec) else spec, trained)
     signals = chosen.build_signals()
+    beside = check_share(name, chosen, selector, signals, proxy, share)
     along = chosen.training is not None and chosen.training.snapshots > 1
     refuse_unmeasured(name, selector, signals, along)
     if chosen.retrained and not tunes:
@@ -100,6 +107,14 @@ def sift(
         raise UsageError(f"{told}. Score with it, then select and export")
     if engine.engine == "processes":
         engine = replace(engine, shard="0/1")  # whatever a scheduler's variables say
+    if beside:
+        if isinstance(folder, StorePath):
+            raise UsageError(
+                f"a proxy and a share need runs on a disk, and the run is {folder}; name another with --run"
+            )
+        pair = check_pair(pool, spec, model, folder, signals, beside, engine=engine, overwrite=overwrite)
+        scored = run_pair(pair, selector.asks_share, progress)
+        return _chosen(scored, selector, keep, seed, out, out_format)
     scoring = check_score(pool, spec, str(folder), signals=signals, engine=engine, overwrite=overwrite)
     if tunes:
         assert chosen.training is not None
@@ -118,7 +133,14 @@ def sift(
 
         scoring = scoring.opened()
         tell_share(scored, pool, scoring.models[0], engine=scoring.engine)
-    selection = select(scored, selector, keep, seed=seed)
+    return _chosen(scored, selector, keep, seed, out, out_format)
+
+
+def _chosen(run: Run, selector: Selector, keep: Any, seed: int, out: str | Path, out_format: str | None) -> Selection:
+    """Select, and export."""
+    from vlmsift.selecting import select
+
+    selection = select(run, selector, keep, seed=seed)
     selection.export(out, format=out_format)
     return selection
 

@@ -18,10 +18,11 @@ FIXED = pa.schema(
         pa.field("question", pa.string()),  # what was asked before that answer, normalised and cut
         pa.field("images", pa.int32(), nullable=False),  # how many; 0 = text-only
         pa.field("answer_tokens", pa.int32()),
-        pa.field("status", pa.string(), nullable=False),  # "ok" or "error"
-        pa.field("reason", pa.string()),  # of an error row, as "kind: detail"
+        pa.field("status", pa.string(), nullable=False),  # "ok", "error" or `NOT_ASKED`
+        pa.field("reason", pa.string()),  # of a row that is not "ok", as "kind: detail"
     ]
 )  # the columns of every run; one per signal follows. The signal `answer_tokens`, where asked for, is the column here
+NOT_ASKED = "not asked"  # status of a row that the model was not to look at (see `scoring.asked`)
 LATER = ("question",)  # fixed columns that a run of an earlier version may lack; they read as null
 
 

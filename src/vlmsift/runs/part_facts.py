@@ -31,6 +31,7 @@ class PartFacts(msgspec.Struct):
     errors: dict[str, int]  # kind -> rows
     undefined: dict[str, int]  # signal -> ok rows without it
     digests: dict[str, str]  # column -> sha256 (hex) of its values, however they are packed or compressed
+    not_asked: int = 0
 
     def encode(self) -> bytes:
         """As it stands in the metadata."""
@@ -39,9 +40,9 @@ class PartFacts(msgspec.Struct):
 
 def facts_of(table: Any, signals: Iterable[str]) -> PartFacts:
     """Of the rows of one part, a `pyarrow.Table`."""
-    ok = pc.equal(table["status"], "ok").to_numpy()  # (n,)
+    ok, failed = (pc.equal(table["status"], state).to_numpy() for state in ("ok", "error"))  # (n,) each
     text = table["images"].to_numpy() == 0  # (n,)
-    reasons = table["reason"].filter(pa.array(~ok)).to_pylist()
+    reasons = table["reason"].filter(pa.array(failed)).to_pylist()
     return PartFacts(
         rows=len(table),
         ok=int(ok.sum()),
@@ -50,6 +51,7 @@ def facts_of(table: Any, signals: Iterable[str]) -> PartFacts:
         errors=dict(Counter(split_reason(reason)[0] for reason in reasons)),
         undefined={name: int((table[name].is_null().to_numpy() & ok).sum()) for name in signals},
         digests={name: digest(table[name]) for name in table.column_names},
+        not_asked=int(len(table) - (ok | failed).sum()),
     )
 
 
@@ -63,12 +65,13 @@ def facts_in(metadata: Any) -> PartFacts | None:
 def summed(parts: Iterable[PartFacts], signals: Iterable[str], pool_rows: int) -> dict[str, Any]:
     """The counts of many parts, as `Run.summary` tells them."""
     errors, undefined = Counter[str](), Counter[str](dict.fromkeys(signals, 0))
-    rows = ok = text_only = 0
+    rows = ok = text_only = not_asked = 0
     for facts in parts:
         rows, ok, text_only = rows + facts.rows, ok + facts.ok, text_only + facts.text_only
+        not_asked += facts.not_asked
         errors.update(facts.errors)
         undefined.update(facts.undefined)
-    counts = {"rows": rows, "missing": pool_rows - rows, "ok": ok, "text_only": text_only}
+    counts = {"rows": rows, "missing": pool_rows - rows, "not_asked": not_asked, "ok": ok, "text_only": text_only}
     return {**counts, "errors": dict(errors.most_common()), "undefined": dict(undefined)}
 
 

@@ -204,7 +204,7 @@ class Run:
             raise ValueError(f"columns {unknown} are not in this run; it has {schema.names}")
         arrays = [to_arrow(rows, field, widths.get(field.name, 1), len(index)) for field in schema]
         table = pa.Table.from_arrays(arrays, schema=schema).take(pa.array(order))  # (n, columns), in the pool's order
-        lacking = pc.and_(pc.equal(table["status"], "error"), pc.is_null(table["reason"]))
+        lacking = pc.and_(pc.not_equal(table["status"], "ok"), pc.is_null(table["reason"]))
         if pc.any(lacking).as_py():
             raise ValueError(f"part {part} has error rows without a reason: {table.filter(lacking)['id'].to_pylist()}")
         facts = facts_of(table, list(widths))
@@ -216,6 +216,12 @@ class Run:
     def part(self, part: int) -> Any:
         """One finished part as a `pyarrow.Table`, in the pool's order."""
         return self._scan(None, files=[_name(part)])
+
+    def rows(self, start: int, stop: int, columns: Sequence[str] | None = None) -> Any:
+        """The rows `start` to `stop` - 1 of the pool as one `pyarrow.Table`; of their parts alone is anything read."""
+        parts = range(start // self.part_size, -(-stop // self.part_size))
+        table = self._scan(columns, files=[_name(part) for part in parts])
+        return table.slice(start - parts.start * self.part_size, stop - start)
 
     def table(self, columns: Sequence[str] | None = None) -> Any:
         """All finished parts as one `pyarrow.Table` in the pool's order; only `columns`, where given."""
@@ -266,7 +272,7 @@ class Run:
         return sum(len(self.rows_of(part)) for part in self.finished_parts())
 
     def summary(self) -> dict[str, Any]:
-        """Row counts: stored, missing, ok, text_only; `errors` per kind; `undefined` ok rows per signal.
+        """Row counts: stored, missing, not asked, ok, text_only; `errors` per kind; `undefined` ok rows per signal.
 
         Raises RunMismatch where a part is not of this run.
         """

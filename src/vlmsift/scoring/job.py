@@ -24,6 +24,8 @@ from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
 if TYPE_CHECKING:
     from vlmsift.models import Adapter
     from vlmsift.pools import Pool
+    from vlmsift.runs.run import Run
+    from vlmsift.scoring.asked import Asked
     from vlmsift.types import ImageRef, Signal
 
 _LOOKED_AT = 20  # image references that are tried before a run
@@ -43,6 +45,7 @@ class ScoreJob:
     data: Mapping[str, str | None]  # the pool's identity, as a run records it
     shard: Shard  # which of several workers this is
     part_size: int  # rows per file of signals
+    asked: Asked | None = None  # the rows to score; None = all
 
     def opened(self) -> ScoreJob:
         """The same job with its one model open, for who needs it afterwards too."""
@@ -51,6 +54,21 @@ class ScoreJob:
         if self.model is None:
             return self
         return replace(self, model=None, models=(open_model(replace(self.model, model=self.models[0])),))
+
+    @property
+    def count(self) -> int:
+        """Rows to be measured."""
+        return len(self.pool) if self.asked is None else len(self.asked.rows)
+
+    def asking(self, where: str, of: str | Path | Run) -> ScoreJob:
+        """The same job for the rows of the run `of` that fulfil `where` alone. Raises as `check_score`."""
+        from vlmsift.scoring.asked import ask
+
+        asked = ask(self.pool, str(self.data["fingerprint"]), of, where, self.out)
+        if not self.overwrite:
+            named = asked.identity()
+            check_resumable(self.out, len(self.pool), self.data["fingerprint"], self.signals, self.part_size, named)
+        return replace(self, asked=asked)
 
     def with_models(self, models: Sequence[str | Path]) -> ScoreJob:
         """The same job for models that were made since, such as the checkpoints of a fine-tune."""
@@ -66,16 +84,24 @@ def check_score(
     *,
     signals: Sequence[str] | Mapping[str, Signal] | None = None,
     config: str | Path | None = None,
+    where: str | None = None,
+    of: str | Path | Run | None = None,
+    asks_later: bool = False,
     engine: EngineSpec | None = None,
     overwrite: bool = False,
 ) -> ScoreJob:
     """A scoring that can be begun; the arguments are explained at `score`.
+
+    `asks_later`: which rows is told by `asking`, once the run that they are named by is there.
 
     Raises:
         UsageError, FormatError: with what to change. RunMismatch: `out` holds a run of other data or signals.
     """
     if config is not None and signals is not None:
         raise UsageError(f"config={str(config)!r} names the signals already; give it or signals, not both")
+    if (where is None) != (of is None):
+        told = f"of={str(of)!r} has no condition" if where is None else f"where={where!r} names no run that it is about"
+        raise UsageError(f"{told}; give both: --where CONDITION --of RUN")
     from vlmsift.pools import open_pool
 
     engine = engine or EngineSpec()
@@ -101,11 +127,15 @@ def check_score(
     # all bytes of the pool are read for this: after all that costs less
     data = {"fingerprint": pool.fingerprint(), "format": pool.format, "first_images": first_images}
     part_size = engine.rows_per_part(len(pool))
+    if not overwrite and engine.part_size is None:  # nobody asked for another: a run goes on as it was begun
+        part_size = recorded(out).get("part_size", part_size)
+    job = ScoreJob(pool, how, models, out, chosen, engine, overwrite, data, shard, part_size)
+    if where is not None and of is not None:
+        return job.asking(where, of)
     if not overwrite:
-        if engine.part_size is None:  # nobody asked for another: a run goes on as it was begun
-            part_size = recorded(out).get("part_size", part_size)
-        check_resumable(out, len(pool), data["fingerprint"], chosen, part_size)
-    return ScoreJob(pool, how, models, out, chosen, engine, overwrite, data, shard, part_size)
+        there = recorded(out).get("asked") if asks_later else None
+        check_resumable(out, len(pool), data["fingerprint"], chosen, part_size, there)
+    return job
 
 
 def _build(signals: Sequence[str] | Mapping[str, Signal] | None, config: str | Path | None) -> dict[str, Signal]:
@@ -137,20 +167,26 @@ def _checked_models(
 
 
 def check_resumable(
-    out: str | Path, rows: int, fingerprint: str | None, signals: Mapping[str, Signal], part_size: int
+    out: str | Path,
+    rows: int,
+    fingerprint: str | None,
+    signals: Mapping[str, Signal],
+    part_size: int,
+    asked: Mapping[str, Any] | None = None,
 ) -> None:
-    """Raise RunMismatch where `out` holds a run of other data or signals, before a model is opened or trained.
+    """Raise RunMismatch where `out` holds a run of other data, rows or signals, before a model is opened or trained.
 
-    `rows` and `fingerprint` are the pool's.
+    `rows` and `fingerprint` are the pool's, `asked` is as a run records it.
     """
     if not (known := recorded(out)):
         return
-    there: dict[str, Any] = {"rows": known["rows"], "part_size": known["part_size"]}
+    there: dict[str, Any] = {name: known.get(name) for name in ("rows", "part_size", "asked")}
     there["data"] = {"fingerprint": known["data"]["fingerprint"]}
     there["signals"] = {column: {"signal": entry["signal"]} for column, entry in known["signals"].items()}
-    asked: dict[str, Any] = {"rows": rows, "part_size": part_size, "data": {"fingerprint": fingerprint}}
-    asked["signals"] = {column: {"signal": signal.name} for column, signal in signals.items()}
-    compare(out, there, asked)
+    wanted: dict[str, Any] = {"rows": rows, "part_size": part_size, "data": {"fingerprint": fingerprint}}
+    wanted["signals"] = {column: {"signal": signal.name} for column, signal in signals.items()}
+    wanted["asked"] = asked
+    compare(out, there, wanted)
 
 
 def fingerprint_images(pool: Pool) -> str | None:

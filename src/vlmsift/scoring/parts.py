@@ -8,10 +8,11 @@ so that two seldom meet, looking again before each. When a worker finds nothing 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 
 from vlmsift.runs import Run
+from vlmsift.scoring.asked import Asked
 from vlmsift.scoring.shards import Shard
 
 LOOKED_AT = 32  # finished parts, evenly spaced, that a start looks at before it measures
@@ -24,8 +25,8 @@ class Parts:
         found: those that were finished when it began. rows_done: of those that are known to be finished by now.
     """
 
-    def __init__(self, run: Run, shard: Shard) -> None:
-        self.run, self.shard = run, shard
+    def __init__(self, run: Run, shard: Shard, asked: Asked | None = None) -> None:
+        self.run, self.shard, self.asked = run, shard, asked
         self.found = frozenset(run.finished_parts())
         self.rows_done = 0
         self._finished: set[int] = set()  # by whomever
@@ -52,9 +53,14 @@ class Parts:
             self._taken.add(missing)
             yield missing
 
+    def rows_of(self, part: int) -> Sequence[int]:
+        """The rows of a part that are to be measured."""
+        rows = self.run.rows_of(part)
+        return rows if self.asked is None else self.asked.within(rows)
+
     def note(self, parts: AbstractSet[int]) -> None:
         """Those parts are finished."""
-        self.rows_done += sum(len(self.run.rows_of(part)) for part in parts - self._finished)
+        self.rows_done += sum(len(self.rows_of(part)) for part in parts - self._finished)
         self._finished |= parts
 
     def look(self) -> set[bool]:

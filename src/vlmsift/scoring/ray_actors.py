@@ -108,10 +108,11 @@ def _look(job: ScoreJob, total: Total) -> None:
     home, count = open_folder(job.out), len(job.models)
     places = [home] if count == 1 else [home.inside(f"{INSIDE}/{number + 1:02d}") for number in range(count)]
     runs = [Run(place, read_record(place)) for place in places if place.has(RECORD)]
-    done = sum(len(run.rows_of(part)) for run in runs for part in run.finished_parts())
+    there = [run.rows_of(part) for run in runs for part in run.finished_parts()]
+    done = sum(len(rows if job.asked is None else job.asked.within(rows)) for rows in there)
     if total.state is None:
         total.before = done
-    total.tell(Progress(count * len(job.pool), done, mine=done - total.before))
+    total.tell(Progress(count * job.count, done, mine=done - total.before))
 
 
 class Worker:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 class Progress:
     """Where a run stands; handed to the `progress` callback at the start and after every batch."""
 
-    total: int  # rows of the pool
+    total: int  # rows of the pool, or those of them that are asked
     done: int = 0  # rows finished, earlier starts included
     errors: int = 0  # error rows of this start
     waited: float = 0.0  # seconds that the model waited for samples
@@ -47,6 +47,8 @@ def score(
     *,
     signals: Sequence[str] | Mapping[str, Signal] | None = None,
     config: str | Path | None = None,
+    where: str | None = None,
+    of: str | Path | Run | None = None,
     engine: EngineSpec | None = None,
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
@@ -63,13 +65,16 @@ def score(
         signals: words as on the command line, e.g. "delta_attnmask:depth=0.25"; or column -> signal; None = the default
             set.
         config: a file that `calibrate` wrote, in place of `signals`.
+        where, of: measure only the rows of an earlier run on the same pool that fulfil an SQL condition over its
+            columns (see `query.matching`). The others have the status "not asked", and are never selected.
         engine: batches, worker processes, rows per file.
 
     Raises:
         UsageError, FormatError, UnsupportedModel: with what to change.
-        RunMismatch: `out` holds a run with other parameters, other data or another model.
+        RunMismatch: `out` holds a run with other parameters, other data or another model, or `of` one of other data.
     """
-    job = check_score(pool, model, out, signals=signals, config=config, engine=engine, overwrite=overwrite)
+    how: dict[str, Any] = {"signals": signals, "config": config, "where": where, "of": of}
+    job = check_score(pool, model, out, **how, engine=engine, overwrite=overwrite)
     return run_score(job, progress)
 
 
@@ -136,16 +141,16 @@ def _score_with(
         raise
     except OSError as error:
         raise UsageError(f"no run can be written to {out} ({error.strerror}); name another folder for it") from error
-    parts = Parts(run, job.shard)
+    parts = Parts(run, job.shard, job.asked)
     measured = parts.look()
     taken, ahead = tee(parts)  # the feed is ahead of the model
-    missing = len(job.pool) - parts.rows_done
+    missing = job.count - parts.rows_done
     workers = job.engine.workers
     workers = min(8, max(1, (os.cpu_count() or 2) - 1)) if workers is None else workers
     encoder = model.encoder(partial(open_image, root=job.pool.image_root))
-    indices = (index for part in ahead for index in run.rows_of(part))
+    indices = (index for part in ahead for index in parts.rows_of(part))
     feed = Feed(job.pool, encoder, indices, min(workers, missing), prepare_for(model))
-    state, started = Progress(len(job.pool)), time.perf_counter()
+    state, started = Progress(job.count), time.perf_counter()
     under_way: list[int] = []  # rows of the part that is measured now
 
     def tick(done: int, errors: int) -> None:
@@ -160,8 +165,9 @@ def _score_with(
     scorer = Scorer(model, encoder, chosen, budget, tick, run.note_proof, measured, gather=feed.workers > 0)
     tick(0, 0)
     sizes, written = tee(taken)
-    for columns in scorer.parts(iter(feed), (len(run.rows_of(part)) for part in sizes)):
-        run.write_part(part := next(written), columns)
+    for columns in scorer.parts(iter(feed), (len(parts.rows_of(part)) for part in sizes)):
+        part = next(written)
+        run.write_part(part, columns if job.asked is None else job.asked.fill(run.rows_of(part), columns))
         parts.note({part})
         under_way.clear()
     parts.check()
@@ -174,6 +180,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
     from vlmsift.models.fingerprint import fingerprint
     from vlmsift.scoring.batches import column_of
     from vlmsift.scoring.feed import draw_batches
+    from vlmsift.signals import forwards
 
     made_by = {**fingerprint(model), "name": _short(model.name)}
     if (images := getattr(model.processor, "image_processor", None)) is not None:
@@ -190,6 +197,7 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "data": job.data,
         "rows": len(job.pool),
         "part_size": job.part_size,
+        **({} if job.asked is None else {"asked": job.asked.identity()}),
         "signals": {
             column: {
                 "signal": signal.name,
@@ -206,8 +214,11 @@ def _settings(job: ScoreJob, model: Adapter, out: str | Path, before: Sequence[R
         "pool": str(job.pool.path.resolve()),
         "images": str(job.pool.image_root.resolve()),
         "device": str(model.device),
+        "parameters": sum(weight.numel() for weight in model.model.parameters()),
+        "forwards": round(forwards(chosen.values(), model.depth), 4),  # of text, per sample
         "source_field": job.pool.source_field,
         "tokens_per_batch": job.engine.budget(model.device.type),
+        **({} if job.asked is None else {"of": job.asked.of.place}),
         # so that a training can mask the same tokens, see `masked_states(like=...)`
         "special_ids": " ".join(map(str, special_ids(model.processor.tokenizer, model.image_token_id))),
         "versions": _versions(),

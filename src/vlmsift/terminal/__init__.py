@@ -18,6 +18,7 @@ from rich.table import Table
 
 from vlmsift.choosing.answers import MUCH
 from vlmsift.errors import split_reason
+from vlmsift.proxy import Told
 from vlmsift.runs.spoiled import read_spoiled
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class Shown:
         if self.last is None:
             self._begin(state)
         elif self.bar is not None:
-            self.bar.update(self._task, completed=state.done, pace=self._pace(state))
+            self.bar.update(self._task, total=state.total, completed=state.done, pace=self._pace(state))
         elif state.done > self.last.done and (state.seconds - self._told >= self.every or state.done == state.total):
             self._told = state.seconds
             share = f"{state.done:,} of {state.total:,} ({state.done / state.total:.0%})"
@@ -124,6 +125,9 @@ def show_run(run: Run, state: Progress | None) -> None:
         share = state.waited / state.seconds
         speed = f" in {state.seconds:.1f} s; the model waited for samples {share:.0%} of the time"
     say(f"{summary['ok']:,} of {run.pool_rows:,} rows scored{speed}")
+    if summary["not_asked"]:
+        where = run.settings["identity"]["asked"]["where"]
+        say(f"  {summary['not_asked']:,} rows were not asked, as not ({where}); they are never selected")
     if summary["text_only"]:
         say(f"  {summary['text_only']:,} rows have no image")
     if summary["errors"]:
@@ -165,6 +169,8 @@ def show_selection(selection: Selection, ending: str) -> None:
         say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
     if selection.run is not None and (told := read_spoiled(selection.run.place)) is not None:
         say(told.sentence())
+    for line in _told(selection.run):
+        say(line)
     for line in _moved(made.get("answers_moved")):
         say(line)
     ruled_out = dict(made["ruled_out"])
@@ -177,6 +183,20 @@ def show_selection(selection: Selection, ending: str) -> None:
     if why:
         say(f"dropped: {why}")
     say(ending)
+
+
+def _told(run: Run | None) -> list[str]:
+    """How a run came by numbers that a proxy told, and what it took."""
+    if run is None or "predicted" not in run.settings["identity"]:
+        return []
+    signals, cost = run.settings["identity"]["signals"], run.settings["info"]["cost"]
+    lines = [Told(**one["predicted"]).sentence(name) for name, one in signals.items() if "predicted" in one]
+    spent = " and ".join(
+        f"{cost[who]['forwards']:g} forwards of {cost[who]['rows']:,} rows by the {who}, "
+        f"{cost[who]['parameters']:,} parameters"
+        for who in ("proxy", "target")
+    )
+    return [*lines, f"scoring took {spent}: {cost['ratio']:.0%} of the target scoring every row"]
 
 
 def _moved(move: Any) -> list[str]:
