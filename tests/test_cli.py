@@ -93,7 +93,7 @@ def test_score_select_export(home: Path, model: Path, vlmsift_: Vlmsift, tmp_pat
     code, out, err = vlmsift_(*score, "--workers", 0)
     assert code == 0
     assert out.startswith("28 of 30 rows scored in ")
-    assert "    2 x missing image; the first is 'r8': 'none.png' is not a file" in out
+    assert "  2 x missing image; the first is 'r8': 'none.png' is not a file" in out
     assert f"next: vlmsift select '{run}' --selector top:by=delta_attnmask --keep 20%" in out
     assert "scoring: 30 rows\n" in err
     assert re.search(r"scoring: 30 of 30 \(100%\), [\d.]+ samples/s, 2 errors", err)

@@ -132,9 +132,11 @@ def _sent_back(adapter: Adapter, batch: Batch) -> dict[str, Tensor]:
         if not states.requires_grad:  # they come out of a codebook
             return {}
         generator = torch.Generator().manual_seed(2)
-        read = (states @ torch.randn(states.shape[1], generator=generator).to(states)) @ _codes(len(states)).T.to(states)
+        read = (states @ torch.randn(states.shape[1], generator=generator).to(states)) @ _codes(len(states)).T.to(
+            states
+        )
     back: dict[str, list[Tensor]] = {name: [] for name in pixels}
-    for number in read:  # (K,)
+    for number in read:
         found = torch.autograd.grad(number, list(pixels.values()), retain_graph=True, allow_unused=True)
         for name, gradient in zip(pixels, found, strict=True):
             if gradient is not None:
@@ -146,8 +148,9 @@ def _owners(gradient: Tensor, codes: Tensor) -> Tensor:
     """(n,) the token that each number moves, of gradients (K, n) and codes (K, I); -1 where it moves several alike."""
     units, tokens = functional.normalize(gradient, dim=0), functional.normalize(codes, dim=0)
     owners = []
-    for part in units.split(max(1, _BLOCK // tokens.shape[1]), dim=1):
-        cosine, owner = (tokens.T @ part).abs().max(0)  # (n,) each
+    step = max(1, _BLOCK // tokens.shape[1])
+    for start in range(0, units.shape[1], step):
+        cosine, owner = (tokens.T @ units[:, start : start + step]).abs().max(0)  # (step,) each
         owners.append(owner.masked_fill(cosine < ALIKE, -1))
     return torch.cat(owners)
 
