@@ -1,8 +1,9 @@
-"""Commands that choose: select, export, sift, methods."""
+"""Commands that choose, and show what was chosen: select, export, report, sift, methods."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,7 +23,7 @@ from vlmsift.cli.options import (
     command,
 )
 from vlmsift.parameters import parse_changes
-from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
+from vlmsift.specs import Device, EngineSpec, ModelSpec, PoolSpec
 
 
 @app.command()
@@ -73,6 +74,28 @@ def export(
     say(f"{count:,} {'dropped' if dropped else 'kept'} rows written to {path}")
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    selection: Annotated[
+        list[str] | None, typer.Option(help="A saved selection; repeatable (default: all that the run has).")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The scored model: shows where it looks while it answers.")
+    ] = None,
+    device: Device = "auto",
+    pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a page to look at: the run, what was kept and dropped, samples, and why."""
+    from vlmsift.report import write_report
+    from vlmsift.terminal import say
+
+    spec = None if model is None else ModelSpec(model, device=device)
+    say(f"the report is {write_report(run, out, selections=selection, model=spec, pool=pool, seed=seed)}")
+
+
 @command
 def sift(
     pool: PoolSpec,
@@ -103,8 +126,9 @@ def sift(
     seed: Seed = 0,
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
-    from vlmsift.methods.sifting import make_method
+    from vlmsift.methods.sifting import SAVED, make_method
     from vlmsift.methods.sifting import sift as run_all
+    from vlmsift.report import check_page, write_report
     from vlmsift.terminal import progress_bar, show_selection
     from vlmsift.terminal.learning import training_bar
     from vlmsift.terminal.methods import tell_needs
@@ -112,6 +136,8 @@ def sift(
     chosen = make_method(
         method, config=config, signals=signal, selector=selector, recipe=recipe, changes=parse_changes(changes or [])
     )
+    page = Path(out).with_name(f"{Path(out).stem}-report.html")
+    check_page(page)
     tell_needs(chosen, proxy or model.model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = run_all(
@@ -132,7 +158,9 @@ def sift(
             training_progress=training_progress,
         )
     assert selection.run is not None  # it was scored
-    show_selection(selection, f"written to {out}; the run is in {selection.run.place}")
+    scored = selection.run.settings["info"]["model"]  # maybe a proxy, or fine-tuned
+    write_report(selection.run, page, selections=[SAVED], model=replace(model, model=scored), seed=seed)
+    show_selection(selection, f"written to {out}; the run is in {selection.run.place}; the report is {page}")
 
 
 @app.command()

@@ -1,6 +1,6 @@
 """`vlmsift demo`: a pool with a known spoiled part, sifted by the embedded model.
 
-In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows and a figure; on the terminal what was done
+In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows, a figure and a report; on the terminal what was done
 and how well it worked. Every figure printed is computed from this run.
 """
 
@@ -18,10 +18,13 @@ from numpy.typing import NDArray
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.figure import Extreme, draw_figure
 from vlmsift.demo.pool import make_pool, read_truth
+from vlmsift.methods import METHODS
+from vlmsift.report import write_report
 from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
+from vlmsift.specs import ModelSpec
 from vlmsift.terminal import progress_bar, say, show_records, show_run
 
 SIGNALS = (
@@ -91,14 +94,20 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     drawn = time.perf_counter()
     if lesson:
         _teach(out, pool / "pool.json", run, seed)
+    taught = time.perf_counter()
+    select(run, METHODS["judge-cover"].selector, KEEP, seed=seed).save("judge-cover")
+    names, model = ("delta-attnmask", "judge-cover"), ModelSpec(MODEL_PATH, device="cpu")
+    page = write_report(run, out / "report.html", selections=names, model=model, seed=seed)
     steps = {
         "pool": made - started,
         "score": scored - made,
         "select and export": selected - scored,
         "figure": drawn - selected,
-        "training": time.perf_counter() - drawn,
+        "training": taught - drawn,
+        "report": time.perf_counter() - taught,
     }
     say("   seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()))
+    say(f"{8 if lesson else 7}. open the report: {page}")
     return out
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from vlmsift.scoring.score import Progress
 
 DEFAULT = "judge-cover"
+SAVED = "sift"  # the name under which the run keeps the selection
 
 
 def sift(
@@ -115,6 +116,7 @@ def sift(
         scoring = scoring.opened()
         tell_share(scored, pool, scoring.models[0], engine=scoring.engine)
     selection = select(scored, selector, keep, seed=seed)
+    selection.save(SAVED)
     selection.export(out, format=out_format)
     return selection
 

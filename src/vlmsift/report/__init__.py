@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from vlmsift.errors import UsageError, VlmsiftError
 from vlmsift.files import Folder
 from vlmsift.parameters import Seed, check_value
+from vlmsift.report.page import check_page, write_page
 from vlmsift.specs import ModelSpec, as_spec
 
 if TYPE_CHECKING:
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.report.cards import Eye
     from vlmsift.runs.run import Run
+
+__all__ = ["check_page", "write_report"]
 
 MOST_SELECTIONS = 4  # that are shown where none is named
 
@@ -45,7 +48,6 @@ def write_report(
         RunMismatch: a pool named here is not the one that was scored. UnsupportedModel: the model cannot be opened.
     """
     from vlmsift.report.content import Content
-    from vlmsift.report.page import check_page, write_page
     from vlmsift.runs.run import Run
 
     seed, out = check_value("report", "seed", seed, Seed), Path(out)

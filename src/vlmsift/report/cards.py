@@ -147,8 +147,8 @@ class Deck:
             return card
         try:
             seen = self.eye.look(sample, sizes, pool)
-        except VlmsiftError as error:
-            self.unseen.append(str(error))
+        except Exception as error:  # models raise many kinds; a page is not worth less for one look
+            self.unseen.append(f"{type(error).__name__}: {error}" if not isinstance(error, VlmsiftError) else str(error))
             return card
         shown = [self._paid(with_look(picture, seen, number)) for number, picture in enumerate(card.pictures)]
         if not any(picture.heat for picture in shown):
