@@ -1,7 +1,7 @@
 """`vlmsift demo`: a pool with a known spoiled part, sifted by the embedded model.
 
-In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows, a figure and a report; on the terminal what was done
-and how well it worked. Every figure printed is computed from this run.
+In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows, a figure and a report; on the terminal what
+was done and how well it worked. Every figure printed is computed from this run.
 """
 
 from __future__ import annotations

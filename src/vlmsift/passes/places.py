@@ -127,8 +127,8 @@ def _sent_back(adapter: Adapter, batch: Batch) -> dict[str, Tensor]:
     for name, value in inputs.items():
         if value.is_floating_point() and value.numel() > batch.valid.numel():
             pixels[name] = inputs[name] = value.detach().requires_grad_()
-    with torch.enable_grad():
-        states = _entering(adapter, batch, inputs)[batch.image_mask.to(adapter.device)].float()  # (I, D)
+    with torch.enable_grad(), Apart():
+        states = entering(adapter, batch, inputs)[batch.image_mask.to(adapter.device)].float()  # (I, D)
         if not states.requires_grad:  # they come out of a codebook
             return {}
         generator = torch.Generator().manual_seed(2)
@@ -159,16 +159,15 @@ class _Entered(Exception):
     """The way out of a forward once its decoder is reached; it carries (B, T, D)."""
 
 
-def _entering(adapter: Adapter, batch: Batch, inputs: dict[str, Any]) -> Tensor:
-    """(B, T, D) states that enter the first text layer, while nothing before it looks at anything but itself."""
+def entering(adapter: Adapter, batch: Batch, inputs: dict[str, Any]) -> Tensor:
+    """(B, T, D) states that enter the first text layer."""
 
     def leave(module: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         raise _Entered(states_of(args, kwargs))
 
     handle = adapter.layers[0].register_forward_pre_hook(leave, with_kwargs=True)
     try:
-        with Apart():
-            adapter.backbone(batch, inputs)
+        adapter.backbone(batch, inputs)
     except _Entered as entered:
         states: Tensor = entered.args[0]
         return states

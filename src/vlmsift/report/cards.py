@@ -140,21 +140,26 @@ class Deck:
                 continue
             sizes.append(image.size)
             if number < PICTURES:
-                pictures.append(self._paid(thumbnail(image)))
+                pictures.append(thumbnail(image))
         hidden = max(0, len(sample.images) - PICTURES)
         card = replace(card, pictures=pictures[:PICTURES], hidden=hidden)
-        if self.eye is None or not sizes or len(sizes) < len(sample.images):
-            return card
+        if self.eye is not None and len(sizes) == len(sample.images) > 0:
+            card = self._looked_at(card, self.eye, sample, sizes, pool)
+        return replace(card, pictures=[self._paid(picture) for picture in card.pictures])
+
+    def _looked_at(self, card: Card, eye: Eye, sample: Sample, sizes: list[tuple[int, int]], pool: Pool) -> Card:
+        """The card with what the answer's attention lays over its pictures."""
         try:
-            seen = self.eye.look(sample, sizes, pool)
+            seen = eye.look(sample, sizes, pool)
         except Exception as error:  # models raise many kinds; a page is not worth less for one look
-            self.unseen.append(f"{type(error).__name__}: {error}" if not isinstance(error, VlmsiftError) else str(error))
+            kind = "" if isinstance(error, VlmsiftError) else f"{type(error).__name__}: "
+            self.unseen.append(f"{kind}{error}")
             return card
-        shown = [self._paid(with_look(picture, seen, number)) for number, picture in enumerate(card.pictures)]
-        if not any(picture.heat for picture in shown):
-            self.unseen.append(f"the image tokens of {self.eye.adapter.name} stand for no place of the picture")
+        pictures = [with_look(picture, seen, number) for number, picture in enumerate(card.pictures)]
+        if not any(picture.heat for picture in pictures):
+            self.unseen.append(f"the image tokens of {eye.adapter.name} stand for no place of the picture")
         masked = (int(seen.masked.sum()), len(seen.masked)) if seen.masked.any() else None
-        return replace(card, pictures=shown, attention=float(seen.attention.sum()), masked=masked)
+        return replace(card, pictures=pictures, attention=float(seen.attention.sum()), masked=masked)
 
     def _paid(self, picture: Picture) -> Picture:
         """The picture, or a word in its place where the page is full."""

@@ -78,7 +78,7 @@ def _heat(boxes: NDArray[Any], attention: NDArray[Any], area: NDArray[Any], shap
     largest = np.percentile(heat, LARGEST) or heat.max() or 1.0
     pixels = np.empty((*shape, 4), np.uint8)
     pixels[..., :3] = HEAT
-    pixels[..., 3] = 255 * OPAQUE * np.clip(heat / largest, 0, 1)
+    pixels[..., 3] = np.rint(255 * OPAQUE * np.clip(heat / largest, 0, 1))
     return _uri(Image.fromarray(pixels, "RGBA"), format="PNG", optimize=True)
 
 
