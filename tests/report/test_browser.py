@@ -1,4 +1,4 @@
-"""The page in a real browser: on a phone and a desk, light and dark, by keyboard; nothing overflows, nothing is asked."""
+"""The page in a real browser: phone and desk, light and dark, by keyboard; nothing overflows, nothing is asked."""
 
 from __future__ import annotations
 

@@ -11,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmsift import __version__
-from vlmsift.report import svg
 from vlmsift.report.accounts import selection_account
 from vlmsift.report.cards import Card, Deck, cut
-from vlmsift.report.columns import BINS, POINTS, Columns, Floats, Spread
-from vlmsift.report.examples import clusters, duplicates, faults, groups, ranking
+from vlmsift.report.charts import LABEL, Figure, against, distribution, maps, panels
+from vlmsift.report.columns import POINTS, Columns
+from vlmsift.report.examples import clusters, duplicates, faults, groups
 from vlmsift.report.facts import what_was_run
 from vlmsift.report.flat import flatten
 from vlmsift.report.near import accounts_near
+from vlmsift.report.ranking import ranking
 from vlmsift.tables import Account, Record
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
     from vlmsift.pools import Pool
     from vlmsift.report.cards import Eye
     from vlmsift.runs.run import Run
-
-PAIRED = 3  # charts of two signals
-LABEL = 60  # letters of a source or an answer
 
 
 class Content:
@@ -53,19 +51,31 @@ class Content:
         self._notes = [*notes, *([absent] if absent else [])]
         self._fill()
 
+    @cached_property
+    def main(self) -> str | None:
+        """The selection that charts and samples are about: the first that cuts a signal, else the first."""
+        ranked = {name: ranking(self.columns, one, self.keeps[name]) for name, one in self.chosen.items()}
+        cutting = (name for name, known in ranked.items() if known is not None and known.passed is not None)
+        return next(cutting, next(iter(self.chosen), None))
+
     @property
     def first(self) -> Selection | None:
-        """The selection that the charts and samples are about."""
-        return next(iter(self.chosen.values()), None)
+        """The same itself."""
+        return None if self.main is None else self.chosen[self.main]
 
     @cached_property
     def kept(self) -> NDArray[np.bool_]:
-        """(N,) of the first selection; none without one."""
-        return next(iter(self.keeps.values()), np.zeros(len(self.columns.index), np.bool_))
+        """(N,) rows that it keeps; none without one."""
+        return np.zeros(len(self.columns.index), np.bool_) if self.main is None else self.keeps[self.main]
+
+    @property
+    def _kept(self) -> NDArray[np.bool_] | None:
+        return None if self.main is None else self.kept
 
     def _fill(self) -> None:
         """Choose the samples of all sections, make their cards in one go, and hand them out."""
-        chosen = groups(self.columns, self.first, self.kept)
+        self.ranking = ranking(self.columns, self.first, self.kept)
+        chosen = groups(self.columns, self.ranking, self._kept)
         found = ((name, duplicates(self.columns, one, self.keeps[name])) for name, one in self.chosen.items())
         self.deduplicated, pairs = next(((name, pairs) for name, pairs in found if pairs), ("", []))
         mapped = self._mapped()
@@ -118,76 +128,21 @@ class Content:
     def near(self) -> Mapping[str, Account]:
         return accounts_near(self.scored.folder)
 
-    @cached_property
-    def ranked(self) -> str | None:
-        """The signal that the selection ranked by."""
-        known = ranking(self.first, self.columns)
-        return None if known is None else known[0]
+    @property
+    def cut(self) -> bool:
+        """Whether a cut is drawn."""
+        return self.ranking is not None and self.ranking.cut(self.columns) is not None
 
     @cached_property
-    def cut(self) -> tuple[float, float] | None:
-        """Lowest kept and highest dropped value of what ranked (or the other way round); None without a ranking."""
-        known = ranking(self.first, self.columns)
-        if self.first is None or known is None or self.first.made_by.get("by") != known[0]:
-            return None
-        if self.first.made_by.get("pick") not in ("highest", "lowest"):
-            return None
-        values, usable = self.columns.values(known[0]), self.columns.ok
-        inside, outside = values[usable & self.kept], values[usable & ~self.kept]
-        inside, outside = inside[np.isfinite(inside)], outside[np.isfinite(outside)]
-        if not len(inside) or not len(outside):
-            return None
-        return (inside.min(), outside.max()) if known[1] else (inside.max(), outside.min())
-
-    @cached_property
-    def histograms(self) -> list[Any]:
+    def histograms(self) -> list[Figure]:
         """A chart of each signal."""
-        return [self._histogram(spread) for spread in self.spreads.values() if len(spread.ordered)]
-
-    def _histogram(self, spread: Spread) -> Any:
-        low, high = (float(value) for value in np.quantile(spread.ordered, [0.005, 0.995]))
-        edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
-        values = np.clip(self.columns.values(spread.name), edges[0], edges[-1])
-        usable = self.columns.ok & np.isfinite(values)
-        kept, dropped = (np.histogram(values[usable & part], edges)[0] for part in (self.kept, ~self.kept))
-        unit = "" if spread.unit in ("", "none") else f", {spread.unit}"
-        at = self.cut if spread.name == self.ranked else None
-        parts = {"kept": self.kept, "dropped": ~self.kept} if self.first is not None else {"all": usable}
-        raw = self.columns.values(spread.name)
-        middles = [
-            f"{name} {np.median(raw[usable & part]):.4g}" for name, part in parts.items() if (usable & part).any()
-        ]
-        below = f"Median: {', '.join(middles)}."
-        if spread.undefined:
-            below += f" Undefined for {spread.undefined:,} rows."
-        if at is not None and (at[0] - at[1]) * (1 if ranking(self.first, self.columns)[1] else -1) < 0:  # type: ignore[index]
-            below += " Between the dashed lines rows are kept and dropped: each group has a cut of its own."
-        chart = svg.histogram(edges, kept.astype(float), dropped.astype(float), f"{spread.name}{unit}", at)
-        return SimpleNamespace(name=spread.name, about=spread.higher_means, chart=chart, below=below)
+        spreads = [spread for spread in self.spreads.values() if len(spread.ordered)]
+        return [distribution(self.columns, spread, self._kept, self.ranking) for spread in spreads]
 
     @property
-    def scatters(self) -> list[Any]:
+    def scatters(self) -> list[Figure]:
         """What ranked against other signals."""
-        if self.ranked is None:
-            return []
-        places = self.columns.drawn(POINTS)
-        entries = self.scored.settings["identity"]["signals"]
-        kinds = {name: entries[name].get("signal", name) for name in self.columns.scalars}
-        others = [name for name, kind in kinds.items() if kind not in (kinds[self.ranked], "random", "answer_tokens")]
-        return [self._scatter(name, places) for name in others[:PAIRED]]
-
-    def _scatter(self, name: str, places: NDArray[np.int64]) -> Any:
-        assert self.ranked is not None
-        points = np.stack([self.columns.values(self.ranked)[places], self.columns.values(name)[places]], 1)  # (n, 2)
-        whole = np.isfinite(points).all(1)
-        units = {one: spread.unit for one, spread in self.spreads.items()}
-        labels = [one if units[one] in ("", "none") else f"{one}, {units[one]}" for one in (self.ranked, name)]
-        chart = svg.scatter(self._split(points[whole], places[whole]), (labels[0], labels[1]))
-        return SimpleNamespace(name=f"{name} against {self.ranked}", chart=chart)
-
-    def _split(self, points: Floats, places: NDArray[np.int64], kept: NDArray[np.bool_] | None = None) -> Any:
-        inside = (self.kept if kept is None else kept)[places]
-        return [("dropped", points[~inside]), ("kept", points[inside])]
+        return [] if self.ranking is None else against(self.columns, self.spreads, self.ranking.name, self.kept)
 
     @property
     def drawn(self) -> str:
@@ -198,36 +153,9 @@ class Content:
     def selections(self) -> list[Any]:
         """Each selection's account and charts."""
         return [
-            SimpleNamespace(name=name, account=selection_account(one), panels=self._panels(self.keeps[name]))
+            SimpleNamespace(name=name, account=selection_account(one), panels=panels(self.columns, self.keeps[name]))
             for name, one in self.chosen.items()
         ]
-
-    def _panels(self, kept: NDArray[np.bool_]) -> list[Any]:
-        found = []
-        for title, column in (("By source", "source"), ("By answer", "answer_key")):
-            shares = self.columns.shares(column, kept)
-            if [share.label for share in shares] == [None]:
-                continue
-            most = max(share.rows for share in shares)
-            bars = [
-                SimpleNamespace(
-                    label=_label(share.label, column),
-                    chart=svg.bar(share.kept, share.rows - share.kept, most),
-                    told=f"{share.kept:,} of {share.rows:,} ({share.kept / share.rows:.0%})",
-                )
-                for share in shares
-            ]
-            found.append(SimpleNamespace(name=title, chart=None, bars=bars))
-        length = self.columns.values("answer_tokens")
-        usable = self.columns.ok & np.isfinite(length)
-        if usable.any():
-            top = float(np.quantile(length[usable], 0.995))
-            edges = np.linspace(0.5, max(top, 1) + 0.5, min(BINS, int(max(top, 1))) + 1)
-            values = np.clip(length, edges[0], edges[-1])
-            parts = [np.histogram(values[usable & part], edges)[0].astype(float) for part in (kept, ~kept)]
-            chart = svg.histogram(edges, parts[0], parts[1], "tokens of the answer")
-            found.append(SimpleNamespace(name="By answer length", chart=chart))
-        return found
 
     @property
     def overlap(self) -> list[Record]:
@@ -259,14 +187,7 @@ class Content:
         about = f"{len(mapped.places):,} of {usable:,} rows, drawn by the seed, by {mapped.name}: {mapped.how}. "
         about += "Numbers stand in the middle of the clusters."
         marks = [(str(cluster.number), *cluster.centre) for cluster in mapped.found]
-        shown = self.keeps or {"all rows": self.kept}
-        charts = [
-            SimpleNamespace(
-                name=name,
-                chart=svg.scatter(self._split(mapped.points, mapped.places, kept), ("map", name), False, marks),
-            )
-            for name, kept in shown.items()
-        ]
+        charts = maps(mapped.points, mapped.places, self.keeps or {"all rows": self.kept}, marks)
         records = [self._cluster_record(cluster, cards) for cluster in mapped.found]
         told = "those nearest to its middle"
         found = [
@@ -298,9 +219,3 @@ class Content:
             }
             for fault in faults(self.columns)
         ]
-
-
-def _label(word: str | None, column: str) -> str:
-    if word is None:
-        return "no source" if column == "source" else "long or none"
-    return cut(word, LABEL)[0] + ("…" if len(word) > LABEL else "")

@@ -6,7 +6,7 @@ All choices are by value or by the seed, so the same run gives the same page.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow.compute as pc
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from vlmsift.errors import split_reason
 from vlmsift.report.columns import Columns, Floats, Ints
+from vlmsift.report.ranking import Ranking
 
 if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection
@@ -46,41 +47,29 @@ class Pair(NamedTuple):
     alike: float
 
 
-def ranking(selection: Selection | None, columns: Columns) -> tuple[str, bool] | None:
-    """The signal that good and bad are told by, and whether its high end is good; None where there is no number."""
-    made: dict[str, Any] = dict(selection.made_by) if selection is not None else {}
-    first = made.get("first", made)
-    name = first.get("by")
-    if name in columns.scalars:
-        judged = "drop" in first  # a judge drops what has the highest value
-        return name, not judged and first.get("pick", "highest") != "lowest"
-    name = next((one for one in columns.scalars if one not in ("answer_tokens", "random")), None)
-    return None if name is None else (name, name not in ("answer_loss", "surprise", "el2n", "entropy", "image_entropy"))
-
-
-def groups(columns: Columns, selection: Selection | None, kept: NDArray[np.bool_]) -> list[Group]:
-    """The best, the worst, and those on both sides of the cut."""
-    known = ranking(selection, columns)
+def groups(columns: Columns, known: Ranking | None, kept: NDArray[np.bool_] | None) -> list[Group]:
+    """The best, the worst, and those on both sides of the cut; without a selection (`kept` is None) the two ends."""
     if known is None:
         return []
-    name, high = known
-    values = columns.values(name) * (1 if high else -1)  # (N,), the higher the better
-    values[~columns.ok] = np.nan
+    values = known.goodness(columns)
     defined = np.flatnonzero(np.isfinite(values))
     order = defined[np.argsort(-values[defined], kind="stable")]  # best first
-    end = "highest" if high else "lowest"
-    if selection is None:
-        other = "lowest" if high else "highest"
+    ends = ("highest", "lowest") if known.high else ("lowest", "highest")
+    if kept is None:
+        parts = (order, order[::-1])
         return [
-            Group(f"The {end} {name}", "", order[:EACH].tolist()),
-            Group(f"The {other} {name}", "", order[::-1][:EACH].tolist()),
+            Group(f"The {end} {known.name}", "", part[:EACH].tolist()) for end, part in zip(ends, parts, strict=True)
         ]
-    found = [Group("The best", f"Kept, with the {end} {name}.", order[kept[order]][:EACH].tolist())]
-    worst = order[~kept[order]][::-1]
-    found.append(Group("The worst", f"Dropped, from the other end of {name}.", worst[:EACH].tolist()))
-    inside, outside = order[kept[order]][::-1][: EACH // 2], order[~kept[order]][: EACH // 2]
-    about = f"The last that are kept and the first that are dropped, by {name}: look here to judge the cut."
-    found.append(Group("Next to the cut", about, [*inside.tolist(), *outside.tolist()]))
+    best, worst = order[kept[order]], order[~kept[order]][::-1]
+    found = [
+        Group("The best", f"Kept, with the {ends[0]} {known.name}.", best[:EACH].tolist()),
+        Group("The worst", f"Dropped, with the {ends[1]} {known.name}.", worst[:EACH].tolist()),
+    ]
+    if known.passed is not None:
+        passed = known.passed[order]
+        near = [*order[passed][::-1][: EACH // 2].tolist(), *order[~passed][: EACH // 2].tolist()]
+        about = f"The last that passed and the first that did not, by {known.name}: look here to judge the cut."
+        found.append(Group("Next to the cut", about, near))
     return [group for group in found if group.places]
 
 

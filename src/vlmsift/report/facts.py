@@ -34,9 +34,8 @@ def what_was_run(run: Run, depth: int | None) -> Account:
     facts = [{"what": name, "value": value} for name, value in told.items() if value]
     account = run_account(run)
     signals = [_signal(name, entry) for name, entry in identity["signals"].items()]
-    return Account(
-        account.title, [*account.sections, Section(records=facts, left=2), Section("Signals", records=signals, left=5)]
-    )
+    listed = Section("What was measured", records=signals, left=4)
+    return Account(account.title, [*account.sections, Section(records=facts, left=2), listed])
 
 
 def _joined(*parts: str | None) -> str:

@@ -17,6 +17,7 @@ WIDTH, HEIGHT = 340, 190  # of a histogram
 SQUARE = 320  # height of a scatter
 LEFT, RIGHT, TOP, BOTTOM = 40, 10, 18, 34  # margins
 Floats = NDArray[np.floating[Any]]
+Mark = tuple[str, float, float]  # a word, and where it stands
 
 
 def short(value: float) -> str:
@@ -98,7 +99,7 @@ def _cut(first: float, last: float, base: float) -> str:
 
 
 def scatter(
-    groups: Sequence[tuple[str, Floats]], labels: tuple[str, str], axes: bool = True, marks: Sequence[Any] = ()
+    groups: Sequence[tuple[str, Floats]], labels: tuple[str, str], axes: bool = True, marks: Sequence[Mark] = ()
 ) -> Markup:
     """Points: (class, (n, 2)) of each group, the last drawn on top; `marks` are (text, x, y) written over them."""
     points = np.concatenate([group for _, group in groups]) if groups else np.zeros((0, 2))
