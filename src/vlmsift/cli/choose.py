@@ -121,6 +121,9 @@ def sift(
     recipe: Recipe = None,
     changes: Changes = None,
     run: Annotated[Path | None, typer.Option(help="The run folder (default: beside --out).")] = None,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also write a page to look at, beside --out.")
+    ] = True,
     out_format: OutFormat = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
@@ -136,8 +139,9 @@ def sift(
     chosen = make_method(
         method, config=config, signals=signal, selector=selector, recipe=recipe, changes=parse_changes(changes or [])
     )
-    page = Path(out).with_name(f"{Path(out).stem}-report.html")
-    check_page(page)
+    beside = Path(out).with_name(f"{Path(out).stem}-report.html")
+    if page:
+        check_page(beside)
     tell_needs(chosen, proxy or model.model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = run_all(
@@ -158,9 +162,15 @@ def sift(
             training_progress=training_progress,
         )
     assert selection.run is not None  # it was scored
-    scored = selection.run.settings["info"]["model"]  # maybe a proxy, or fine-tuned
-    write_report(selection.run, page, selections=[SAVED], model=replace(model, model=scored), seed=seed)
-    show_selection(selection, f"written to {out}; the run is in {selection.run.place}; the report is {page}")
+    ending = f"written to {out}; the run is in {selection.run.place}"
+    if page:
+        scored = selection.run.settings["info"]["model"]  # maybe a proxy, fine-tuned, or checkpoints, of which the last
+        looks = replace(model, model=scored if isinstance(scored, str) else scored[-1])
+        if proxy:
+            looks = replace(looks, revision=None, chat_template=None)
+        write_report(selection.run, beside, selections=[SAVED], model=looks, seed=seed)
+        ending += f"; the report is {beside}"
+    show_selection(selection, ending)
 
 
 @app.command()
