@@ -7,7 +7,6 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from vlmsift.errors import UsageError, VlmsiftError
-from vlmsift.folders import LocalFolder
 from vlmsift.parameters import Seed, check_value
 from vlmsift.report.page import check_page, write_page
 from vlmsift.specs import ModelSpec, as_spec
@@ -69,7 +68,7 @@ def _selections(
         return dict(wanted), []
     notes: list[str] = []
     if wanted is None:
-        files = [PurePosixPath(name) for name in LocalFolder(run.folder).list("selections/")]
+        files = [PurePosixPath(name) for name in run.home.list("selections/")]
         names = [file.stem for file in files if file.suffix == ".parquet"]
         if len(names) > MOST_SELECTIONS:
             notes.append(f"Not shown: the selections {', '.join(names[MOST_SELECTIONS:])}; name them with --selection.")

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from vlmsift.runs.run import FIXED, Run
+from vlmsift.runs import FIXED, Run
 
 if TYPE_CHECKING:
     from vlmsift.choosing.selection import Selection

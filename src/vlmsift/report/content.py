@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vlmsift import __version__
+from vlmsift.folders import LocalFolder
 from vlmsift.report.accounts import selection_account
 from vlmsift.report.cards import Card, Deck, cut
 from vlmsift.report.charts import LABEL, Figure, against, distribution, maps, panels
@@ -98,8 +100,8 @@ class Content:
     @property
     def name(self) -> str:
         """The run's folder; a folder called "run" says less than the one that holds it."""
-        folder = self.scored.folder.resolve()
-        return cut(folder.name if folder.name != "run" else f"{folder.parent.name}/{folder.name}", LABEL * 2)[0]
+        *_, above, name = ("", *Path(self.scored.place).parts)
+        return cut(name if name != "run" else f"{above}/{name}", LABEL * 2)[0]
 
     @property
     def subtitle(self) -> str:
@@ -126,7 +128,8 @@ class Content:
 
     @property
     def near(self) -> Mapping[str, Account]:
-        return accounts_near(self.scored.folder)
+        home = self.scored.home
+        return accounts_near(home.path) if isinstance(home, LocalFolder) else {}
 
     @property
     def cut(self) -> bool:

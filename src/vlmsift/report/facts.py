@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from vlmsift.errors import VlmsiftError
+from vlmsift.folders import LocalFolder
 from vlmsift.report.accounts import run_account
 from vlmsift.runs.run import Run
 from vlmsift.tables import Account, Record, Section
@@ -54,11 +55,12 @@ def _signal(name: str, entry: Mapping[str, Any]) -> Record:
 
 def _time(run: Run) -> str:
     """From the first start to the last part, and how many starts there were."""
-    starts = [session["started"] for session in run.settings.get("sessions", []) if "started" in session]
+    starts = [session["started"] for session in run.sessions() if "started" in session]
     if not starts:
         return ""
     told = f"begun {datetime.fromisoformat(starts[0]):%Y-%m-%d %H:%M %Z}"
-    written = [path.stat().st_mtime for path in (run.folder / "signals").glob("part-*.parquet")]
+    home = run.home.path if isinstance(run.home, LocalFolder) else None  # a store keeps no time of writing for us
+    written = [] if home is None else [path.stat().st_mtime for path in (home / "signals").glob("part-*.parquet")]
     seconds = max(written, default=0.0) - datetime.fromisoformat(starts[0]).timestamp()
     if len(starts) == 1 and seconds > 0:
         return f"{told}; the last part was written {timedelta(seconds=round(seconds))} (h:mm:ss) later"
