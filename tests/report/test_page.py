@@ -91,6 +91,7 @@ def test_the_page_has_its_parts(page: Parsed) -> None:
         "The best",
         "The worst",
         "Next to the cut",
+        "Between the dashed lines",
         "Similarity 1",
         "its keeper is",
         "dropped: rank",

@@ -49,7 +49,7 @@ def distribution(columns: Columns, spread: Spread, kept: Kept | None, ranking: R
     if spread.undefined:
         below += f" Undefined for {spread.undefined:,} rows."
     at = ranking.cut(columns) if ranking is not None and ranking.name == spread.name else None
-    if at is not None and ranking is not None and (at[0] < at[1]) is ranking.high and at[0] != at[1]:
+    if at is not None and ranking is not None and (at[0] < at[1] if ranking.high else at[0] > at[1]):
         below += " Between the dashed lines some pass and some do not: other things count too, such as a row's group."
     inside = np.clip(values, edges[0], edges[-1])
     nothing = np.zeros_like(usable)

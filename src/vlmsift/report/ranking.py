@@ -36,7 +36,7 @@ class Ranking(NamedTuple):
         values = self.goodness(columns)
         known, sign = np.isfinite(values), 1 if self.high else -1
         inside, outside = values[known & self.passed], values[known & ~self.passed]
-        return (sign * inside.min(), sign * outside.max()) if len(inside) and len(outside) else None
+        return (float(sign * inside.min()), float(sign * outside.max())) if len(inside) and len(outside) else None
 
 
 def ranking(columns: Columns, selection: Selection | None, kept: NDArray[np.bool_]) -> Ranking | None:
