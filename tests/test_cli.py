@@ -37,6 +37,7 @@ COMMANDS = (
     "signals",
     "select",
     "export",
+    "report",
     "sift",
     "methods",
     "calibrate",
@@ -93,7 +94,7 @@ def test_score_select_export(home: Path, model: Path, vlmsift_: Vlmsift, tmp_pat
     code, out, err = vlmsift_(*score, "--workers", 0)
     assert code == 0
     assert out.startswith("28 of 30 rows scored in ")
-    assert "    2 x missing image; the first is 'r8': 'none.png' is not a file" in out
+    assert "  2 x missing image; the first is 'r8': 'none.png' is not a file" in out
     assert f"next: vlmsift select '{run}' --selector top:by=delta_attnmask --keep 20%" in out
     assert "scoring: 30 rows\n" in err
     assert re.search(r"scoring: 30 of 30 \(100%\), [\d.]+ samples/s, 2 errors", err)
@@ -125,7 +126,9 @@ def test_sift_is_one_command_and_goes_on(home: Path, model: Path, vlmsift_: Vlms
     code, out, _ = vlmsift_(*sift, "-o", tmp_path / "kept.json")
     assert code == 0
     assert "3 of 30 rows kept: the lowest answer_loss" in out
-    assert out.endswith(f"written to {tmp_path / 'kept.json'}; the run is in {tmp_path / 'kept-run'}\n")
+    told = f"written to {tmp_path / 'kept.json'}; the run is in {tmp_path / 'kept-run'}; the report is "
+    assert out.endswith(f"{told}{tmp_path / 'kept-report.html'}\n")
+    assert 'class="heat"' in (tmp_path / "kept-report.html").read_text()
     assert len(json.loads((tmp_path / "kept.json").read_text())) == 3
     again = ("--run", tmp_path / "kept-run", "--out-format", "sharegpt", "-o", tmp_path / "again.json")
     code, _, err = vlmsift_(*sift, *again)
@@ -176,6 +179,16 @@ def test_a_budget_that_cannot_be_meant(keep: str, home: Path, vlmsift_: Vlmsift)
     told = rf"keep='{keep}' .*Give a share such as 0\.2 or '20%', or a count from 1 to 30\."
     refused(vlmsift_("select", home / "run", "--keep", keep, "--name", "never"), told)
     assert not (home / "run" / "selections" / "never.parquet").exists()
+
+
+def test_a_report_of_a_run(home: Path, vlmsift_: Vlmsift, tmp_path: Path) -> None:
+    vlmsift_("select", home / "run", "--keep", "7", "--name", "shown")
+    page = tmp_path / "report.html"
+    code, out, _ = vlmsift_("report", home / "run", "--selection", "shown", "--out", page)
+    assert (code, out) == (0, f"the report is {page}\n")
+    assert "7 of 30 rows kept" in page.read_text()
+    assert 'class="heat"' not in page.read_text(), "no model says where it looks"
+    refused(vlmsift_("report", home / "run", "--selection", "gone", "--out", page), r"no selection 'gone'\. It has:")
 
 
 def test_seven_is_seven(home: Path, vlmsift_: Vlmsift) -> None:

@@ -47,11 +47,12 @@ MAY_IMPORT = {
     "choosing selectors selecting augment train evaluate methods",
     "calibrate": "types errors parameters tables specs files pools models passes signals runs scoring plants selecting "
     "train experiment",
-    "terminal": "types errors tables signals check runs scoring proxy choosing train methods experiment calibrate",
+    "report": "types errors tables parameters specs files folders pools models passes signals runs proxy choosing",
+    "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate report",
     "demo": "types errors specs files pools models runs scoring plants selectors selecting train evaluate methods "
-    "terminal",
+    "report terminal",
     "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
-    "experiment calibrate terminal demo",
+    "experiment calibrate report terminal demo",
     "__main__": "cli",
     "__init__": "types specs pools models runs scoring choosing selectors selecting augment methods",
 }
@@ -61,13 +62,16 @@ ONLY_IN = {
     "torch": "models/ passes/ signals/ scoring/ proofs.py check.py augment/ train/ evaluate.py",
     "transformers": "models/ passes/intervene.py train/",
     "pyarrow": "folders.py places.py pools/ choosing/ selectors/ selecting.py runs/ proxy.py augment/rankings.py "
-    "calibrate/ experiment/ terminal/",
+    "calibrate/ experiment/ report/",
     "datasets": "pools/",
     "duckdb": "runs/",
     "sklearn": "choosing/ selectors/ plants/ proxy.py demo/",
     "scipy": "choosing/ selectors/ proxy.py calibrate/",
     "matplotlib": "demo/ experiment/",
-    "rich": "terminal/ demo/",
+    "rich": "terminal/",
+    "jinja2": "report/",
+    "markupsafe": "report/",
+    "umap": "report/",
     "typer": "cli/",
     "peft": "train/",
     "yaml": "signals/config.py calibrate/ train/configs.py experiment/",

@@ -21,6 +21,7 @@ from vlmsift.selecting import select
 from vlmsift.selectors import Top
 from vlmsift.signals.config import load_config
 from vlmsift.specs import EngineSpec
+from vlmsift.tables import read_account
 
 GRID = ["delta_attnmask", "deep=delta_attnmask:depth=0.75,rows=all", "image_gain", "image_entropy"]
 HOW = {"sample": 40, "twins": 15, "grid": GRID, "engine": EngineSpec(workers=0)}
@@ -44,7 +45,7 @@ def test_the_folder_holds_run_config_table_and_verdict(done):
         "table.parquet",
     ]
     text = (done.folder / "calibration.md").read_text()
-    for sentence in [*done.sentences, *done.left_out, done.markdown()]:
+    for sentence in [*done.sentences, *done.left_out]:
         assert sentence in text
     assert done.counts["originals"] == 40
     assert 1 <= done.counts["trigger_patch"] <= 15
@@ -71,7 +72,9 @@ def test_the_table_holds_every_candidate(done):
     by_column = {row["column"]: row for row in table}
     assert by_column["answer_loss"]["auroc_wrong_answer"] > 0.6, "a wrong answer is hard to predict"
     assert by_column["answer_loss"]["spearman_answer_loss"] == pytest.approx(1)
-    assert done.markdown(3).count("\n") == 4
+    told = read_account(pq.read_schema(done.folder / "table.parquet").metadata)
+    figures = next(section for section in told.sections if section.title == "Figures")
+    assert [record["signal"] for record in figures.records] == [row["signal"] for row in table]
 
 
 def test_copies_measure_as_their_originals(done):

@@ -63,4 +63,6 @@ def test_the_last_act_trains_on_parts_and_tells(
     assert "12 of 60" in said
     assert "6 of 30" in said
     assert not (tmp_path / "demo" / "taught").exists()
-    assert "training" in said.splitlines()[-1]
+    assert "training" in said.splitlines()[-2]
+    assert said.splitlines()[-1] == f"8. open the report: {tmp_path / 'demo' / 'report.html'}"
+    assert "near-duplicates" in (tmp_path / "demo" / "report.html").read_text().lower()

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from vlmsift.experiment.markdown import as_markdown
+from vlmsift.experiment.account import account
 from vlmsift.experiment.table import COLUMNS, Key, Result, Row, as_table, build_rows
+from vlmsift.tables import as_markdown
 
 
 def result(method: str, seed: int, scores: tuple[float | None, ...], seconds: float = 10.0, **changes: Any) -> Result:
@@ -161,14 +162,14 @@ def test_parquet_and_markdown_say_the_same() -> None:
     table = as_table(rows)
     assert table.column_names[: len(COLUMNS)] == list(COLUMNS)
     assert table.to_pylist() == rows
-    text = as_markdown(rows, notes)
+    text = as_markdown(account(rows, notes))
     assert "All means are over these 2 tasks: a, b." in text
     assert "| random | 20% | epochs | none | 5 | 20 | 10 | 0.520 ± 0.032 | 1.000 |" in text
     assert "| mi\\|ne | 20% | epochs | none | 0 (1 diverged) |" in text
-    assert "* diverged, in no mean: epochs 20% mi|ne none seed 0" in text
+    assert "- diverged, in no mean: epochs 20% mi|ne none seed 0" in text
     assert all(f"`{name}`" in text for name in COLUMNS)
 
 
 def test_a_table_without_rows_has_its_columns() -> None:
     assert as_table([]).column_names == list(COLUMNS)
-    assert as_markdown([], ["nothing"]).startswith("# Comparison")
+    assert as_markdown(account([], ["nothing"])).startswith("# Comparison")

@@ -100,8 +100,10 @@ def test_every_method_runs_on_the_demo_pool(
 ) -> None:
     if name == "attention-influence":  # as it is, but for fewer probes
         monkeypatch.setitem(METHODS, name, replace(METHODS[name], signals=("attention_influence:probes=20",)))
-    kept = sifted(name, digits, tmp_path, ("--keep", "20%"))
+    shown = name in ("judge-cover", "xmas")  # a judge and a cover; vectors along checkpoints
+    kept = sifted(name, digits, tmp_path, ("--keep", "20%", *([] if shown else ["--no-report"])))
     assert len(set(kept)) == len(kept) == 12
+    assert (tmp_path / "kept-report.html").exists() is shown
     assert "12 of 60 rows kept" in capsys.readouterr().out
 
 

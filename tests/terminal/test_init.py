@@ -39,10 +39,10 @@ def test_a_run_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert lines(capsys) == [
         "37 of 40 rows scored in 8.0 s; the model waited for samples 25% of the time",
         "  4 rows have no image",
-        "  3 error rows, which are never selected:",
-        "    2 x missing image; the first is 's10': 'a.png' is not a file",
-        "    1 x too long; the first is 's12'",
         "  delta_attnmask is undefined (null) for 4 scored rows",
+        "3 error rows, which are never selected:",
+        "  2 x missing image; the first is 's10': 'a.png' is not a file",
+        "  1 x too long; the first is 's12'",
         f"the run is in {run.folder}",
         f"next: vlmsift select '{run.folder}' --selector top:by=delta_attnmask --keep 20%",
     ]

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vlmsift.calibrate import Calibration
 from vlmsift.experiment import COLUMNS, State, Validation
 from vlmsift.terminal import learning
 from vlmsift.train import Trained
@@ -19,11 +20,16 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def calibration(**changes: Any) -> Any:
-    table = [
-        {"signal": "delta[bold]", "mean": "0.712", "length": "0.111", "loss": "0.222"},
-        {"signal": "answer_loss", "mean": "0.801", "length": "0.111", "loss": "0.222"},
-    ]
+    """A calibration of 20 candidates, as `calibrate` hands it over."""
+    row = {"good_end": "lowest", "forwards": 1.0, "auroc_mean": 0.801, "low_mean": 0.7, "high_mean": 0.9}
+    row |= {"spearman_answer_tokens": 0.111, "spearman_answer_loss": 0.222}
+    table = [{"signal": "delta[bold]", **row}, *({"signal": f"other-{number}", **row} for number in range(19))]
     values: dict[str, Any] = {
+        "folder": Path("c"),
+        "run": None,
+        "table": table,
+        "recommended": "delta_attnmask:depth=0.0",
+        "column": "deep",
         "counts": {"originals": 40, "wrong_image": 12},
         "left_out": ["cropped_image: 3 of 12 twins are missing"],
         "sentences": ["No single signal beats the loss."],
@@ -31,41 +37,43 @@ def calibration(**changes: Any) -> Any:
         "forwards": 12.5,
         "alone": 30.0,
         "seconds": 61.0,
-        "recommended": "delta_attnmask:depth=0.0",
-        "config": Path("c/calibration.yaml"),
-        "records": lambda rows: table,
-        "probe": None,
     }
-    return SimpleNamespace(**{**values, **changes})
+    return Calibration(**{**values, **changes})
 
 
 def test_a_calibration(capsys: pytest.CaptureFixture[str]) -> None:
     learning.show_calibration(calibration())
     text = said(capsys)
     for part in (
-        "planted: 40 originals, 12 wrong image",
+        "Measured: 40 originals, 12 wrong image.",
         "3 of 12 twins are missing",
         "delta[bold]",
-        "0.801",
-        "* No single signal beats the loss.",
-        "answer_loss -0.50, image_gain +0.25",
-        "12.5 forwards per sample for the whole grid (30.0 one by one), 61 s",
-        "recommended: delta_attnmask:depth=0.0; next: vlmsift score POOL --model M",
+        "0.801 [0.700, 0.900]",
+        "No single signal beats the loss.",
+        "answer_loss -0.50",
+        "image_gain +0.25",
+        "cost 12.5 text forwards per sample",
+        "they would cost 30.0",
+        "scored in 61 s; recommended: delta_attnmask:depth=0.0",
+        "next: vlmsift score POOL --model M",
         "--config c/calibration.yaml",
     ):
         assert part in text, part
     assert "short trainings" not in text
     assert "0.111" not in text, "the rank correlations are left to the files"
+    assert "other-13" in text
+    assert "other-14" not in text, "the rest is left to the files"
+    assert "bootstrap" not in text, "so is the explanation"
 
 
 def test_a_calibration_with_a_probe_shows_both_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    probe = SimpleNamespace(records=lambda: [{"setting": "top", "held-out exact": "0.333"}])
+    probe: Any = SimpleNamespace(records=lambda: [{"setting": "top", "held-out exact": "0.333"}])
     learning.show_calibration(calibration(probe=probe, weights={}))
     text = said(capsys)
     assert "short trainings" in text
     assert "0.333" in text
-    assert "0.712" in text
-    assert "weights of" not in text
+    assert "0.801" in text
+    assert "Weights of" not in text
 
 
 def test_a_training(capsys: pytest.CaptureFixture[str]) -> None:
@@ -106,7 +114,8 @@ def test_a_comparison(capsys: pytest.CaptureFixture[str]) -> None:
     assert "schedule" not in text, "it is the same in all rows"
     assert "training s" not in text
     assert "written: t.parquet, t.md" in text
-    assert "note: a note" in text
+    assert "Notes" not in text, "headings are for pages"
+    assert " a note" in text
     assert "failed: cell-1: it broke" in text
     assert "1 cells are not finished" in text
 

@@ -16,7 +16,7 @@ from vlmsift.errors import UsageError
 from vlmsift.files import check_output
 from vlmsift.parameters import Seed, check_value
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec
-from vlmsift.tables import Record, markdown_table
+from vlmsift.tables import Account
 
 if TYPE_CHECKING:
     from vlmsift.calibrate.probe import Probe, ProbePlan
@@ -61,15 +61,11 @@ class Calibration:
         """The file that `score --config` takes."""
         return self.folder / "calibration.yaml"
 
-    def records(self, rows: int | None = None) -> list[Record]:
-        """The main figures (of the first `rows` candidates) as text."""
-        from vlmsift.calibrate.writing import text_record
+    def account(self) -> Account:
+        """The same as it is told."""
+        from vlmsift.calibrate.writing import account
 
-        return [text_record(row) for row in self.table[:rows]]
-
-    def markdown(self, rows: int | None = None) -> str:
-        """The same as a Markdown table."""
-        return markdown_table(self.records(rows), left=2)
+        return account(self)
 
 
 def calibrate(

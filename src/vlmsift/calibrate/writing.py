@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from vlmsift.files import plain, write_atomically, write_text
-from vlmsift.tables import Record, markdown_table, number
+from vlmsift.tables import Account, Record, Section, as_markdown, number, written_account
 
 if TYPE_CHECKING:
     from vlmsift.calibrate import Calibration
@@ -30,8 +30,10 @@ def write_all(calibration: Calibration, judged: Mapping[str, Judged], weights: C
     import pyarrow.parquet as pq
 
     write_text(calibration.config, config_text(calibration, judged, weights))
-    write_text(calibration.folder / "calibration.md", report_text(calibration))
+    told = account(calibration)
+    write_text(calibration.folder / "calibration.md", as_markdown(told))
     table = pa.Table.from_pylist(plain(calibration.table))  # an undefined figure is null
+    table = table.replace_schema_metadata(written_account(told))
     write_atomically(calibration.folder / "table.parquet", lambda path: pq.write_table(table, path))
 
 
@@ -55,20 +57,25 @@ def config_text(calibration: Calibration, judged: Mapping[str, Judged], weights:
     return HEADER + str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True, width=120))
 
 
-def report_text(calibration: Calibration) -> str:
-    """The verdict and the whole table in Markdown."""
-    counts = ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in calibration.counts.items())
-    said = (f"- {sentence}" for sentence in calibration.sentences)
-    lines = ["# Calibration", "", f"Measured: {counts}.", "", *said, ""]
+def account(calibration: Calibration) -> Account:
+    """The verdict, what trainings gave, and the whole table."""
+    counts = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in calibration.counts.items())
+    sections = [Section(text=f"Measured: {counts}.", points=calibration.sentences)]
     if calibration.left_out:
-        lines += ["Left out:", "", *(f"- {sentence}" for sentence in calibration.left_out), ""]
+        sections.append(Section(text="Left out:", points=calibration.left_out))
+    if calibration.weights:
+        weights = [f"{word} {weight:+.2f}" for word, weight in calibration.weights.items()]
+        sections.append(Section(text="Weights of the signal `calibrated`, on standardised values:", points=weights))
     if calibration.probe is not None:
-        lines += ["## Probe", "", markdown_table(calibration.probe.records()), ""]
+        told = "What short trainings on the best 20 % gave (accuracy on held-out samples):"
+        sections.append(Section("Probe", told, records=calibration.probe.records()))
     cost = (
         f"The whole grid cost {calibration.forwards:.1f} text forwards per sample, since all settings share the first "
         f"pass; one by one they would cost {calibration.alone:.1f}."
     )
-    return "\n".join([*lines, "## Figures", "", EXPLAINED.strip(), "", cost, "", calibration.markdown(), ""])
+    records = [text_record(row) for row in calibration.table]
+    sections.append(Section("Figures", cost, records=records, left=2))
+    return Account("Calibration", [*sections, Section(text=" ".join(EXPLAINED.split()), detail=True)])
 
 
 def text_record(row: Mapping[str, Any]) -> Record:

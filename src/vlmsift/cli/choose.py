@@ -1,8 +1,10 @@
-"""Commands that choose: select, export, sift, methods."""
+"""Commands that choose, and show what was chosen: select, export, report, sift, methods."""
 
 from __future__ import annotations
 
 import shlex
+from dataclasses import replace
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +23,7 @@ from vlmsift.cli.options import (
     command,
 )
 from vlmsift.parameters import parse_changes
-from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
+from vlmsift.specs import Device, EngineSpec, ModelSpec, PoolSpec
 
 
 @app.command()
@@ -72,6 +74,28 @@ def export(
     say(f"{count:,} {'dropped' if dropped else 'kept'} rows written to {path}")
 
 
+@app.command()
+def report(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    selection: Annotated[
+        list[str] | None, typer.Option(help="A saved selection; repeatable (default: all that the run has).")
+    ] = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The page.")] = Path("report.html"),
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="The scored model: shows where it looks while it answers.")
+    ] = None,
+    device: Device = "auto",
+    pool: Annotated[Path | None, typer.Option(help="The data's place, if it was moved since scoring.")] = None,
+    seed: Seed = 0,
+) -> None:
+    """Write a page to look at: the run, what was kept and dropped, samples, and why."""
+    from vlmsift.report import write_report
+    from vlmsift.terminal import say
+
+    spec = None if model is None else ModelSpec(model, device=device)
+    say(f"the report is {write_report(run, out, selections=selection, model=spec, pool=pool, seed=seed)}")
+
+
 @command
 def sift(
     pool: PoolSpec,
@@ -104,13 +128,18 @@ def sift(
     recipe: Recipe = None,
     changes: Changes = None,
     run: Annotated[str | None, typer.Option(help="The run folder, or its URL (default: beside --out).")] = None,
+    page: Annotated[
+        bool, typer.Option("--report/--no-report", help="Also write a page to look at, beside --out.")
+    ] = True,
     out_format: OutFormat = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
-    from vlmsift.methods.sifting import make_method
+    from vlmsift.methods.sifting import SAVED, make_method
+    from vlmsift.folders import is_url
     from vlmsift.methods.sifting import sift as run_all
+    from vlmsift.report import check_page, write_report
     from vlmsift.terminal import progress_bar, show_selection
     from vlmsift.terminal.learning import training_bar
     from vlmsift.terminal.methods import tell_needs
@@ -118,6 +147,10 @@ def sift(
     chosen = make_method(
         method, config=config, signals=signal, selector=selector, recipe=recipe, changes=parse_changes(changes or [])
     )
+    page = page and not is_url(out)  # it is a file on a disk
+    beside = Path(out).with_name(f"{Path(out).stem}-report.html")
+    if page:
+        check_page(beside)
     tell_needs(chosen, proxy or model.model, trained)
     with training_bar() as training_progress, progress_bar() as progress:
         selection = run_all(
@@ -139,7 +172,15 @@ def sift(
             training_progress=training_progress,
         )
     assert selection.run is not None  # it was scored
-    show_selection(selection, f"written to {out}; the run is in {selection.run.place}")
+    ending = f"written to {out}; the run is in {selection.run.place}"
+    if page:
+        scored = selection.run.settings["info"]["model"]  # maybe a proxy, fine-tuned, or checkpoints, of which the last
+        looks = replace(model, model=scored if isinstance(scored, str) else scored[-1])
+        if proxy:
+            looks = replace(looks, revision=None, chat_template=None)
+        write_report(selection.run, beside, selections=[SAVED], model=looks, seed=seed)
+        ending += f"; the report is {beside}"
+    show_selection(selection, ending)
 
 
 @app.command()

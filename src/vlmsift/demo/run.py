@@ -1,7 +1,7 @@
 """`vlmsift demo`: a pool with a known spoiled part, sifted by the embedded model.
 
-In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows and a figure; on the terminal what was done
-and how well it worked. Every figure printed is computed from this run.
+In: a folder, a size, a seed. Out: on disk the pool, the run, the kept rows, a figure and a report; on the terminal what
+was done and how well it worked. Every figure printed is computed from this run.
 """
 
 from __future__ import annotations
@@ -15,19 +15,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich import box
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from vlmsift.demo import MODEL_PATH
 from vlmsift.demo.figure import Extreme, draw_figure
 from vlmsift.demo.pool import make_pool, read_truth
+from vlmsift.methods import METHODS
+from vlmsift.report import write_report
 from vlmsift.runs.run import Run
 from vlmsift.scoring.score import score
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
-from vlmsift.terminal import progress_bar, say, show_run
+from vlmsift.specs import ModelSpec
+from vlmsift.terminal import progress_bar, say, show_records, show_run
 
 SIGNALS = (
     "delta_attnmask",
@@ -90,21 +89,26 @@ def run_demo(out: Path, size: int = 3000, seed: int = 0, lesson: bool = True) ->
     say(f"5. exported {len(chosen.ids):,} rows, equal to the originals, to {kept}")
     extremes = _extremes(pool, table)
     say("   best and worst five by delta_attnmask (nats):")
-    cells = [(f"{one.delta:+.2f}", one.kind, one.question, one.answer, one.image) for one in extremes]
-    _print_table(("delta", "kind", "question", "answer", "image"), cells[:5], cells[5:], left=5)
+    show_records([{**one._asdict(), "delta": f"{one.delta:+.2f}"} for one in extremes], left=5)
     figure = draw_figure(out / "demo.png", pool, table, aurocs, shares, extremes)
     say(f"6. figure: {figure}")
     drawn = time.perf_counter()
     if lesson:
         _teach(out, pool / "pool.json", run, seed)
+    taught = time.perf_counter()
+    select(run, METHODS["judge-cover"].selector, KEEP, seed=seed).save("judge-cover")
+    names, model = ("delta-attnmask", "judge-cover"), ModelSpec(MODEL_PATH, device="cpu")
+    page = write_report(run, out / "report.html", selections=names, model=model, seed=seed)
     steps = {
         "pool": made - started,
         "score": scored - made,
         "select and export": selected - scored,
         "figure": drawn - selected,
-        "training": time.perf_counter() - drawn,
+        "training": taught - drawn,
+        "report": time.perf_counter() - taught,
     }
     say("   seconds: " + ", ".join(f"{name} {seconds:.1f}" for name, seconds in steps.items()))
+    say(f"{8 if lesson else 7}. open the report: {page}")
     return out
 
 
@@ -124,22 +128,11 @@ def _teach(out: Path, pool: Path, run: Run, seed: int) -> None:
         drawn = found.lessons["random"].accuracy
         for name, one in found.lessons.items():
             gain = "" if name in ("untrained", "random") else f"{one.accuracy - drawn:+.3f}"
-            rows.append((found.name, name, f"{one.samples:,} of {found.rows:,}", f"{one.accuracy:.3f}", gain))
-    _print_table(("pool", "trained on", "samples", "exact", "above random"), rows, left=2)
+            record = {"pool": found.name, "trained on": name, "samples": f"{one.samples:,} of {found.rows:,}"}
+            rows.append({**record, "exact": f"{one.accuracy:.3f}", "above random": gain})
+    show_records(rows, left=2)
     say("   delta-attnmask only judges; judge-cover, what `vlmsift sift` does, drops what looks spoiled, then covers")
     say("   one seed: docs/results.md has five, more pools, and all methods")
-
-
-def _print_table(names: Sequence[str], *parts: Sequence[Sequence[str]], left: int = 1) -> None:
-    """Parts of a table, one below the other; all but the `left` first columns are numbers."""
-    shown = Table(box=box.SIMPLE_HEAD)
-    for place, name in enumerate(names):
-        shown.add_column(name, justify="left" if place < left else "right", no_wrap=place == 0)
-    for part in parts:
-        for row in part:
-            shown.add_row(*map(escape, row))
-        shown.add_section()
-    Console().print(shown)
 
 
 def auroc(clean: NDArray[Any], values: NDArray[Any]) -> float:
@@ -158,8 +151,10 @@ def _auroc_table(table: Any) -> dict[str, float]:
         parts = [table.kind.isin(["clean", *bad]).to_numpy() for bad in (SPOILED, *zip(SPOILED))]  # all, each alone
         figures = [auroc(clean[part], values[part]) for part in parts]
         found[name] = figures[0]
-        rows.append((name, "low" if sign < 0 else "high", *(f"{value:.3f}" for value in figures)))
-    _print_table(("signal", "clean is", "all", *(kind.replace("_", " ") for kind in SPOILED)), rows, left=2)
+        kinds = ("all", *(kind.replace("_", " ") for kind in SPOILED))
+        told = {kind: f"{value:.3f}" for kind, value in zip(kinds, figures, strict=True)}
+        rows.append({"signal": name, "clean is": "low" if sign < 0 else "high", **told})
+    show_records(rows, left=2)
     return found
 
 
@@ -182,8 +177,9 @@ def _select_table(run: Run, truth: dict[str, str]) -> tuple[dict[str, list[float
     for name, values in shares.items():
         spread = f" +- {np.std(values, ddof=1):.3f} ({len(values)} seeds)" if len(values) > 1 else ""
         unspoiled = np.mean([_share(one.ids, truth, "clean", "duplicate") for one in picks[name]])
-        rows.append((name, f"{np.mean(values):.3f}{spread}", f"{unspoiled:.3f}"))
-    _print_table(("method", "clean among the kept", "clean or a copy"), rows)
+        share = f"{np.mean(values):.3f}{spread}"
+        rows.append({"method": name, "clean among the kept": share, "clean or a copy": f"{unspoiled:.3f}"})
+    show_records(rows)
     return shares, next(iter(picks.values()))[0]
 
 

@@ -12,16 +12,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from vlmsift.errors import UsageError
+from vlmsift.experiment.account import account
 from vlmsift.experiment.bench import open_bench
 from vlmsift.experiment.cells import Cell, Progress, State, read_cells, run_cells
 from vlmsift.experiment.figure import draw_figure
 from vlmsift.experiment.imported import import_runs
-from vlmsift.experiment.markdown import as_markdown, main_records
 from vlmsift.experiment.plan import FULL, Plan, load_plan, make_plan
 from vlmsift.experiment.prepare import prepare
 from vlmsift.experiment.table import COLUMNS, Key, Result, Row, as_table, build_rows
 from vlmsift.files import check_output, write_atomically, write_text
-from vlmsift.tables import Record
+from vlmsift.tables import Account, as_markdown, written_account
 
 __all__ = ["COLUMNS", "Plan", "Result", "State", "Validation", "load_plan", "make_plan", "validate"]
 
@@ -46,9 +46,9 @@ class Validation:
     markdown: Path | None = None
     figure: Path | None = None
 
-    def records(self) -> list[Record]:
-        """The table's main columns as text."""
-        return main_records(self.rows)
+    def account(self) -> Account:
+        """The same as it is told."""
+        return account(self.rows, self.notes)
 
 
 def validate(
@@ -113,6 +113,8 @@ def _written(validation: Validation, out: Path) -> Validation:
 
     out.mkdir(parents=True, exist_ok=True)
     table, markdown, rows = out / "table.parquet", out / "table.md", validation.rows
-    write_atomically(table, lambda path: pq.write_table(as_table(rows), path))
-    write_text(markdown, as_markdown(rows, validation.notes))
+    told = validation.account()
+    content = as_table(rows).replace_schema_metadata(written_account(told))
+    write_atomically(table, lambda path: pq.write_table(content, path))
+    write_text(markdown, as_markdown(told))
     return replace(validation, table=table, markdown=markdown, figure=draw_figure(out / "figure.png", rows))

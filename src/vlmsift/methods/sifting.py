@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from vlmsift.selectors import Selector
 
 DEFAULT = "judge-cover"
+SAVED = "sift"  # the name under which the run keeps the selection
 
 
 def sift(
@@ -137,10 +138,11 @@ def sift(
 
 
 def _chosen(run: Run, selector: Selector, keep: Any, seed: int, out: str | Path, out_format: str | None) -> Selection:
-    """Select, and export."""
+    """Select, keep the choice in the run, and export."""
     from vlmsift.selecting import select
 
     selection = select(run, selector, keep, seed=seed)
+    selection.save(SAVED)
     selection.export(out, format=out_format)
     return selection
 

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from vlmsift.choosing.answers import MUCH
-from vlmsift.errors import split_reason
-from vlmsift.proxy import Told
-from vlmsift.runs.spoiled import read_spoiled
+from vlmsift.report.accounts import run_account, selection_account
+from vlmsift.tables import Account, Record
 
 if TYPE_CHECKING:
     from vlmsift.check import Report
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from vlmsift.scoring.shards import Shard
 
 _OUT = Console(highlight=False, soft_wrap=True)
+_WIDE = Console(highlight=False, width=max(Console().width, 160))  # a narrow terminal breaks a table's lines itself
 _ERR = Console(stderr=True, highlight=False, soft_wrap=True)
 PLAIN_EVERY = 10.0  # seconds between two lines of progress where stderr is no terminal
-_END = {"highest": "the highest", "lowest": "the lowest", "middle": "the middle of", "band": "drawn from a band of"}
 
 
 def say(text: str) -> None:
@@ -117,162 +116,48 @@ def show_shard(shard: Shard) -> None:
         _ERR.print(f"scoring: worker {shard.index} of {shard.count}{f', by {shard.told}' if shard.told else ''}")
 
 
+def show(account: Account, rows: int | None = None, leave_out: Sequence[str] = ()) -> None:
+    """An account, without its details: the first `rows` of each table, without the columns in `leave_out`."""
+    for section in account.sections:
+        if not section.detail:
+            if section.text:
+                say(section.text)
+            for point in section.points:
+                say(f"  {point}")
+            show_records(section.records[:rows], section.left, leave_out)
+
+
+def show_records(records: Sequence[Record], left: int = 1, leave_out: Sequence[str] = ()) -> None:
+    """A table; all but the `left` first columns are numbers."""
+    if not records:
+        return
+    table = Table(box=box.SIMPLE_HEAD)
+    for place, name in enumerate(records[0]):
+        if name not in leave_out:
+            table.add_column(escape(name), justify="left" if place < left else "right", no_wrap=place == 0)
+    for record in records:
+        table.add_row(*(escape(text) for name, text in record.items() if name not in leave_out))
+    _WIDE.print(table)
+
+
 def show_run(run: Run, state: Progress | None) -> None:
-    """What a scoring run left: rows scored, speed, errors by kind with an example each, where it is, what is next."""
-    summary = run.summary()
+    """What a scoring run left, where it is, what is next."""
     speed = ""
     if state is not None and state.seconds:
         share = state.waited / state.seconds
         speed = f" in {state.seconds:.1f} s; the model waited for samples {share:.0%} of the time"
-    say(f"{summary['ok']:,} of {run.pool_rows:,} rows scored{speed}")
-    if summary["not_asked"]:
-        where = run.settings["identity"]["asked"]["where"]
-        say(f"  {summary['not_asked']:,} rows were not asked, as not ({where}); they are never selected")
-    if summary["text_only"]:
-        say(f"  {summary['text_only']:,} rows have no image")
-    if summary["errors"]:
-        say(f"  {sum(summary['errors'].values()):,} error rows, which are never selected:")
-        examples = _examples(run, summary["errors"])
-        for kind, count in summary["errors"].items():
-            say(f"    {count:,} x {kind}; the first is {examples[kind]}")
-    for name, count in summary["undefined"].items():
-        if count > 0:
-            say(f"  {name} is undefined (null) for {count:,} scored rows")
+    show(run_account(run, speed))
     say(f"the run is in {run.place}")
     first = next((column.name for column in run.columns() if not column.is_list), None)  # `top` ranks by numbers
-    if first is not None and summary["ok"]:
+    if first is not None and run.summary()["ok"]:
         word = shlex.quote(f"top:by={first}")
         say(f"next: vlmsift select {shlex.quote(run.place)} --selector {word} --keep 20%")
 
 
-def _examples(run: Run, kinds: Collection[str]) -> dict[str, str]:
-    """Each of the kinds of error -> the first sample of that kind, with the rest of its reason."""
-    import pyarrow.compute as pc
-
-    found: dict[str, str] = {}
-    for batch in run.batches(["id", "status", "reason"]):
-        for row in batch.filter(pc.equal(batch["status"], "error")).to_pylist():
-            kind, detail = split_reason(row["reason"])
-            found.setdefault(kind, f"{row['id']!r}{': ' if detail else ''}{detail}")
-        if len(found) == len(kinds):
-            break
-    return found
-
-
 def show_selection(selection: Selection, ending: str) -> None:
-    """How many rows are kept, by what, within which values, how they are balanced, and why the others are dropped."""
-    made = selection.made_by
-    kept, total = made["budget"], made["rows"]
-    say(f"{kept:,} of {total:,} rows kept: {_by(made)}{_values(selection)}")
-    for stratum in made["strata"]:
-        rows = "rows with images" if stratum["stratum"] == "images" else f"{stratum['stratum']} rows"
-        say(f"  {stratum['keeps']:,} of {stratum['rows']:,} {rows}{_how(made, stratum)}")
-    if selection.run is not None and (told := read_spoiled(selection.run.place)) is not None:
-        say(told.sentence())
-    for line in _told(selection.run):
-        say(line)
-    for line in _moved(made.get("answers_moved")):
-        say(line)
-    ruled_out = dict(made["ruled_out"])
-    lower = total - kept - sum(ruled_out.values())
-    suspects = sum(stratum["suspects"] - stratum["refilled"] for stratum in made["strata"] if "suspects" in stratum)
-    judged = sum(stratum.get("judged_out", 0) for stratum in made["strata"])
-    rest = lower - suspects - judged
-    causes = {"suspects": suspects, "judged the worst": judged, "ranked lower, or not drawn": rest, **ruled_out}
-    why = ", ".join(f"{count:,} {label}" for label, count in causes.items() if count)
-    if why:
-        say(f"dropped: {why}")
+    """What a selection says of itself, and where it is."""
+    show(selection_account(selection))
     say(ending)
-
-
-def _told(run: Run | None) -> list[str]:
-    """How a run came by numbers that a proxy told, and what it took."""
-    if run is None or "predicted" not in run.settings["identity"]:
-        return []
-    signals, cost = run.settings["identity"]["signals"], run.settings["info"]["cost"]
-    lines = [Told(**one["predicted"]).sentence(name) for name, one in signals.items() if "predicted" in one]
-    spent = " and ".join(
-        f"{cost[who]['forwards']:g} forwards of {cost[who]['rows']:,} rows by the {who}, "
-        f"{cost[who]['parameters']:,} parameters"
-        for who in ("proxy", "target")
-    )
-    return [*lines, f"scoring took {spent}: {cost['ratio']:.0%} of the target scoring every row"]
-
-
-def _moved(move: Any) -> list[str]:
-    """What a selection does to the answers, where a user should know."""
-    if not move:
-        return []
-    what = f"among questions like {move['form']!r} the answer {move['answer']!r} goes from {move['before']:.0%} of the "
-    what += f"pool's to {move['after']:.0%} of the kept"
-    if abs(move["after"] - move["before"]) <= MUCH:
-        return [f"answers: {what}, which is the largest move"]
-    return [f"warning: {what}; a model may learn that answer in the picture's place. Balance by form keeps the shares"]
-
-
-def _by(made: Any) -> str:
-    """What chose."""
-    if made["selector"] != "top":  # by no single number
-        return (
-            f"chosen by {made['selector']}{' from ' + made['vector'] if 'vector' in made and 'by' not in made else ''}"
-        )
-    return f"{_END.get(made['pick'], made['pick'])} {made['by']}"
-
-
-def _values(selection: Selection) -> str:
-    """The range of the kept values, and of all."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    rows = pa.Table.from_batches(selection.batches(["kept", "value"]))
-    ends = [pc.min_max(part["value"]).as_py() for part in (rows.filter(rows["kept"]), rows)]
-    if ends[0]["min"] is None:  # nothing is kept, or nothing was ranked
-        return ""
-    units = {column.name: column.unit for column in selection.run.columns()} if selection.run else {}
-    name = selection.made_by.get("by") or selection.made_by.get("first", {}).get("by")  # of a `then`, who judges
-    unit = f" {units[name]}" if name in units and units[name] != "none" else ""
-    kept, every = (f"{end['min']:.4g} to {end['max']:.4g}" for end in ends)
-    return f", {kept}{unit} (all rows: {every})"
-
-
-def _how(made: Any, stratum: Any) -> str:
-    """How a stratum's rows were chosen."""
-    if stratum["selector"] == "random" and made["selector"] != "random":
-        return ", drawn at random"
-    return _balance(made, stratum) if made["selector"] == "top" else _by_groups(stratum)
-
-
-def _by_groups(stratum: Any) -> str:
-    """What a selector that ranks by no single number found in a stratum."""
-    facts = []
-    if "suspects" in stratum:
-        layers = ", ".join(map(str, stratum["sensitive_layers"]))
-        why = f"by layers {layers}" if layers else "no layer falls in two"
-        few = "too_few_rows" in stratum
-        facts.append("too few rows to judge" if few else f"{stratum['suspects']:,} suspects, {why}")
-    if "judged_out" in stratum:
-        facts.append(f"after the worst {stratum['judged_share']:.0%} were dropped ({stratum['judged_by']})")
-    if stratum.get("balance") == "source":
-        facts.append("sources apart")
-    if "clusters_found" in stratum:
-        facts.append(f"{stratum['clusters_found']:,} clusters")
-    return "".join(f", {fact}" for fact in facts)
-
-
-def _balance(made: Any, stratum: Any) -> str:
-    """What the rows of a stratum are balanced by, how many groups that gives, and why "auto" chose it."""
-    balance, groups = stratum.get("balance"), stratum.get("groups", 0)
-    if balance is None:
-        return ""
-    if balance == "none":
-        return ", not balanced"
-    count = f"{groups:,} group{'' if groups == 1 else 's'}"
-    if made["balance"] == "auto":
-        count += "; auto: " + {
-            "answer": f"{stratum.get('repeated', 0):.0%} have a short answer that repeats",
-            "clusters": "most answers are long or do not repeat",
-        }.get(balance, f"most answers do not repeat, and there is no {made['vector']} to cluster")
-    return f", balanced by {balance} ({count})"
 
 
 def show_signals() -> None:

@@ -1,36 +1,32 @@
-"""The table as a page of Markdown. In: rows and notes. Out: text that states its tasks, columns and gaps."""
+"""What a comparison says of itself. In: rows and notes. Out: an account that states its tasks, columns and gaps."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
 from vlmsift.experiment.table import COLUMNS, Row
-from vlmsift.tables import Record, markdown_table, number, spread
+from vlmsift.tables import Account, Section, number, spread
 
 PLACE = ("method", "budget", "schedule", "augmentation")
 
 
-def as_markdown(rows: Sequence[Row], notes: Sequence[str]) -> str:
+def account(rows: Sequence[Row], notes: Sequence[str]) -> Account:
     """One section per origin, with a table of means and one of tasks; then the notes and the columns' meaning."""
-    lines = ["# Comparison", ""]
+    sections = []
     for origin in dict.fromkeys(row["origin"] for row in rows):
         own = [row for row in rows if row["origin"] == origin]
         tasks = [name.partition("/")[2] for name in own[0] if name.startswith("accuracy/")]
         over = f"All means are over these {len(tasks)} tasks: {', '.join(tasks)}."
-        lines += [f"## {str(origin).capitalize()}", "", over if tasks else "No training is finished.", ""]
-        lines += [markdown_table(main_records(own), left=len(PLACE)), ""]
+        means, left = [_place(row) | _means(row) for row in own], len(PLACE)
+        told = over if tasks else "No training is finished."
+        sections.append(Section(str(origin).capitalize(), told, records=means, left=left))
         if tasks:
             scores = [_place(row) | {task: _score(row, task) for task in tasks} for row in own]
-            lines += ["Score per task:", "", markdown_table(scores, left=len(PLACE)), ""]
+            sections.append(Section(text="Score per task:", records=scores, left=left, detail=True))
     if notes:
-        lines += ["## Notes", "", *(f"* {note}" for note in notes), ""]
-    lines += ["## Columns", "", *(f"* `{name}`: {says}" for name, says in COLUMNS.items()), ""]
-    return "\n".join(lines)
-
-
-def main_records(rows: Sequence[Row]) -> list[Record]:
-    """The main columns of the table as text."""
-    return [_place(row) | _means(row) for row in rows]
+        sections.append(Section("Notes", points=notes))
+    columns = [f"`{name}`: {says}" for name, says in COLUMNS.items()]
+    return Account("Comparison", [*sections, Section("Columns", points=columns, detail=True)])
 
 
 def _place(row: Row) -> dict[str, str]:
