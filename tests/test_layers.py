@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "terminal": "types errors tables signals check runs scoring choosing train methods experiment calibrate report",
     "demo": "types errors specs files pools models runs scoring plants selectors selecting train evaluate methods "
     "report terminal",
-    "cli": "types errors parameters specs models check runs scoring choosing selecting augment train methods "
+    "cli": "types errors parameters specs folders models check runs scoring choosing selecting augment train methods "
     "experiment calibrate report terminal demo",
     "__main__": "cli",
     "__init__": "types specs pools models runs scoring choosing selectors selecting augment methods",

@@ -34,6 +34,7 @@ def test_sums_and_hash_read_no_rows_and_are_those_of_parts_that_tell_nothing(
     assert summary == {
         "rows": 7,
         "missing": 0,
+        "not_asked": 0,
         "ok": 4,
         "text_only": 2,
         "errors": {"missing image": 2, "no answer": 1},

@@ -176,7 +176,7 @@ def sift(
     if page:
         scored = selection.run.settings["info"]["model"]  # maybe a proxy, fine-tuned, or checkpoints, of which the last
         looks = replace(model, model=scored if isinstance(scored, str) else scored[-1])
-        if proxy:
+        if str(looks.model) != str(model.model):
             looks = replace(looks, revision=None, chat_template=None)
         write_report(selection.run, beside, selections=[SAVED], model=looks, seed=seed)
         ending += f"; the report is {beside}"
