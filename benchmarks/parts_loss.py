@@ -60,7 +60,7 @@ def main() -> None:
             budget, cells = int(share * ROWS), []
             for parts, ahead in ((1, 2), (4, 2), (8, 2), (4, 0), (8, 0)):
                 partitions.AHEAD = ahead or ROWS  # of a shortlist that would be too long nothing is merged
-                chooser = make("v", whole=ROWS, most=ROWS // parts)
+                chooser = make("v", whole=ROWS, at_once=ROWS // parts)
                 cells.append([measure(vectors, chooser(rows, budget).kept) for vectors, rows in pools])
             cells.append([measure(vectors, np.arange(budget)) for vectors, _ in pools])
             shown = " | ".join(f"{np.mean(cell):.3f} ± {np.std(cell):.3f}" for cell in cells)

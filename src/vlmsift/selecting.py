@@ -93,16 +93,8 @@ def select(
         decisions.rule_out([Cause(f"not ({where})", missed, f"not ({where})")])
     strata = _strata(rows, selector, decisions, text_only)
     shares = _shares(budget, strata, decisions, text_only)
-
-    records, kept = [], np.zeros(len(rows), np.bool_)  # (N,), in the candidates' order
-    for (places, candidates, chooser), share in zip(strata, shares, strict=True):
-        choice = chooser(candidates, share)
-        if not len(np.unique(choice.kept)) == len(choice.kept) == share:
-            raise RuntimeError(f"the selector {chooser.name!r} kept {len(choice.kept)} rows where {share} were due")
-        decisions.settle(places, choice)
-        kept[places[choice.kept]] = True
-        facts = {"stratum": candidates.stratum, "selector": chooser.name, "rows": len(places), "keeps": share}
-        records.append({**facts, **choice.details})
+    records, kept = _choose(strata, shares, decisions)
+    del strata  # of millions of rows it takes memory, which what follows needs
     made_by = {
         "selector": selector.name,
         **asdict(selector),
@@ -168,3 +160,19 @@ def _shares(budget: int | None, strata: list[Stratum], decisions: Decisions, tex
         cure = "Raise the budget, or give text_only='same-rate'."
         raise UsageError(f"text_only='keep' keeps all {kept.sum()} text-only rows, but the budget is {budget}. {cure}")
     return [int(share) for share in kept + split(budget - int(kept.sum()), ~text * sizes, ~text * sizes)]
+
+
+def _choose(
+    strata: list[Stratum], shares: list[int], decisions: Decisions
+) -> tuple[list[dict[str, Any]], NDArray[np.bool_]]:
+    """Let each stratum's selector choose its share, and enter it. Returns the records, and (N,) who is kept."""
+    records, kept = [], np.zeros(len(decisions), np.bool_)  # (N,), in the candidates' order
+    for (places, candidates, chooser), share in zip(strata, shares, strict=True):
+        choice = chooser(candidates, share)
+        if not len(np.unique(choice.kept)) == len(choice.kept) == share:
+            raise RuntimeError(f"the selector {chooser.name!r} kept {len(choice.kept)} rows where {share} were due")
+        decisions.settle(places, choice)
+        kept[places[choice.kept]] = True
+        facts = {"stratum": candidates.stratum, "selector": chooser.name, "rows": len(places), "keeps": share}
+        records.append({**facts, **choice.details})
+    return records, kept

@@ -18,7 +18,9 @@ POINTS = (RNG.standard_normal((6, 4))[RNG.integers(0, 6, 90)] + 0.1 * RNG.standa
 
 
 @pytest.mark.parametrize("budget", [1, 8, 10, 11, 60, 90])
-@pytest.mark.parametrize("selector", [FacilityLocation("v", neighbours=30, most=20), KCenter("v", most=20)], ids=repr)
+@pytest.mark.parametrize(
+    "selector", [FacilityLocation("v", neighbours=30, at_once=20), KCenter("v", at_once=20)], ids=repr
+)
 def test_the_budget_is_kept_and_each_other_row_has_its_reason(selector: Any, budget: int) -> None:
     chosen = select(make_table({"v": POINTS}), selector, budget)
     assert len(set(chosen.ids)) == len(chosen.ids) == budget
@@ -57,6 +59,6 @@ def test_it_covers_nearly_as_well_as_the_whole() -> None:
         return float(np.maximum(units @ units[places].T, 0).max(axis=1).mean())
 
     whole = covered(FacilityLocation("v", neighbours=89)(rows, 6).kept)
-    parts = covered(FacilityLocation("v", neighbours=89, most=30)(rows, 6).kept)
+    parts = covered(FacilityLocation("v", neighbours=89, at_once=30)(rows, 6).kept)
     assert whole > parts > whole - 0.02
     assert covered(np.arange(6)) < whole - 0.04

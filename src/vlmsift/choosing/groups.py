@@ -90,9 +90,10 @@ def _pairs(candidates: Candidates) -> tuple[NDArray[np.int64], Codes, list[str],
     return pairs, place, sources, answers
 
 
-def paired(first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]], width: int) -> NDArray[np.int64]:
+def paired(first: NDArray[np.integer[Any]], second: NDArray[np.integer[Any]], width: int) -> NDArray[Any]:
     """(N,) one number for each pair of codes, `first` * `width` + `second`, made in place: N may be millions."""
-    pairs = first.astype(np.int64)
+    small = (int(first.max(initial=0)) + 1) * width < 2**31
+    pairs = first.astype(np.int32 if small else np.int64)
     pairs *= width
     pairs += second
     return pairs
@@ -102,7 +103,7 @@ def distinct(codes: NDArray[np.integer[Any]]) -> tuple[NDArray[np.int64], Codes]
     """The different ones of `codes` (N,), ascending, and (N,) the place of each: `np.unique`, without a sort of N."""
     encoded = pa.array(codes).dictionary_encode()
     values, inverse = np.unique(encoded.dictionary.to_numpy(), return_inverse=True)
-    return values, inverse.astype(np.int32)[encoded.indices.to_numpy()]
+    return values.astype(np.int64), inverse.astype(np.int32)[encoded.indices.to_numpy()]
 
 
 def by_clusters(candidates: Candidates, vector: str, clusters: int | None = None) -> Groups:

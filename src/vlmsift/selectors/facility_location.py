@@ -32,19 +32,19 @@ class FacilityLocation(Selector):
         vector: the signal, (N, K).
         neighbours: how many of each sample's nearest others count.
         whole: pools up to this size are searched whole for neighbours.
-        most: from larger pools is chosen in random parts of at most so many, then among what these chose (see
+        at_once: from larger pools is chosen in random parts of at most so many, then among what these chose (see
             `partitions.in_parts`).
     """
 
     vector: str = "hidden_mean"
     neighbours: Count = 64
     whole: Count = 20_000
-    most: Count = 1_000_000
+    at_once: Count = 1_000_000
     name: ClassVar[str] = "facility_location"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        if len(candidates) > self.most:
-            return in_parts(candidates, budget, self.most, self)
+        if len(candidates) > self.at_once:
+            return in_parts(candidates, budget, self.at_once, self)
         units = candidates.vector(self.vector)  # (N, K)
         units -= units.mean(axis=0, dtype=np.float64).astype(np.float32)
         to_units(units)

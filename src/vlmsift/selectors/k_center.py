@@ -30,19 +30,19 @@ class KCenter(Selector):
         vector: the signal, (N, K); Euclidean distance.
         start: who is first: "farthest" from the mean, or "random" by seed.
         whole: pools up to this size are traversed whole.
-        most: from larger pools is chosen in random parts of at most so many, then among what these chose (see
+        at_once: from larger pools is chosen in random parts of at most so many, then among what these chose (see
             `partitions.in_parts`).
     """
 
     vector: str = "hidden_mean"
     start: Literal["farthest", "random"] = "farthest"
     whole: Count = 20_000
-    most: Count = 1_000_000
+    at_once: Count = 1_000_000
     name: ClassVar[str] = "k_center"
 
     def __call__(self, candidates: Candidates, budget: int) -> Choice:
-        if len(candidates) > self.most:
-            return in_parts(candidates, budget, self.most, self)
+        if len(candidates) > self.at_once:
+            return in_parts(candidates, budget, self.at_once, self)
         points = candidates.vector(self.vector)  # (N, K)
         points -= points.mean(axis=0, dtype=np.float64).astype(np.float32)  # small numbers lose less in a difference
         cells = search_cells(points, self.whole, candidates.seed)
