@@ -19,9 +19,10 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from vlmsift.errors import RunMismatch
+from vlmsift.runs.beginning import recorded
 from vlmsift.runs.columns import FIXED, NOT_ASKED
 from vlmsift.runs.query import as_vectors
-from vlmsift.runs.run import Run, recorded
+from vlmsift.runs.run import Run
 
 FOLDS = 5
 FEWEST = 50  # rows that both measured, below which nothing is learnt

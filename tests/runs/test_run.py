@@ -20,10 +20,11 @@ import pytest
 from tests.sample_runs import make_run, rows_of, settings
 from vlmsift import files, folders
 from vlmsift.errors import RunMismatch, UsageError
+from vlmsift.runs.beginning import check_run_folder, drop_parts, recorded
 from vlmsift.runs.checkpoints import check_checkpoints
 from vlmsift.runs.columns import FIXED, Column
 from vlmsift.runs.query import as_vectors, matching
-from vlmsift.runs.run import Run, check_run_folder, drop_parts, recorded
+from vlmsift.runs.run import Run
 from vlmsift.selecting import select
 from vlmsift.selectors import Top
 

@@ -115,7 +115,7 @@ def calibrate(
     from vlmsift.plants.planted import Planted
     from vlmsift.plants.share import estimate
     from vlmsift.pools import open_pool
-    from vlmsift.runs.run import check_run_folder
+    from vlmsift.runs.beginning import check_run_folder
     from vlmsift.scoring.score import score
     from vlmsift.signals import build_signals, forwards
 

@@ -23,7 +23,8 @@ from vlmsift.choosing.decisions import DECISIONS
 from vlmsift.errors import UsageError
 from vlmsift.places import Place, as_place, writing
 from vlmsift.runs.pool import run_pool
-from vlmsift.runs.run import SELECTION, Run
+from vlmsift.runs.record import SELECTION
+from vlmsift.runs.run import Run
 from vlmsift.texts import Texts
 
 _ROW_GROUP = 2**20

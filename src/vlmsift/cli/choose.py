@@ -136,8 +136,8 @@ def sift(
     seed: Seed = 0,
 ) -> None:
     """Score, select and export in one go, with the fine-tune before that some methods need."""
-    from vlmsift.methods.sifting import SAVED, make_method
     from vlmsift.folders import is_url
+    from vlmsift.methods.sifting import SAVED, make_method
     from vlmsift.methods.sifting import sift as run_all
     from vlmsift.report import check_page, write_report
     from vlmsift.terminal import progress_bar, show_selection

@@ -14,8 +14,9 @@ import numpy as np
 
 from vlmsift.errors import RunMismatch, SampleError, UsageError, split_reason
 from vlmsift.files import flat
+from vlmsift.runs.beginning import check_run_folder, recorded
 from vlmsift.runs.columns import FIXED
-from vlmsift.runs.run import Run, check_run_folder, recorded
+from vlmsift.runs.run import Run
 
 _STEP = re.compile(r"(?:step|checkpoint)-(\d+)")
 _FREE = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")  # may differ in checkpoints

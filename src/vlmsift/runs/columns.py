@@ -49,6 +49,27 @@ class Column:
         return pa.field(self.name, pa.list_(pa.float32()) if self.is_list else pa.float32())
 
 
+def columns_in(identity: Mapping[str, Any]) -> list[Column]:
+    """The signals of a run with this identity, in the order they were asked for."""
+    known = {"width", "unit", "higher_means", "vector"}
+    signals = identity["signals"].items()
+    return [Column(name, **{key: signal[key] for key in known & signal.keys()}) for name, signal in signals]
+
+
+def schema_in(identity: Mapping[str, Any]) -> Any:
+    """`pyarrow.Schema` of its parts: the fixed columns, then the signals."""
+    return pa.schema([*FIXED, *(column.field for column in columns_in(identity) if column.name not in FIXED.names)])
+
+
+def is_schema(schema: Any, own: Any) -> bool:
+    """Whether a file with this schema may be a part of a run whose parts have the schema `own`; metadata do not count.
+
+    An earlier version's lack the columns of `LATER`.
+    """
+    earlier = pa.schema([field for field in own if field.name not in LATER])
+    return any(schema.equals(known) for known in (own, earlier))
+
+
 def to_arrow(rows: Mapping[str, Any], field: Any, width: int, count: int) -> Any:
     """One column of a part as a `pyarrow.Array` of `field`'s type, NaN as null."""
     if field.name not in rows:

@@ -56,10 +56,13 @@ def facts_of(table: Any, signals: Iterable[str]) -> PartFacts:
 
 
 def facts_in(metadata: Any) -> PartFacts | None:
-    """Those that a file's metadata hold; None where it has none."""
+    """Those that a file's metadata hold; None where it has none. Raises OSError for damaged ones."""
     if KEY not in (metadata or {}):
         return None
-    return msgspec.json.decode(metadata[KEY], type=PartFacts)
+    try:
+        return msgspec.json.decode(metadata[KEY], type=PartFacts)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise OSError(f"damaged: {error}") from error
 
 
 def summed(parts: Iterable[PartFacts], signals: Iterable[str], pool_rows: int) -> dict[str, Any]:

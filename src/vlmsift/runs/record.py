@@ -26,6 +26,9 @@ from vlmsift.files import as_json, plain
 from vlmsift.folders import Folder
 
 SCHEMA = 2  # version of the folder's layout, written to run.json; up to 1 the sessions were in it
+INSIDE = "checkpoints"  # folder inside a run for the runs of the checkpoints that it was joined from
+SELECTION = b"vlmsift.made_by"  # key in the metadata of a saved selection: how it was made
+PART = re.compile(r"signals/part-(\d{6,})\.parquet")
 RECORD = "run.json"
 SESSIONS = "sessions/"
 SESSION = re.compile(r"sessions/\d{8}T\d{6}Z-[\w-]+-\d+(-\d+)?\.json", re.ASCII)

@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timezone
@@ -33,33 +32,27 @@ from numpy.typing import NDArray
 from vlmsift.errors import RunMismatch, UsageError
 from vlmsift.files import (
     as_json,
-    check_output,
     compare,
-    is_temporary,
     plain,
     remove_leftovers,
 )
 from vlmsift.folders import Folder, LocalFolder, open_folder
-from vlmsift.runs.columns import FIXED, LATER, Column, to_arrow
+from vlmsift.runs.beginning import check_run_folder, drop_parts
+from vlmsift.runs.columns import FIXED, Column, columns_in, is_schema, schema_in, to_arrow
 from vlmsift.runs.part_facts import KEY, PartFacts, facts_in, facts_of, summed
 from vlmsift.runs.query import SECONDS, SECONDS_PER_ROW, as_vectors, matching
 from vlmsift.runs.record import (
+    PART,
     RECORD,
     SCHEMA,
-    SESSION,
-    SESSIONS,
     Session,
     as_known,
     digest_of,
     read_record,
     read_sessions,
 )
-from vlmsift.runs.spoiled import FILE, PLANTS
 
-INSIDE = "checkpoints"  # folder inside a run for the runs of the checkpoints that it was joined from
-SELECTION = b"vlmsift.made_by"  # key in the metadata of a saved selection: how it was made
 IDENTITY = b"vlmsift.identity"  # key in the metadata of a part: the digest of its run's identity
-_PART = re.compile(r"signals/part-(\d{6,})\.parquet")
 _CHECKED = ds.ParquetFileFormat(
     default_fragment_scan_options=ds.ParquetFragmentScanOptions(page_checksum_verification=True)
 )
@@ -158,19 +151,17 @@ class Run:
 
     def columns(self) -> list[Column]:
         """The signals of this run, in the order they were asked for."""
-        known = {"width", "unit", "higher_means", "vector"}
-        signals = self.settings["identity"]["signals"].items()
-        return [Column(name, **{key: signal[key] for key in known & signal.keys()}) for name, signal in signals]
+        return columns_in(self.settings["identity"])
 
     @property
     def schema(self) -> Any:
         """`pyarrow.Schema` of a part: the fixed columns, then the signals."""
-        return pa.schema([*FIXED, *(column.field for column in self.columns() if column.name not in FIXED.names)])
+        return schema_in(self.settings["identity"])
 
     def finished_parts(self) -> set[int]:
         """Numbers of the parts that are complete."""
         names = self.home.list("signals/part-")
-        return {int(match[1]) for name in names if (match := _PART.fullmatch(name))}
+        return {int(match[1]) for name in names if (match := PART.fullmatch(name))}
 
     def sessions(self) -> list[dict[str, Any]]:
         """Each start of each worker: when, on what, and what it proved of its model."""
@@ -308,6 +299,9 @@ class Run:
         try:
             table = pq.read_table(pa.BufferReader(self.home.read(_name(part))), page_checksum_verification=True)
             self._refuse_foreign(part, table.schema)
+            told = facts_in(table.schema.metadata)
+            if told is not None and told != facts_of(table, [column.name for column in self.columns()]):
+                raise OSError("its rows are not what it tells of them")
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             raise self._unreadable(error, part) from error
         return table
@@ -318,7 +312,7 @@ class Run:
         problem = None
         if carried != self._digest and (carried is not None or self.settings["schema"] > 1):
             problem = "carries the identity of another run"
-        elif not any(schema.equals(own) for own in (self.schema, _earlier(self.schema))):
+        elif not is_schema(schema, self.schema):
             problem = f"has other columns than this run ({schema.names})"
         if problem is not None:
             raise RunMismatch(f"{self.place}/{_name(part)} {problem}. {_CURE}")
@@ -344,7 +338,7 @@ class Run:
 
     def _unreadable(self, error: Exception, part: int | None = None) -> UsageError:
         which = "a part" if part is None else _name(part)
-        return UsageError(f"{self.place}: {which} cannot be read ({error}). {_CURE}")
+        return UsageError(f"{self.place}: {which} cannot be read ({' '.join(str(error).split())}). {_CURE}")
 
     def _files(self) -> list[str]:
         return [_name(part) for part in sorted(self.finished_parts())]
@@ -352,68 +346,3 @@ class Run:
 
 def _name(part: int) -> str:
     return f"signals/part-{part:06d}.parquet"
-
-
-def recorded(folder: str | os.PathLike[str]) -> dict[str, Any]:
-    """The identity of the run in a folder; empty where there is none. Raises UsageError as `check_run_folder`."""
-    check_run_folder(folder)
-    home = open_folder(folder)
-    return dict(read_record(home)["identity"]) if home.has(RECORD) else {}
-
-
-def check_run_folder(folder: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raise UsageError where no run can be begun, nor gone on with: a file, a device, a folder with other things.
-
-    With `overwrite`, what lies there is to be thrown away, so it must be proven to be a run of ours.
-    """
-    home = open_folder(folder)
-    if isinstance(home, LocalFolder):
-        check_output(home.path, folder=True)
-        names: Sequence[str] = os.listdir(home.path) if home.path.exists() else []
-    else:
-        names = [] if home.has(RECORD) else home.list()
-    ours = (INSIDE, SESSIONS.rstrip("/"))
-    others = [name for name in names if not is_temporary(name) and name.partition("/")[0] not in ours]
-    if others and not home.has(RECORD):  # another process may have begun the run since they were listed
-        raise UsageError(f"{folder} is not empty and not a run (it holds {min(others)!r}). Name another --out folder.")
-    if overwrite:
-        _droppable(home)
-
-
-def drop_parts(folder: str | os.PathLike[str]) -> None:
-    """Throw away a run's signals, selections and sessions, but not its settings; nothing where there is no run.
-
-    Raises UsageError where what lies there is not proven to be a run of ours; then all of it stays.
-    """
-    home = open_folder(folder)
-    for name in _droppable(home):
-        home.remove(name)
-
-
-def _droppable(home: Folder) -> list[str]:
-    """Names of the files that `drop_parts` removes."""
-    if not home.has(RECORD):
-        return []
-    run = Run(home, read_record(home))
-    parts = [name for name in home.list("signals/") if _PART.fullmatch(name)]
-    for name in parts:
-        schema = _schema(home, name)
-        if schema is None or not any(schema.equals(own) for own in (run.schema, _earlier(run.schema))):
-            cure = "Move it away, or name another --out folder."
-            raise UsageError(f"{run.place}/{name} is not a part of the run there, so nothing is thrown away. {cure}")
-    told = [name for name in home.list(f"{PLANTS}/") if name == f"{PLANTS}/{FILE}"]
-    chosen = [name for name in home.list("selections/") if _schema(home, name, SELECTION) is not None]
-    return told + chosen + [name for name in home.list(SESSIONS) if SESSION.fullmatch(name)] + parts
-
-
-def _earlier(schema: Any) -> Any:
-    return pa.schema([field for field in schema if field.name not in LATER])
-
-
-def _schema(home: Folder, name: str, key: bytes | None = None) -> Any:
-    """The `pyarrow.Schema` of a Parquet file; None where it is no such file, or its metadata has no `key`."""
-    try:
-        schema = pq.read_schema(name, filesystem=home.arrow)
-    except (OSError, pa.ArrowException):
-        return None
-    return schema if key is None or key in (schema.metadata or {}) else None

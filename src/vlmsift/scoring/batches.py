@@ -250,10 +250,12 @@ def read_windows(items: Iterator[Item], sizes: Iterable[int]) -> Iterator[tuple[
     """(rows of the part, first row of the window in it, its items), part by part."""
     for size in sizes:
         start = 0
-        while start < size:
+        while True:  # a part of which nothing is asked is one window of nothing
             window = read_window(items, size - start)
             yield size, start, window
             start += len(window)
+            if start == size:
+                break
 
 
 def read_window(items: Iterator[Item], most: int) -> list[Item]:

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 from vlmsift.errors import SampleError, UsageError
 from vlmsift.files import compare
 from vlmsift.folders import is_url
+from vlmsift.runs.beginning import check_run_folder, recorded
 from vlmsift.runs.checkpoints import check_checkpoints, checkpoints_of, refuse_other_models
-from vlmsift.runs.run import check_run_folder, recorded
 from vlmsift.scoring.patience import patience
 from vlmsift.scoring.shards import Shard, find_shard
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec, as_spec

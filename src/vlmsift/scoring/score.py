@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from vlmsift.errors import RunMismatch, StoreError, UsageError
 from vlmsift.folders import open_folder
+from vlmsift.runs.beginning import drop_parts, recorded
 from vlmsift.runs.checkpoints import join
-from vlmsift.runs.run import INSIDE, Run, drop_parts, recorded
+from vlmsift.runs.record import INSIDE
+from vlmsift.runs.run import Run
 from vlmsift.scoring.job import ScoreJob, check_score
 from vlmsift.specs import EngineSpec, ModelSpec, PoolSpec
 
