@@ -33,7 +33,7 @@ def test_calibrate_then_score_and_sift_by_its_config(vlmsift_: Vlmsift, home: Pa
     code, said, _ = vlmsift_("calibrate", pool, "-m", MODEL_PATH, "-o", out, *few, "-s", "answer_loss", "--workers", 0)
     assert code == 0
     assert "recommended: " in said
-    assert "planted: " in said
+    assert "Measured: " in said
     config = yaml.safe_load((out / "calibration.yaml").read_text())
     assert str(out / "calibration.yaml") in without(said)
     code, said, _ = vlmsift_(
