@@ -124,7 +124,7 @@ def test_overwrite_is_refused_where_others_measure_too(home: Home, tmp_path: Pat
 
 
 @pytest.mark.faults
-def test_the_parent_of_devices_is_killed(home: Home, tmp_path: Path) -> None:
+def test_the_parent_of_devices_is_killed(home: Home, tmp_path: Path, plain_path: list[str]) -> None:
     out = tmp_path / "run"
     parent = home.start(out, "--devices=cpu,cpu")
     while parent.is_alive() and len(home.parts(out)) < 2:
