@@ -31,6 +31,16 @@ def test_without_ray_the_extra_is_named(home: Home, tmp_path: Path, monkeypatch:
 ray = pytest.importorskip("ray", reason="Ray is not installed; the extra ray brings it")
 
 
+def test_a_python_that_ray_cannot_start_is_told(home: Home, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(sys, "executable", "/my folder/bin/python")
+    with pytest.raises(UsageError, match=r"whose path holds a blank: /my folder/bin/python\. Move the environment"):
+        home.score(tmp_path / "run", engine="ray")
+
+
+if any(map(str.isspace, sys.executable)):
+    pytest.skip("Ray starts no workers by a Python whose path holds a blank", allow_module_level=True)
+
+
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: Any) -> None:
     monkeypatch.setattr(ray_actors, "LOOK_EVERY", 0.2)

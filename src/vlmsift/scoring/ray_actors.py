@@ -8,6 +8,7 @@ others take its parts. Ray Data is not used: it assigns rows for good, and an ac
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -31,12 +32,15 @@ _FOREVER = -1
 def score_on_ray(job: ScoreJob, progress: Callable[[Progress], None] | None) -> None:
     """Have actors score until no part is missing.
 
-    Raises MissingExtra where Ray is not installed, UsageError where its cluster is not found, and VlmsiftError where an
-    actor says that no other start can help, or all of them have died too often.
+    Raises MissingExtra where Ray is not installed, UsageError where its cluster is not found or cannot be started, and
+    VlmsiftError where an actor says that no other start can help, or all of them have died too often.
     """
     ray = import_ray()
     ours = not ray.is_initialized()
     if ours:
+        if job.engine.address is None and any(map(str.isspace, sys.executable)):
+            told = f"Ray starts no workers by a Python whose path holds a blank: {sys.executable}"
+            raise UsageError(f"{told}. Move the environment to another folder, or use --devices")
         try:
             ray.init(job.engine.address, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError) as error:
