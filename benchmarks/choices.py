@@ -4,6 +4,7 @@
     python benchmarks/choices.py easy_vqa-0 easy_vqa-40 --data FOLDER      # real pictures; FOLDER holds easy_vqa/
     python benchmarks/choices.py spoiled-50 redundant --find               # no training: what signals and plants tell
     python benchmarks/choices.py summary                                   # one page, and every table that was made
+    python benchmarks/choices.py variants                                  # the default, and other parts in it
 
 Scorer and start of every training is the embedded model's weak start, of easy-VQA a model that was trained from scratch
 on another part; `--scorer trained` scores the digits with the well-trained model. The seed is of pool, test set, split
@@ -281,9 +282,33 @@ def summary(options: argparse.Namespace) -> str:
     return "\n\n".join([page, *tables])
 
 
+def variants(options: argparse.Namespace) -> str:
+    """Accuracy at 20 % of the default and of its variants, pool by pool, and the difference paired by seed."""
+    found: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}  # pool -> method -> seed -> row
+    for file in sorted(options.out.resolve().glob("*/results-epochs.json")):
+        told = json.loads(file.read_text())
+        for row in told["rows"]:
+            if row["budget"] == "20%" and row["method"] in (options.default, *VARIANTS):
+                found.setdefault(told["kind"], {}).setdefault(row["method"], {})[row["seed"]] = row
+    pools = [kind for kind, methods in found.items() if {"judge-weight-0", options.default} <= set(methods)]
+    lines = []
+    for name in (options.default, *VARIANTS):
+        line = [name]
+        for kind in pools:
+            ours = [row["accuracy"] for row in found[kind].get(name, {}).values()]
+            spread = f" +- {np.std(ours, ddof=1):.3f}" if len(ours) > 1 else ""
+            line.append(f"{np.mean(ours):.3f}{spread} ({len(ours)})" if ours else "")
+        for kind in pools:
+            theirs = found[kind][options.default]
+            line.append("" if name == options.default else difference(found[kind].get(name, {}), theirs))
+        if any(line[1:]):
+            lines.append(line)
+    return markdown(["rule", *pools, *(f"above the default: {kind}" for kind in pools)], lines)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("pools", nargs="+", choices=[*KINDS, *REAL, "summary"])
+    parser.add_argument("pools", nargs="+", choices=[*KINDS, *REAL, "summary", "variants"])
     parser.add_argument("--data", type=Path, help="of easy-VQA: the folder that holds easy_vqa/")
     parser.add_argument("--out", type=Path, default=Path("runs/choices"))
     parser.add_argument("--rows", type=int, default=2000)
@@ -309,6 +334,9 @@ def main() -> None:
     for kind in options.pools:
         if kind == "summary":
             print(summary(options))
+            continue
+        if kind == "variants":
+            print(variants(options))
             continue
         if kind in REAL and options.data is None:
             parser.error(f"{kind} needs --data, the folder that holds easy_vqa/")
