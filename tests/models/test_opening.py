@@ -15,8 +15,9 @@ import transformers
 from huggingface_hub import constants
 
 from tests.models.helpers import ask, picture
-from vlmsift.errors import UnsupportedModel, UsageError
+from vlmsift.errors import MissingExtra, UnsupportedModel, UsageError
 from vlmsift.models import open_model
+from vlmsift.models import opening as opening_module
 from vlmsift.models.fingerprint import config_of
 from vlmsift.specs import ModelSpec
 
@@ -158,6 +159,13 @@ def test_a_configuration_of_the_old_flat_form_is_read(toy_path, tmp_path):
 def test_a_device_that_cannot_compute_is_refused_before_the_weights_are_read(device, toy_path):
     with pytest.raises(UsageError, match=f"device '{device}' (holds shapes|cannot be used here)"):
         open_model(ModelSpec(toy_path("llava"), device=device))
+
+
+@pytest.mark.usefixtures("weightless")
+def test_a_model_for_all_devices_names_the_extra_that_it_needs(toy_path, monkeypatch):
+    monkeypatch.setattr(opening_module, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"needs accelerate: pip install 'vlmsift\[gpu\]'"):
+        open_model(ModelSpec(toy_path("llava"), device="spread"))
 
 
 @pytest.mark.parametrize("opening", [open_model, config_of])

@@ -6,12 +6,13 @@ whether the device takes it.
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from vlmsift.errors import UnsupportedModel, UsageError, VlmsiftError
+from vlmsift.errors import MissingExtra, UnsupportedModel, UsageError, VlmsiftError
 from vlmsift.models.adapter import Adapter, adapt, refuse_config
 from vlmsift.models.silence_transformers import silence_transformers
 from vlmsift.specs import ModelSpec, as_spec
@@ -122,8 +123,10 @@ def _ask_the_hub(name: str, revision: str | None) -> None:
 
 
 def _refuse_device(device: str) -> None:
-    """Raise UsageError where a tensor cannot be computed with on that device."""
+    """Raise UsageError where a tensor cannot be computed with on that device, MissingExtra where that needs more."""
     if device == "spread":
+        if find_spec("accelerate") is None:
+            raise MissingExtra("a model spread over all devices needs accelerate: pip install 'vlmsift[gpu]'")
         return
     try:
         kind = torch.empty(0, device=device).device.type
