@@ -162,19 +162,7 @@ def run_pool(kind: str, options: argparse.Namespace) -> list[Result]:
         for name, why in found.errors.items():
             print(f"* {name}: {why}", flush=True)
     known = {"kind": kind, "seed": options.seed, "scorer": options.scorer, "schedule": options.schedule}
-    rows = [
-        {
-            "method": one.key.method,
-            "budget": one.key.budget,
-            "seed": one.seed,
-            "accuracy": float(np.mean([score for score in one.scores.values() if score is not None])),
-            "loss": float(np.mean([loss for loss in one.losses.values() if loss is not None])),
-            "steps": one.steps,
-            "training": one.training_seconds,
-            "selection": one.selection_seconds,
-        }
-        for one in results
-    ]
+    rows = list(map(record, results))
     file = folder / f"results{scored}-{options.schedule[0]}.json"
     before = json.loads(file.read_text())["rows"] if file.exists() else []
     taken = {(row["method"], row["budget"], row["seed"]) for row in rows}
@@ -185,6 +173,20 @@ def run_pool(kind: str, options: argparse.Namespace) -> list[Result]:
         flush=True,
     )
     return results
+
+
+def record(one: Result) -> dict[str, Any]:
+    """What the tables need of one training."""
+    return {
+        "method": one.key.method,
+        "budget": one.key.budget,
+        "seed": one.seed,
+        "accuracy": float(np.mean([score for score in one.scores.values() if score is not None])),
+        "loss": float(np.mean([loss for loss in one.losses.values() if loss is not None])),
+        "steps": one.steps,
+        "training": one.training_seconds,
+        "selection": one.selection_seconds,
+    }
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:

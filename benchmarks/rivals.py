@@ -26,7 +26,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import yaml
-from choices import make_plan, table
+from choices import make_plan, record, table
 from digit_pools import KINDS
 from numpy.typing import NDArray
 from scipy.stats import rankdata
@@ -202,19 +202,7 @@ def main() -> None:
         results = validate(path, shard=(0, 1))
         for broken, why in results.errors.items():
             print(f"* {broken}: {why}", flush=True)
-        rows = [
-            {
-                "method": one.key.method,
-                "budget": one.key.budget,
-                "seed": one.seed,
-                "accuracy": float(np.mean([value for value in one.scores.values() if value is not None])),
-                "loss": float(np.mean([value for value in one.losses.values() if value is not None])),
-                "steps": one.steps,
-                "training": one.training_seconds,
-                "selection": one.selection_seconds,
-            }
-            for one in results.results
-        ]
+        rows = list(map(record, results.results))
         print(f"\n### rivals on {kind}, seed {options.seed}\n\n{table(rows)}", flush=True)
 
 

@@ -25,9 +25,7 @@ class Prepare:
     """Prepares samples for one model. It holds no weights, and travels to worker processes."""
 
     dtype: torch.dtype  # of the first layer's weights
-    finder: Any = (
-        None  # the model's body without its parts: code and configuration; None = positions are its own matter
-    )
+    finder: Any = None  # the model's body without its parts, code and configuration; None = it finds positions itself
 
     def __call__(self, encoded: Encoded) -> Encoded:
         """The sample, its numbers rounded as the adapter would do; token ids and masks as they are."""

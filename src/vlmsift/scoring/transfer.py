@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vlmsift.passes.measure import fetched
 from vlmsift.types import Batch
 
 
@@ -63,7 +64,7 @@ class Transfer:
     def fetch(self, measured: Mapping[Any, Tensor]) -> Callable[[], dict[Any, Tensor]]:
         """Begin to copy results to the host's memory. Out: what waits for these alone, and gives them."""
         if self.stream is None:
-            return lambda: {need: value.cpu() for need, value in measured.items()}
+            return lambda: fetched(dict(measured))
         with torch.cuda.device(self.device):
             copied = {need: value.to("cpu", non_blocking=True) for need, value in measured.items()}  # to pinned memory
             event = torch.cuda.current_stream().record_event()
